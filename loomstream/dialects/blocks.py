@@ -1,0 +1,214 @@
+"""What every translator needs: open blocks, their indexes, their order law.
+
+Contract: `Blocks` gives out indexes in the order of opening, opens a block with its first delta, closes
+each once, and heals surrogates that were cut over two deltas. It knows no wire.
+"""
+
+from __future__ import annotations
+
+import re
+
+from msgspec import Struct
+
+from loomstream.errors import Failure, LimitExceeded
+from loomstream.events import (
+    Event,
+    Opaque,
+    ReasoningDelta,
+    ReasoningEnd,
+    ReasoningStart,
+    RefusalDelta,
+    TextDelta,
+    TextEnd,
+    TextStart,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+)
+from loomstream.wire.json import SURROGATE_OFFSET, is_object
+
+MAX_BLOCKS = 4096
+"""More content blocks than this in one answer end the stream with `LimitExceeded`."""
+
+MAX_TOOL_ARGUMENTS_CHARS = 8 * 1024 * 1024
+"""A tool call's arguments longer than this end the stream with `LimitExceeded`."""
+
+
+class OpenBlock:
+    """A text, reasoning or tool-call block that has opened and not yet closed."""
+
+    __slots__ = ("arguments", "choice", "id", "index", "kind", "length", "name", "opaque")
+
+    def __init__(self, kind: str, index: int, choice: int, id: str = "", name: str = "") -> None:  # noqa: A002, PLR0913
+        self.kind = kind
+        self.index = index
+        self.choice = choice
+        self.id = id
+        self.name = name
+        self.arguments: list[str] = []
+        self.length = 0
+        self.opaque: list[Opaque] = []
+
+
+class Blocks:
+    """The blocks of one stream. Methods append to the list they are given."""
+
+    def __init__(self) -> None:
+        self.next_index = 0
+        self.open: dict[int, OpenBlock] = {}
+
+    def claim(self, out: list[Event | Failure]) -> int:
+        """Give the next free index; fail where there are too many blocks."""
+        index = self.next_index
+        self.next_index = index + 1
+        if index == MAX_BLOCKS:
+            out.append(Failure(LimitExceeded(f"the answer has more than {MAX_BLOCKS} content blocks")))
+        return index
+
+    def open_text(self, out: list[Event | Failure], choice: int = 0) -> OpenBlock:
+        """Open a block of text."""
+        block = self._open("text", choice, out)
+        out.append(TextStart(block.index, choice))
+        return block
+
+    def open_reasoning(self, out: list[Event | Failure], choice: int = 0) -> OpenBlock:
+        """Open a block of reasoning."""
+        block = self._open("reasoning", choice, out)
+        out.append(ReasoningStart(block.index, choice))
+        return block
+
+    def open_tool_call(self, out: list[Event | Failure], id: str, name: str, choice: int = 0) -> OpenBlock:  # noqa: A002
+        """Open a tool call. An empty id is replaced by one made from the index."""
+        block = self._open("tool_call", choice, out)
+        block.id = id or f"call_{block.index}"
+        block.name = name
+        out.append(ToolCallStart(block.index, block.id, name, choice))
+        return block
+
+    def _open(self, kind: str, choice: int, out: list[Event | Failure]) -> OpenBlock:
+        block = OpenBlock(kind, self.claim(out), choice)
+        self.open[block.index] = block
+        return block
+
+    def arguments(self, out: list[Event | Failure], block: OpenBlock, piece: str) -> None:
+        """Add a piece of a tool call's arguments."""
+        if not piece:
+            return
+        block.arguments.append(piece)
+        block.length += len(piece)
+        if block.length > MAX_TOOL_ARGUMENTS_CHARS:
+            msg = f"the arguments of tool call {block.id!r} are longer than {MAX_TOOL_ARGUMENTS_CHARS} characters"
+            out.append(Failure(LimitExceeded(msg)))
+            return
+        out.append(ToolCallDelta(block.index, piece))
+
+    def close(self, out: list[Event | Failure], block: OpenBlock) -> None:
+        """Close a block; closing it again does nothing."""
+        if self.open.pop(block.index, None) is None:
+            return
+        if block.kind == "text":
+            out.append(TextEnd(block.index))
+        elif block.kind == "reasoning":
+            out.append(ReasoningEnd(block.index, tuple(block.opaque)))
+        else:
+            arguments = "".join(block.arguments) or "{}"
+            if not arguments.strip():
+                arguments = "{}"
+            executable = is_object(arguments)
+            out.append(
+                ToolCallEnd(block.index, block.id, block.name, arguments, tuple(block.opaque), executable=executable)
+            )
+
+    def close_all(self, out: list[Event | Failure], choice: int | None = None) -> None:
+        """Close what is open, of one choice or of all, in order of index."""
+        for block in list(self.open.values()):
+            if choice is None or block.choice == choice:
+                self.close(out, block)
+
+
+_HIGH = range(0xD800 + SURROGATE_OFFSET, 0xDC00 + SURROGATE_OFFSET)
+_CARRIED = re.compile(
+    f"([{chr(0xD800 + SURROGATE_OFFSET)}-{chr(0xDBFF + SURROGATE_OFFSET)}])"
+    f"([{chr(0xDC00 + SURROGATE_OFFSET)}-{chr(0xDFFF + SURROGATE_OFFSET)}])"
+    f"|[{chr(0xD800 + SURROGATE_OFFSET)}-{chr(0xDFFF + SURROGATE_OFFSET)}]"
+)
+
+
+def _join(match: re.Match[str]) -> str:
+    if match.group(1) is None:
+        return "\ufffd"
+    high, low = ord(match.group(1)) - SURROGATE_OFFSET, ord(match.group(2)) - SURROGATE_OFFSET
+    return chr(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
+
+
+def heal(text: str) -> str:
+    """Join carried surrogate pairs; what stays alone becomes U+FFFD."""
+    return _CARRIED.sub(_join, text)
+
+
+class SurrogateJoiner:
+    """Joins the halves of a character that came in two deltas of one block.
+
+    Only used on a stream whose reader has carried a surrogate; see `loomstream.wire.json`.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[int, str] = {}
+
+    def join(self, events: list[Event | Failure]) -> list[Event | Failure]:
+        """Give the events with whole characters only."""
+        out: list[Event | Failure] = []
+        for event in events:
+            self._one(event, out)
+        return out
+
+    def _one(self, event: Event | Failure, out: list[Event | Failure]) -> None:
+        match event:
+            case TextDelta(index, text):
+                self._delta(out, index, text, TextDelta)
+            case ReasoningDelta(index, text):
+                self._delta(out, index, text, ReasoningDelta)
+            case ToolCallDelta(index, text):
+                self._delta(out, index, text, ToolCallDelta)
+            case RefusalDelta(index, text, choice):
+                out.append(RefusalDelta(index, heal(text), choice))
+            case TextEnd(index):
+                self._flush(out, index, TextDelta)
+                out.append(event)
+            case ReasoningEnd(index):
+                self._flush(out, index, ReasoningDelta)
+                out.append(event)
+            case ToolCallEnd(index, id, name, arguments, opaque, executable):  # noqa: A001
+                self._flush(out, index, ToolCallDelta)
+                out.append(ToolCallEnd(index, heal(id), heal(name), heal(arguments), opaque, executable))
+            case _:
+                out.append(_heal_fields(event))
+
+    def _delta(
+        self,
+        out: list[Event | Failure],
+        index: int,
+        text: str,
+        make: type[TextDelta | ReasoningDelta | ToolCallDelta],
+    ) -> None:
+        text = self._held.pop(index, "") + text
+        if ord(text[-1]) in _HIGH:
+            self._held[index] = text[-1]
+            text = text[:-1]
+        if text:
+            out.append(make(index, heal(text)))
+
+    def _flush(
+        self, out: list[Event | Failure], index: int, make: type[TextDelta | ReasoningDelta | ToolCallDelta]
+    ) -> None:
+        if self._held.pop(index, ""):
+            out.append(make(index, "\ufffd"))
+
+
+def _heal_fields(event: Event | Failure) -> Event | Failure:
+    if isinstance(event, Failure) or not isinstance(event, Struct):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return event
+    changed = {
+        name: heal(value) for name in event.__struct_fields__ if isinstance(value := getattr(event, name), str)
+    }
+    return type(event)(**{name: changed.get(name, getattr(event, name)) for name in event.__struct_fields__})

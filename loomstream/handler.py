@@ -1,0 +1,54 @@
+"""Handlers and middleware: how everything between a request and its events composes.
+
+Contract: a handler takes a request and gives an async context manager over an event iterator. Nothing is
+open across a yield to the consumer: no cancel scope, no task group, neither in a generator nor in a
+context manager. A stream may be closed in any order and by any task. Every generator is closed by `aclosing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+
+from loomstream.events import Event
+from loomstream.messages import Request
+
+Handler = Callable[[Request], AbstractAsyncContextManager[AsyncIterator[Event]]]
+"""Request to events."""
+
+Middleware = Callable[[Handler], Handler]
+"""Handler to handler."""
+
+Stage = Callable[[Event], Iterable[Event]]
+"""One event to the events that take its place."""
+
+
+def compose(handler: Handler, *middleware: Middleware) -> Handler:
+    """Wrap a handler in middleware; the first one listed is the outermost."""
+    for wrap in reversed(middleware):
+        handler = wrap(handler)
+    return handler
+
+
+def stage(make: Callable[[Request], Stage]) -> Middleware:
+    """Lift a per-event function to a middleware.
+
+    `make` is called once a stream with its request and gives the function for it, so that the function may hold state.
+    """
+
+    def wrap(handler: Handler) -> Handler:
+        @asynccontextmanager
+        async def staged(request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
+            step = make(request)
+            async with handler(request) as events, aclosing(_apply(step, events)) as out:
+                yield out
+
+        return staged
+
+    return wrap
+
+
+async def _apply(step: Stage, events: AsyncIterator[Event]) -> AsyncGenerator[Event]:
+    async for event in events:
+        for made in step(event):
+            yield made

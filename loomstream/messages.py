@@ -1,0 +1,281 @@
+"""What can be sent, and what a stream folds into.
+
+Contract: plain immutable values. A `Response`'s `message` can go back as history, to the same provider
+or another. `Request` is neutral: a dialect turns it into bytes and says in `Start.warnings` what its
+provider cannot honour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+from msgspec import Raw as RawJSON
+from msgspec import Struct
+
+from loomstream.errors import RequestError
+from loomstream.events import NULL, Citation, Cost, Limits, Opaque, Stop, Usage
+
+Role = Literal["system", "user", "assistant", "tool"]
+"""Who speaks. A `tool` message holds tool results."""
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+"""How hard a reasoning model should think."""
+
+
+class Text(Struct, frozen=True, tag="text", tag_field="type"):
+    """A block of text, with the sources that the provider gave for it."""
+
+    text: str
+    citations: tuple[Citation, ...] = ()
+
+
+class Reasoning(Struct, frozen=True, tag="reasoning", tag_field="type"):
+    """A block of reasoning; `opaque` goes back to its issuer byte for byte."""
+
+    text: str
+    opaque: tuple[Opaque, ...] = ()
+
+
+class ToolCall(Struct, frozen=True, tag="tool_call", tag_field="type"):
+    """A call of one of your tools; `arguments` is JSON text. Never run one that is not `executable`."""
+
+    id: str
+    name: str
+    arguments: str = "{}"
+    opaque: tuple[Opaque, ...] = ()
+    executable: bool = True
+
+
+class Image(Struct, frozen=True, tag="image", tag_field="type"):
+    """An image: its bytes and media type, or a URL that the provider fetches."""
+
+    data: bytes = b""
+    media_type: str = "image/png"
+    url: str = ""
+
+
+class ToolResult(Struct, frozen=True, tag="tool_result", tag_field="type"):
+    """What your tool answered to the call `tool_call_id`."""
+
+    tool_call_id: str
+    content: tuple[Text | Image, ...] = ()
+    is_error: bool = False
+    name: str = ""
+
+
+class Refusal(Struct, frozen=True, tag="refusal", tag_field="type"):
+    """The model's words of refusal."""
+
+    text: str
+
+
+class FileBlock(Struct, frozen=True, tag="file", tag_field="type"):
+    """A file that the model made."""
+
+    media_type: str = ""
+    data: bytes = b""
+    url: str = ""
+    id: str = ""
+    raw: RawJSON = NULL
+
+
+class ServerToolCallBlock(Struct, frozen=True, tag="server_tool_call", tag_field="type"):
+    """A tool call that the provider ran itself."""
+
+    id: str
+    name: str
+    arguments: str = "{}"
+    raw: RawJSON = NULL
+
+
+class ServerToolResultBlock(Struct, frozen=True, tag="server_tool_result", tag_field="type"):
+    """What a provider's own tool answered."""
+
+    tool_call_id: str
+    name: str
+    content: RawJSON = NULL
+    is_error: bool = False
+    raw: RawJSON = NULL
+
+
+ContentBlock = (
+    Text
+    | Reasoning
+    | ToolCall
+    | Image
+    | ToolResult
+    | Refusal
+    | FileBlock
+    | ServerToolCallBlock
+    | ServerToolResultBlock
+)
+"""One unit of a message."""
+
+
+class Message(Struct, frozen=True):
+    """One turn of a conversation."""
+
+    role: Role
+    content: tuple[ContentBlock, ...]
+
+    @property
+    def text(self) -> str:
+        """The text blocks, joined."""
+        return "".join(block.text for block in self.content if isinstance(block, Text))
+
+
+class Tool(Struct, frozen=True):
+    """A tool that the model may call; `parameters` is a JSON Schema of an object."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, object] = msgspec.field(default_factory=lambda: {"type": "object", "properties": {}})
+
+
+class ToolChoice(Struct, frozen=True):
+    """Which tool the model must use: `auto`, `any`, `none`, or `tool` with its `name`."""
+
+    mode: Literal["auto", "any", "none", "tool"] = "auto"
+    name: str = ""
+
+
+class Timeouts(Struct, frozen=True, kw_only=True):
+    """Time limits in seconds; None switches one off.
+
+    `connect_s`: until a connection is up (name look-up and TLS included). `first_event_s`: from sending the
+    request to the first content event. `idle_s`: between two content events; comments, pings and empty deltas
+    are no progress, and time in which you do not read does not count. `total_s`: the whole call.
+    """
+
+    connect_s: float | None = 10.0
+    first_event_s: float | None = 60.0
+    idle_s: float | None = 60.0
+    total_s: float | None = None
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """One call of a model, in no provider's words. What is None or empty is not sent."""
+
+    messages: tuple[Message, ...]
+    system: str = ""
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    stop_sequences: tuple[str, ...] = ()
+    seed: int | None = None
+    reasoning_effort: Effort | None = None
+    reasoning_budget_tokens: int | None = None
+    stream: bool = True
+    raw_events: bool = False
+    timeouts: Timeouts = Timeouts()
+    extra_body: Mapping[str, object] = msgspec.field(default_factory=dict[str, object])
+    extra_headers: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
+
+
+class Choice(Struct, frozen=True):
+    """One of several answers to the same request (`n` > 1)."""
+
+    index: int
+    message: Message
+
+
+class Timing(Struct, frozen=True, kw_only=True):
+    """Seconds since the request was begun; None for what has not happened."""
+
+    first_event_s: float | None = None
+    first_text_s: float | None = None
+    total_s: float | None = None
+
+
+class Response(Struct, frozen=True, kw_only=True):
+    """What a stream has delivered so far.
+
+    `complete` is True only where the terminal marker was seen; `stop` is None until then. `usage` is None
+    where the provider sent none. `cost.amount_usd` is None where the price is unknown.
+    """
+
+    provider: str = ""
+    model: str = ""
+    response_id: str = ""
+    request_id: str = ""
+    message: Message = Message("assistant", ())
+    choices: tuple[Choice, ...] = ()
+    usage: Usage | None = None
+    cost: Cost = Cost(provider="", model="")
+    stop: Stop | None = None
+    limits: Limits | None = None
+    warnings: tuple[str, ...] = ()
+    unknown_frames: int = 0
+
+    @property
+    def text(self) -> str:
+        """The answer's text."""
+        return self.message.text
+
+    @property
+    def reasoning(self) -> str:
+        """The answer's reasoning text."""
+        return "".join(block.text for block in self.message.content if isinstance(block, Reasoning))
+
+    @property
+    def refusal(self) -> str:
+        """The model's words of refusal, or an empty string."""
+        return "".join(block.text for block in self.message.content if isinstance(block, Refusal))
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls of your tools, in order."""
+        return tuple(block for block in self.message.content if isinstance(block, ToolCall))
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer is whole."""
+        return self.stop is not None
+
+
+Prompt = str | Message | Sequence[Message]
+"""What `Model.stream` takes: a user's text, one message, or a conversation."""
+
+
+def user(text: str) -> Message:
+    """Give a user's turn of plain text."""
+    return Message("user", (Text(text),))
+
+
+def assistant(text: str) -> Message:
+    """Give an assistant's turn of plain text."""
+    return Message("assistant", (Text(text),))
+
+
+def system(text: str) -> Message:
+    """Give a system turn of plain text."""
+    return Message("system", (Text(text),))
+
+
+def tool_result(call: ToolCall, text: str, *, is_error: bool = False) -> Message:
+    """Give the turn that answers a tool call with text."""
+    return Message("tool", (ToolResult(call.id, (Text(text),), is_error=is_error, name=call.name),))
+
+
+def to_messages(prompt: Prompt) -> tuple[Message, ...]:
+    """Give the conversation that a prompt stands for.
+
+    Raises `RequestError` where it is empty or holds anything but messages.
+    """
+    if isinstance(prompt, str):
+        prompt = user(prompt)
+    messages = (prompt,) if isinstance(prompt, Message) else tuple(prompt)
+    if not messages:
+        msg = "the prompt is empty: give a text, a Message, or a list of Messages"
+        raise RequestError(msg)
+    for position, message in enumerate(messages):
+        if not isinstance(message, Message):  # pyright: ignore[reportUnnecessaryIsInstance] (callers without types)
+            msg = f"messages[{position}] is a {type(message).__name__}: use loomstream.user('…') or a Message"
+            raise RequestError(msg)
+    return messages

@@ -1,0 +1,48 @@
+"""The I/O seam: a wire request in, a response of bytes out.
+
+Contract: `open` gives an async context manager of a `ByteResponse`, for any status. Leaving it closes
+the response. It raises `TransportError`s, `Timeout`s and `ConfigError`s only. Redirects are not
+followed. Nothing outside this package imports an HTTP client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from msgspec import Struct
+
+from loomstream.wire import WireRequest
+
+
+class ByteResponse(Struct, frozen=True):
+    """A response whose body is still to be read.
+
+    `headers` have lower-case names; `chunks` are the body's bytes after content decoding. `wake`, where there is
+    one, makes a read that is waiting raise the given error at once: the cheap road for time limits. `drain` tries to
+    read the rest of a finished body so that the connection can be used again; it is bounded and never raises.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
+    wake: Callable[[Exception], None] | None = None
+
+
+class Transport(Protocol):
+    """Sends a wire request; see the module's contract."""
+
+    def open(
+        self, wire_request: WireRequest, *, connect_s: float | None = None
+    ) -> AbstractAsyncContextManager[ByteResponse]:
+        """Send the request, give the response once its headers are there.
+
+        `connect_s` bounds name look-up, connection and TLS, in seconds; None means no limit. Raises `ConnectFailed`,
+        `TLSFailed`, `ConnectTimeout`, `ConnectionLost` (after the request was sent).
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections that are kept."""
+        ...
