@@ -1,0 +1,82 @@
+"""One typed event stream for every LLM provider.
+
+    import loomstream as ls
+
+    async with ls.connect("openai:gpt-4o") as model, model.stream("Why is the sky blue?") as stream:
+        async for event in stream:
+            match event:
+                case ls.TextDelta(text=text):
+                    print(text, end="")
+
+Names are loaded on first use, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from loomstream.accumulate import Accumulator
+    from loomstream.errors import LoomstreamError, ProviderError, StreamTruncated
+    from loomstream.events import (
+        Citation,
+        Cost,
+        Event,
+        File,
+        Notice,
+        Raw,
+        ReasoningDelta,
+        ReasoningEnd,
+        ReasoningStart,
+        RefusalDelta,
+        ServerToolCall,
+        ServerToolResult,
+        Start,
+        Stop,
+        TextDelta,
+        TextEnd,
+        TextStart,
+        ToolCallDelta,
+        ToolCallEnd,
+        ToolCallStart,
+        Unknown,
+        Usage,
+    )
+    from loomstream.messages import Message, Response, Timeouts, Tool, assistant, system, tool_result, user
+    from loomstream.model import Model, connect
+    from loomstream.pump import decode
+    from loomstream.stream import Stream
+
+_HOMES = {
+    "accumulate": ("Accumulator",),
+    "pump": ("decode",),
+    "errors": ("LoomstreamError", "ProviderError", "StreamTruncated"),
+    "events": (
+        "Citation", "Cost", "Event", "File", "Notice", "Raw", "ReasoningDelta", "ReasoningEnd", "ReasoningStart",
+        "RefusalDelta", "ServerToolCall", "ServerToolResult", "Start", "Stop", "TextDelta", "TextEnd", "TextStart",
+        "ToolCallDelta", "ToolCallEnd", "ToolCallStart", "Unknown", "Usage",
+    ),
+    "messages": ("Message", "Response", "Timeouts", "Tool", "assistant", "system", "tool_result", "user"),
+    "model": ("Model", "connect"),
+    "stream": ("Stream",),
+}  # fmt: skip
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = (
+    "Accumulator", "Citation", "Cost", "Event", "File", "LoomstreamError", "Message", "Model", "Notice",
+    "ProviderError", "Raw", "ReasoningDelta", "ReasoningEnd", "ReasoningStart", "RefusalDelta", "Response",
+    "ServerToolCall", "ServerToolResult", "Start", "Stop", "Stream", "StreamTruncated", "TextDelta", "TextEnd",
+    "TextStart", "Timeouts", "Tool", "ToolCallDelta", "ToolCallEnd", "ToolCallStart", "Unknown", "Usage", "assistant",
+    "connect", "decode", "system", "tool_result", "user",
+)  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    module = _HOME_OF.get(name)
+    if module is None:
+        msg = f"module 'loomstream' has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = getattr(importlib.import_module(f"loomstream.{module}"), name)
+    globals()[name] = value
+    return value

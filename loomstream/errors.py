@@ -77,7 +77,7 @@ class LoomstreamError(Exception):
     retry_safety: RetrySafety = "no"
     default_retry_safety: ClassVar[RetrySafety] = "no"
 
-    def __init__(  # noqa: PLR0913 (an error is a record; all but the message are keyword-only)
+    def __init__(
         self,
         message: str = "",
         *,
@@ -150,7 +150,7 @@ class ConnectionLost(TransportError):
     """The connection broke after the request was sent and before the answer was whole."""
 
 
-class Timeout(LoomstreamError):  # noqa: N818 (the design's word)
+class Timeout(LoomstreamError):
     """A time limit passed."""
 
     default_retry_safety = "maybe"

@@ -8,7 +8,7 @@ meaning raises `SCHEMA_VERSION`, which every `Start` carries.
 
 from __future__ import annotations
 
-from decimal import Decimal  # noqa: TC003 (msgspec reads the annotation)
+from decimal import Decimal
 from typing import Literal
 
 import msgspec

@@ -7,14 +7,15 @@ provider cannot honour.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypedDict, cast
 
 import msgspec
 from msgspec import Raw as RawJSON
 from msgspec import Struct
 
-from loomstream.errors import RequestError
+from loomstream.errors import RequestError, UsageError
 from loomstream.events import NULL, Citation, Cost, Limits, Opaque, Stop, Usage
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -101,15 +102,7 @@ class ServerToolResultBlock(Struct, frozen=True, tag="server_tool_result", tag_f
 
 
 ContentBlock = (
-    Text
-    | Reasoning
-    | ToolCall
-    | Image
-    | ToolResult
-    | Refusal
-    | FileBlock
-    | ServerToolCallBlock
-    | ServerToolResultBlock
+    Text | Reasoning | ToolCall | Image | ToolResult | Refusal | FileBlock | ServerToolCallBlock | ServerToolResultBlock
 )
 """One unit of a message."""
 
@@ -176,6 +169,31 @@ class Request(Struct, frozen=True, kw_only=True):
     timeouts: Timeouts = Timeouts()
     extra_body: Mapping[str, object] = msgspec.field(default_factory=dict[str, object])
     extra_headers: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
+
+
+class RequestOptions(TypedDict, total=False):
+    """What `connect` (as defaults) and `Model.stream` take beside the prompt; the fields of `Request`.
+
+    `tool_choice` may be a mode (`auto`, `any`, `none`) or the name of a tool.
+    """
+
+    system: str
+    tools: Sequence[Tool]
+    tool_choice: ToolChoice | str | None
+    parallel_tool_calls: bool | None
+    max_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    stop_sequences: Sequence[str]
+    seed: int | None
+    reasoning_effort: Effort | None
+    reasoning_budget_tokens: int | None
+    stream: bool
+    raw_events: bool
+    timeouts: Timeouts
+    extra_body: Mapping[str, object]
+    extra_headers: Mapping[str, str]
 
 
 class Choice(Struct, frozen=True):
@@ -279,3 +297,42 @@ def to_messages(prompt: Prompt) -> tuple[Message, ...]:
             msg = f"messages[{position}] is a {type(message).__name__}: use loomstream.user('…') or a Message"
             raise RequestError(msg)
     return messages
+
+
+_OPTION_NAMES = frozenset(RequestOptions.__annotations__)
+_MODES: dict[str, ToolChoice] = {"auto": ToolChoice("auto"), "any": ToolChoice("any"), "none": ToolChoice("none")}
+
+
+def check_options(options: Mapping[str, object]) -> None:
+    """Raise `UsageError` for an option that no request has, `RequestError` for tools that are no `Tool`s."""
+    for name in options:
+        if name not in _OPTION_NAMES:
+            near = difflib.get_close_matches(name, _OPTION_NAMES, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(_OPTION_NAMES))}"
+            msg = f"unknown option {name!r}: {hint}"
+            raise UsageError(msg)
+    tools = cast("Sequence[object]", options.get("tools") or ())
+    for position, tool in enumerate(tools):
+        if not isinstance(tool, Tool):
+            msg = f"tools[{position}] is a {type(tool).__name__}: give a loomstream.Tool(name, description, parameters)"
+            raise RequestError(msg)
+
+
+def make_request(prompt: Prompt, options: RequestOptions) -> Request:
+    """Give the request for a prompt and options.
+
+    Raises `RequestError` for a prompt, a tool or a value that cannot be sent, `UsageError` for an unknown option.
+    """
+    check_options(cast("Mapping[str, object]", options))
+    fields = dict(cast("Mapping[str, object]", options))
+    for name in ("tools", "stop_sequences"):
+        if name in fields:
+            fields[name] = tuple(cast("Sequence[object]", fields[name]))
+    choice = fields.get("tool_choice")
+    if isinstance(choice, str):
+        fields["tool_choice"] = _MODES.get(choice) or ToolChoice("tool", choice)
+    try:
+        return msgspec.convert({"messages": to_messages(prompt), **fields}, Request)
+    except msgspec.ValidationError as error:
+        msg = f"the request cannot be built: {error}"
+        raise RequestError(msg) from None

@@ -3,14 +3,15 @@
 A dialect is a module with
 
     build_request(request, target) -> WireRequest
+    warnings(request, target) -> tuple[str, ...]
     translator(target) -> Translator
     parse_response(body, target) -> list[Event | Failure]
     parse_error(status, headers, body, target) -> ProviderError
 
 Contract: no I/O, no clock, no randomness; dialects do not know each other, nor any provider's name: what differs
 between hosts is a named flag in `Quirks`. A translator never raises: a failure is the last item of
-its list, after which it is finished. `finish` ends in `Failure(StreamTruncated)` unless the dialect's terminal marker was
-seen. The non-streaming path gives events that fold to the same response as the stream's.
+its list, after which it is finished. `finish` ends in `Failure(StreamTruncated)` unless the dialect's terminal marker
+was seen. The non-streaming path gives events that fold to the same response as the stream's.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ class Quirks(Struct, frozen=True, kw_only=True):
     """The body's key for the sampling seed (OpenAI chat)."""
     system_role: Literal["system", "developer"] = "system"
     """The role of system turns (OpenAI chat)."""
-    output_excludes_reasoning: bool = False
-    """`completion_tokens` leaves reasoning tokens out (OpenAI chat)."""
+    top_k: bool = False
+    """The host takes `top_k`, which is no part of the plain form (OpenAI chat)."""
     needs_max_tokens: int | None = None
     """Sent as the limit on output tokens where the request has none, because the wire demands one."""
 
@@ -72,6 +73,10 @@ class Dialect(Protocol):
 
     def build_request(self, request: Request, target: Target) -> WireRequest:
         """Give the wire request; raise `Unsupported` or `RequestError` where it cannot be built."""
+        ...
+
+    def warnings(self, request: Request, target: Target) -> tuple[str, ...]:
+        """Say what of the request this host cannot honour; it goes into `Start.warnings`."""
         ...
 
     def translator(self, target: Target) -> Translator:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw as RawJSON
 
 from loomstream.errors import Failure, LimitExceeded
 from loomstream.events import (
@@ -39,7 +40,7 @@ class OpenBlock:
 
     __slots__ = ("arguments", "choice", "id", "index", "kind", "length", "name", "opaque")
 
-    def __init__(self, kind: str, index: int, choice: int, id: str = "", name: str = "") -> None:  # noqa: A002, PLR0913
+    def __init__(self, kind: str, index: int, choice: int, id: str = "", name: str = "") -> None:  # noqa: A002
         self.kind = kind
         self.index = index
         self.choice = choice
@@ -51,10 +52,14 @@ class OpenBlock:
 
 
 class Blocks:
-    """The blocks of one stream. Methods append to the list they are given."""
+    """The blocks of one stream. Methods append to the list they are given.
+
+    `failed` turns True once a limit was passed and a `Failure` was appended.
+    """
 
     def __init__(self) -> None:
         self.next_index = 0
+        self.failed = False
         self.open: dict[int, OpenBlock] = {}
 
     def claim(self, out: list[Event | Failure]) -> int:
@@ -62,6 +67,7 @@ class Blocks:
         index = self.next_index
         self.next_index = index + 1
         if index == MAX_BLOCKS:
+            self.failed = True
             out.append(Failure(LimitExceeded(f"the answer has more than {MAX_BLOCKS} content blocks")))
         return index
 
@@ -98,6 +104,7 @@ class Blocks:
         block.length += len(piece)
         if block.length > MAX_TOOL_ARGUMENTS_CHARS:
             msg = f"the arguments of tool call {block.id!r} are longer than {MAX_TOOL_ARGUMENTS_CHARS} characters"
+            self.failed = True
             out.append(Failure(LimitExceeded(msg)))
             return
         out.append(ToolCallDelta(block.index, piece))
@@ -178,7 +185,7 @@ class SurrogateJoiner:
             case ReasoningEnd(index):
                 self._flush(out, index, ReasoningDelta)
                 out.append(event)
-            case ToolCallEnd(index, id, name, arguments, opaque, executable):  # noqa: A001
+            case ToolCallEnd(index, id, name, arguments, opaque, executable):
                 self._flush(out, index, ToolCallDelta)
                 out.append(ToolCallEnd(index, heal(id), heal(name), heal(arguments), opaque, executable))
             case _:
@@ -206,9 +213,21 @@ class SurrogateJoiner:
 
 
 def _heal_fields(event: Event | Failure) -> Event | Failure:
-    if isinstance(event, Failure) or not isinstance(event, Struct):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if isinstance(event, Failure):
         return event
-    changed = {
-        name: heal(value) for name in event.__struct_fields__ if isinstance(value := getattr(event, name), str)
-    }
-    return type(event)(**{name: changed.get(name, getattr(event, name)) for name in event.__struct_fields__})
+    changed: dict[str, str | RawJSON] = {}
+    for name in event.__struct_fields__:
+        value = getattr(event, name)
+        if isinstance(value, str):
+            changed[name] = heal(value)
+        elif isinstance(value, RawJSON):
+            changed[name] = RawJSON(heal(bytes(value).decode()).encode())
+    return msgspec.structs.replace(event, **changed)
+
+
+def up_to_failure(events: list[Event | Failure]) -> list[Event | Failure]:
+    """Give the events up to and with the first failure: nothing may follow one."""
+    for position, event in enumerate(events):
+        if isinstance(event, Failure):
+            return events[: position + 1]
+    return events

@@ -1,0 +1,254 @@
+"""The fold: events to a `Response`. The only code that assembles a message.
+
+Contract: `Accumulator.add` is O(1) per event, `.response` an O(n) snapshot that is valid at any moment, also after an
+error or a break. A `reset` notice empties the fold. Pure: no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, cast
+
+import msgspec
+
+from loomstream.events import (
+    Citation,
+    Cost,
+    Event,
+    EventBase,
+    File,
+    Limits,
+    Notice,
+    Opaque,
+    ReasoningDelta,
+    ReasoningEnd,
+    ReasoningStart,
+    RefusalDelta,
+    ServerToolCall,
+    ServerToolResult,
+    Start,
+    Stop,
+    TextDelta,
+    TextStart,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+    Unknown,
+    Usage,
+)
+from loomstream.messages import (
+    Choice,
+    ContentBlock,
+    FileBlock,
+    Message,
+    Reasoning,
+    Refusal,
+    Response,
+    ServerToolCallBlock,
+    ServerToolResultBlock,
+    Text,
+    ToolCall,
+)
+
+
+class _Open:
+    """A block that grows. `finished` is set where its end told more than its deltas."""
+
+    __slots__ = ("choice", "citations", "finished", "id", "kind", "name", "opaque", "pieces")
+
+    def __init__(self, kind: str, choice: int, id: str = "", name: str = "") -> None:  # noqa: A002 (the field's name)
+        self.kind = kind
+        self.choice = choice
+        self.id = id
+        self.name = name
+        self.pieces: list[str] = []
+        self.citations: list[Citation] = []
+        self.opaque: tuple[Opaque, ...] = ()
+        self.finished: ContentBlock | None = None
+
+    def block(self) -> ContentBlock | None:
+        """Give the block as it stands; None where it holds nothing."""
+        if self.finished is not None:
+            return self.finished
+        text = "".join(self.pieces)
+        match self.kind:
+            case "text":
+                return Text(text, tuple(self.citations)) if text or self.citations else None
+            case "reasoning":
+                return Reasoning(text, self.opaque) if text or self.opaque else None
+            case "refusal":
+                return Refusal(text)
+            case _:
+                return ToolCall(self.id, self.name, text, executable=False)
+
+
+class Accumulator:
+    """Folds events; see the module's contract."""
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self.cost = Cost(provider="", model="")
+        self.stop: Stop | None = None
+        self.has_content = False
+        self._limits: Limits | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._blocks: dict[int, _Open] = {}
+        self._start_event: Start = Start()
+        self._unknown_frames = 0
+
+    def add(self, event: Event) -> None:
+        """Take the next event."""
+        take = self._TABLE.get(event.__class__)
+        if take is not None:
+            take(self, event)
+
+    @property
+    def start(self) -> Start:
+        """The `Start` of this epoch, an empty one before it came."""
+        return self._start_event
+
+    @property
+    def response(self) -> Response:
+        """What has been delivered so far."""
+        start = self._start_event
+        choices = self._choices()
+        return Response(
+            provider=start.provider,
+            model=start.model,
+            response_id=start.response_id,
+            request_id=start.request_id,
+            message=choices[0].message if choices else Message("assistant", ()),
+            choices=choices,
+            usage=self.usage,
+            cost=self.cost,
+            stop=self.stop,
+            limits=self._limits,
+            warnings=start.warnings,
+            unknown_frames=self._unknown_frames,
+        )
+
+    def _choices(self) -> tuple[Choice, ...]:
+        by_choice: dict[int, list[ContentBlock]] = {}
+        for index in sorted(self._blocks):
+            grown = self._blocks[index]
+            block = grown.block()
+            if block is not None:
+                by_choice.setdefault(grown.choice, []).append(block)
+        return tuple(Choice(index, Message("assistant", tuple(blocks))) for index, blocks in sorted(by_choice.items()))
+
+    # --- one method per event --------------------------------------------------------------------
+
+    def _on_start(self, event: Event) -> None:
+        self._start_event = cast("Start", event)
+        self._limits = self._start_event.limits
+
+    def _on_block_start(self, event: Event) -> None:
+        started = cast("TextStart | ReasoningStart", event)
+        kind = "text" if event.__class__ is TextStart else "reasoning"
+        self._blocks[started.index] = _Open(kind, started.choice)
+
+    def _on_text(self, event: Event) -> None:
+        delta = cast("TextDelta | ReasoningDelta", event)
+        self.has_content = True
+        self._blocks[delta.index].pieces.append(delta.text)
+
+    def _on_reasoning_end(self, event: Event) -> None:
+        ended = cast("ReasoningEnd", event)
+        self._blocks[ended.index].opaque = ended.opaque
+
+    def _on_tool_start(self, event: Event) -> None:
+        started = cast("ToolCallStart", event)
+        self.has_content = True
+        self._blocks[started.index] = _Open("tool_call", started.choice, started.id, started.name)
+
+    def _on_arguments(self, event: Event) -> None:
+        delta = cast("ToolCallDelta", event)
+        self._blocks[delta.index].pieces.append(delta.arguments)
+
+    def _on_tool_end(self, event: Event) -> None:
+        ended = cast("ToolCallEnd", event)
+        call = ToolCall(ended.id, ended.name, ended.arguments, ended.opaque, executable=ended.executable)
+        self._blocks[ended.index].finished = call
+
+    def _on_refusal(self, event: Event) -> None:
+        delta = cast("RefusalDelta", event)
+        self.has_content = True
+        self._blocks.setdefault(delta.index, _Open("refusal", delta.choice)).pieces.append(delta.text)
+
+    def _on_citation(self, event: Event) -> None:
+        citation = cast("Citation", event)
+        self.has_content = True
+        self._blocks[citation.index].citations.append(citation)
+
+    def _put(self, index: int, choice: int, block: ContentBlock) -> None:
+        self.has_content = True
+        grown = self._blocks[index] = _Open("whole", choice)
+        grown.finished = block
+
+    def _on_file(self, event: Event) -> None:
+        file = cast("File", event)
+        self._put(file.index, file.choice, FileBlock(file.media_type, file.data, file.url, file.id, file.raw))
+
+    def _on_server_call(self, event: Event) -> None:
+        call = cast("ServerToolCall", event)
+        self._put(call.index, call.choice, ServerToolCallBlock(call.id, call.name, call.arguments, call.raw))
+
+    def _on_server_result(self, event: Event) -> None:
+        result = cast("ServerToolResult", event)
+        block = ServerToolResultBlock(
+            result.tool_call_id, result.name, result.content, is_error=result.is_error, raw=result.raw
+        )
+        self._put(result.index, result.choice, block)
+
+    def _on_usage(self, event: Event) -> None:
+        self.usage = cast("Usage", event)
+
+    def _on_cost(self, event: Event) -> None:
+        self.cost = cast("Cost", event)
+
+    def _on_stop(self, event: Event) -> None:
+        self.stop = cast("Stop", event)
+
+    def _on_notice(self, event: Event) -> None:
+        if cast("Notice", event).kind == "reset":
+            self._begin()
+
+    def _on_unknown(self, event: Event) -> None:  # noqa: ARG002 (one signature for the table)
+        self._unknown_frames += 1
+
+    _TABLE: ClassVar[dict[type[EventBase], Callable[[Accumulator, Event], None]]] = {
+        Start: _on_start,
+        TextStart: _on_block_start,
+        TextDelta: _on_text,
+        ReasoningStart: _on_block_start,
+        ReasoningDelta: _on_text,
+        ReasoningEnd: _on_reasoning_end,
+        ToolCallStart: _on_tool_start,
+        ToolCallDelta: _on_arguments,
+        ToolCallEnd: _on_tool_end,
+        RefusalDelta: _on_refusal,
+        Citation: _on_citation,
+        File: _on_file,
+        ServerToolCall: _on_server_call,
+        ServerToolResult: _on_server_result,
+        Usage: _on_usage,
+        Cost: _on_cost,
+        Stop: _on_stop,
+        Notice: _on_notice,
+        Unknown: _on_unknown,
+    }
+
+
+def fold(events: list[Event]) -> Response:
+    """Give the response that some events fold to."""
+    accumulator = Accumulator()
+    for event in events:
+        accumulator.add(event)
+    return accumulator.response
+
+
+def with_cost(response: Response, cost: Cost) -> Response:
+    """Give the response with another cost."""
+    return msgspec.structs.replace(response, cost=cost)

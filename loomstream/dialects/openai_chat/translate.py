@@ -1,0 +1,468 @@
+"""Chat Completions frames to events.
+
+Contract: one `ChatTranslator` per stream; it never raises. A whole answer goes through the same code as a stream, so
+both fold to the same response.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import cast
+
+import msgspec
+from msgspec import Raw as RawJSON
+
+from loomstream.dialects import Target
+from loomstream.dialects.blocks import Blocks, OpenBlock, SurrogateJoiner, up_to_failure
+from loomstream.dialects.fields import as_list, as_object, as_text, freeze, is_null, read_text
+from loomstream.dialects.openai_chat.calls import ToolCalls
+from loomstream.dialects.openai_chat.errors import stream_error
+from loomstream.dialects.openai_chat.usage import read_usage
+from loomstream.dialects.openai_chat.wire import Choice, Chunk, ContentPart, Delta, chunk_decoder, part_decoder
+from loomstream.errors import BadFrame, Failure, StreamTruncated
+from loomstream.events import (
+    NULL,
+    Citation,
+    Event,
+    File,
+    Notice,
+    Opaque,
+    ReasoningDelta,
+    RefusalDelta,
+    ServerToolCall,
+    ServerToolResult,
+    Start,
+    Stop,
+    StopReason,
+    TextDelta,
+    Unknown,
+    Usage,
+)
+from loomstream.wire import Frame
+from loomstream.wire.json import Reader, loads, quote
+
+_Out = list[Event | Failure]
+
+STOP_REASONS: dict[str, StopReason] = {
+    "stop": "end_turn",
+    "eos": "end_turn",
+    "end_turn": "end_turn",
+    "length": "max_tokens",
+    "max_tokens": "max_tokens",
+    "tool_calls": "tool_use",
+    "function_call": "tool_use",
+    "content_filter": "content_filter",
+    "stop_sequence": "stop_sequence",
+    "refusal": "refusal",
+    "model_length": "context_window",
+}
+"""The wire's finish reasons; any other is `other`."""
+
+_DONE = b"[DONE]"
+
+
+class _ChoiceState:
+    __slots__ = ("calls", "current", "details", "finish", "index", "refusal_index", "text_index")
+
+    def __init__(self, index: int, calls: ToolCalls) -> None:
+        self.index = index
+        self.calls = calls
+        self.current: OpenBlock | None = None
+        self.text_index: int | None = None
+        self.refusal_index: int | None = None
+        self.details: list[dict[str, object]] = []
+        self.finish: str | None = None
+
+
+class ChatTranslator:
+    """Frames of one stream to events."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._reader = Reader(chunk_decoder)
+        self._blocks = Blocks()
+        self._joiner = SurrogateJoiner()
+        self._choices: dict[int, _ChoiceState] = {}
+        self._started = False
+        self._over = False
+        self._before_start: _Out = []
+        self._usage: Usage | None = None
+        self._usage_raw = b""
+        self._sources: RawJSON = NULL
+        self._executed: set[int] = set()
+
+    def feed(self, frame: Frame) -> list[Event | Failure]:
+        """Take a frame, give its events."""
+        if self._over:
+            return []
+        if frame.data == _DONE:
+            return self._end(marker=True)
+        chunk = self._reader.read(frame.data)
+        if isinstance(chunk, Failure):
+            self._over = True
+            return [chunk]
+        out: _Out = []
+        if chunk.choices:
+            if not self._started:
+                self._start(chunk, out)
+            for choice in chunk.choices:
+                self._choice(choice, choice.delta, out)
+        self._side_fields(chunk, frame, out)
+        return self._sealed(out)
+
+    def finish(self) -> list[Event | Failure]:
+        """Say that the body is over, give what was still to come."""
+        return [] if self._over else self._end(marker=False)
+
+    def whole(self, body: bytes) -> list[Event | Failure]:
+        """Give the events of a whole answer."""
+        chunk = self._reader.read(body)
+        if isinstance(chunk, Failure):
+            return [chunk]
+        if chunk.choices is None and is_null(chunk.error):
+            return [Failure(stream_error(self._target, loads(body), body) or _no_answer(body))]
+        out: _Out = []
+        self._start(chunk, out)
+        for choice in chunk.choices or ():
+            self._choice(choice, choice.message or choice.delta, out)
+        self._side_fields(chunk, Frame("", body), out)
+        out = self._sealed(out)
+        return out if self._over else out + self._end(marker=False)
+
+    def _sealed(self, out: _Out) -> _Out:
+        if self._reader.carried:
+            out = self._joiner.join(out)
+        if self._blocks.failed:
+            out = up_to_failure(out)
+        if out and isinstance(out[-1], Failure):
+            self._over = True
+        return out
+
+    # --- start and side fields -------------------------------------------------------------------
+
+    def _start(self, chunk: Chunk, out: _Out) -> None:
+        self._started = True
+        out.append(
+            Start(
+                provider=self._target.provider,
+                model=read_text(chunk.model) or self._target.model,
+                response_id=read_text(chunk.id),
+                request_id=self._target.request_id,
+            )
+        )
+        out += self._before_start
+
+    def _side_fields(self, chunk: Chunk, frame: Frame, out: _Out) -> None:
+        known = bool(chunk.choices)
+        for raw in (chunk.usage, chunk.x_groq):
+            if raw is not NULL and not is_null(raw):
+                known = self._read_usage(raw, out, nested=raw is chunk.x_groq) or known
+        for raw in (chunk.citations, chunk.search_results):
+            if raw is not NULL and not is_null(raw):
+                self._sources = freeze(raw)
+        if chunk.error is not NULL and not is_null(chunk.error):
+            out.append(Failure(stream_error(self._target, loads(frame.data), frame.data) or _no_answer(frame.data)))
+        elif not known:
+            self._unknown(frame, out)
+
+    def _unknown(self, frame: Frame, out: _Out) -> None:
+        error = stream_error(self._target, loads(frame.data), frame.data)
+        if error is not None:
+            out.append(Failure(error))
+            return
+        unknown = Unknown(frame.name, frame.data.decode("utf-8", "replace"))
+        (out if self._started else self._before_start).append(unknown)
+
+    def _read_usage(self, raw: RawJSON, out: _Out, *, nested: bool) -> bool:
+        if nested:
+            inner = as_object(loads(raw)).get("usage")
+            if inner is None:
+                return False
+            raw = RawJSON(msgspec.json.encode(inner))
+        data = bytes(raw)
+        if data == self._usage_raw:
+            return True
+        self._usage_raw = data
+        usage, mistyped = read_usage(raw)
+        notices = out if self._started else self._before_start
+        notices += [Notice("warning", f"mistyped usage field {name}") for name in mistyped]
+        if usage is None:
+            return False
+        self._usage = usage
+        if self._started and not self._finished():
+            out.append(usage)
+        return True
+
+    def _finished(self) -> bool:
+        return bool(self._choices) and all(state.finish is not None for state in self._choices.values())
+
+    # --- choices ---------------------------------------------------------------------------------
+
+    def _state(self, index: int) -> _ChoiceState:
+        state = self._choices.get(index)
+        if state is None:
+            state = self._choices[index] = _ChoiceState(index, ToolCalls(self._blocks, index))
+        return state
+
+    def _choice(self, choice: Choice, delta: Delta | None, out: _Out) -> None:
+        state = self._state(choice.index)
+        if delta is None and state.current is None and state.text_index is None:
+            delta = choice.message
+        if delta is not None:
+            self._delta(state, delta, out)
+        if choice.finish_reason is not None and choice.finish_reason != "":
+            self._finish_choice(state, choice.finish_reason, out)
+
+    def _delta(self, state: _ChoiceState, delta: Delta, out: _Out) -> None:
+        reasoning = delta.reasoning_content or delta.reasoning
+        if reasoning or delta.reasoning_details is not NULL:
+            self._reasoning(state, reasoning or "", delta.reasoning_details, out)
+        content = delta.content
+        if content.__class__ is str:
+            if content:
+                self._text(state, cast("str", content), out)
+        elif content is not None:
+            self._parts(state, cast("list[RawJSON]", content), out)
+        if delta.refusal:
+            self._refusal(state, delta.refusal, out)
+        if delta.tool_calls is not None or delta.function_call is not None:
+            self._tool_calls(state, delta, out)
+        if delta.annotations is not NULL:
+            self._annotations(state, as_list(loads(delta.annotations)), out)
+        if delta.executed_tools is not NULL:
+            self._executed_tools(state, as_list(loads(delta.executed_tools)), out)
+        if delta.images is not NULL or delta.audio is not NULL:
+            self._files(state, delta, out)
+
+    def _text(self, state: _ChoiceState, text: str, out: _Out) -> None:
+        block = state.current
+        if block is None or block.kind != "text":
+            self._close_current(state, out)
+            block = state.current = self._blocks.open_text(out, state.index)
+            state.text_index = block.index
+        out.append(TextDelta(block.index, text))
+
+    def _open_reasoning(self, state: _ChoiceState, out: _Out) -> OpenBlock:
+        block = state.current
+        if block is None or block.kind != "reasoning":
+            self._close_current(state, out)
+            block = state.current = self._blocks.open_reasoning(out, state.index)
+        return block
+
+    def _close_current(self, state: _ChoiceState, out: _Out) -> None:
+        block, state.current = state.current, None
+        if block is None:
+            return
+        if state.details and block.kind == "reasoning":
+            data = msgspec.json.encode(state.details).decode()
+            block.opaque.append(Opaque(self._target.provider, "details", data))
+            state.details = []
+        self._blocks.close(out, block)
+
+    def _reasoning(self, state: _ChoiceState, text: str, details: RawJSON, out: _Out) -> None:
+        items = [as_object(item) for item in as_list(loads(details))] if details is not NULL else []
+        if not text:
+            text = "".join(as_text(item.get("text")) or as_text(item.get("summary")) for item in items)
+        if not text and not items:
+            return
+        block = self._open_reasoning(state, out)
+        for item in items:
+            _merge_detail(state.details, item)
+        if text:
+            out.append(ReasoningDelta(block.index, text))
+
+    def _parts(self, state: _ChoiceState, parts: list[RawJSON], out: _Out) -> None:
+        for raw in parts:
+            try:
+                part = part_decoder.decode(raw)
+            except msgspec.DecodeError:
+                part = ContentPart()
+            if part.type == "thinking" or part.thinking is not None:
+                self._thinking_part(state, part, out)
+            elif part.type == "text" or part.text:
+                if part.text:
+                    self._text(state, part.text, out)
+            else:
+                out.append(Unknown("content", bytes(raw).decode()))
+
+    def _thinking_part(self, state: _ChoiceState, part: ContentPart, out: _Out) -> None:
+        thinking = part.thinking
+        text = thinking if isinstance(thinking, str) else "".join(inner.text for inner in thinking or ())
+        signature = read_text(part.signature)
+        if text or signature:
+            block = self._open_reasoning(state, out)
+            if text:
+                out.append(ReasoningDelta(block.index, text))
+            if signature:
+                block.opaque.append(Opaque(self._target.provider, "signature", signature))
+
+    def _refusal(self, state: _ChoiceState, text: str, out: _Out) -> None:
+        if state.refusal_index is None:
+            self._close_current(state, out)
+            state.refusal_index = self._blocks.claim(out)
+        out.append(RefusalDelta(state.refusal_index, text, state.index))
+
+    def _tool_calls(self, state: _ChoiceState, delta: Delta, out: _Out) -> None:
+        if delta.tool_calls or delta.function_call is not None:
+            self._close_current(state, out)
+        for piece in delta.tool_calls or ():
+            state.calls.piece(piece, out)
+        if delta.function_call is not None:
+            state.calls.legacy(delta.function_call, out)
+
+    def _annotations(self, state: _ChoiceState, annotations: list[object], out: _Out) -> None:
+        for item in annotations:
+            if state.text_index is None:
+                self._close_current(state, out)
+                state.current = self._blocks.open_text(out, state.index)
+                state.text_index = state.current.index
+            out.append(_citation(state.text_index, as_object(item)))
+
+    def _executed_tools(self, state: _ChoiceState, tools: list[object], out: _Out) -> None:
+        for position, item in enumerate(tools):
+            tool = as_object(item)
+            index = tool.get("index")
+            key = index if isinstance(index, int) else position
+            raw = RawJSON(msgspec.json.encode(tool))
+            name, id = as_text(tool.get("type")), f"executed_{state.index}_{key}"  # noqa: A001 (the field's name)
+            self._close_current(state, out)
+            if key not in self._executed:
+                self._executed.add(key)
+                arguments = as_text(tool.get("arguments")) or "{}"
+                out.append(ServerToolCall(self._blocks.claim(out), id, name, arguments, state.index, raw))
+            if tool.get("output") is not None:
+                content = RawJSON(msgspec.json.encode(tool["output"]))
+                out.append(ServerToolResult(self._blocks.claim(out), id, name, content, choice=state.index, raw=raw))
+
+    def _files(self, state: _ChoiceState, delta: Delta, out: _Out) -> None:
+        self._close_current(state, out)
+        images = as_list(loads(delta.images)) if delta.images is not NULL else []
+        audio = [loads(delta.audio)] if delta.audio is not NULL and not is_null(delta.audio) else []
+        for item in images + audio:
+            out.append(_file(self._blocks.claim(out), as_object(item), state.index))
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def _finish_choice(self, state: _ChoiceState, reason: str, out: _Out) -> None:
+        repeated = state.finish is not None
+        state.finish = reason
+        self._close_current(state, out)
+        state.calls.flush(out)
+        self._blocks.close_all(out, state.index)
+        if reason == "error":
+            error = stream_error(
+                self._target, {"error": {"message": "the provider ended with finish_reason error"}}, b""
+            )
+            if error is not None:
+                out.append(Failure(error))
+        elif state.index != 0 and not repeated:
+            out.append(Notice("warning", f"choice {state.index} stopped: {reason}"))
+
+    def _end(self, *, marker: bool) -> _Out:
+        out: _Out = []
+        self._over = True
+        primary = self._choices.get(min(self._choices, default=0))
+        complete = self._finished() or (marker and self._target.quirks.done_marker and self._started)
+        if primary is None or not complete:
+            self._flush_usage(out)
+            out.append(Failure(_truncated(self._target, started=self._started, marker=marker)))
+            return out
+        for state in self._choices.values():
+            if state.finish is None:
+                self._finish_choice(state, "", out)
+        self._add_sources(primary, out)
+        if self._reader.carried:
+            out = self._joiner.join(out)
+        if self._usage is not None:
+            out.append(msgspec.structs.replace(self._usage, final=True))
+        out.append(Stop(self._stop_reason(primary), primary.finish or ""))
+        return out
+
+    def _flush_usage(self, out: _Out) -> None:
+        if self._started and self._usage is not None and self._finished():
+            out.append(self._usage)
+
+    def _stop_reason(self, state: _ChoiceState) -> StopReason:
+        reason = STOP_REASONS.get(state.finish or "", "other")
+        if reason == "end_turn" and state.calls.count:
+            return "tool_use"
+        if reason == "end_turn" and state.refusal_index is not None and state.text_index is None:
+            return "refusal"
+        return reason
+
+    def _add_sources(self, state: _ChoiceState, out: _Out) -> None:
+        for item in as_list(loads(self._sources)) if self._sources is not NULL else ():
+            source = {"url": item} if isinstance(item, str) else as_object(item)
+            if state.text_index is not None:
+                out.append(_citation(state.text_index, {"type": "source", "source": source}))
+
+
+def _truncated(target: Target, *, started: bool, marker: bool) -> StreamTruncated:
+    if not started:
+        what = "the body ended before the first chunk"
+    elif marker:
+        what = "[DONE] came without a finish_reason"
+    else:
+        what = "the body ended before a finish_reason or [DONE]"
+    return StreamTruncated(f"{target.provider}: {what}", provider=target.provider, model=target.model)
+
+
+def _no_answer(data: bytes) -> BadFrame:
+    return BadFrame(f"no chat completion: {quote(data)}")
+
+
+def _merge_detail(details: list[dict[str, object]], item: dict[str, object]) -> None:
+    """Join the pieces of one reasoning detail (OpenRouter): texts grow, other fields are set once they are there."""
+    last = details[-1] if details else None
+    same = last is not None and all(last.get(key) == item.get(key) for key in ("type", "index"))
+    if last is None or not same or (item.get("id") and last.get("id") not in (None, item["id"])):
+        details.append(dict(item))
+        return
+    for key, value in item.items():
+        grown = last.get(key)
+        if key in {"text", "summary", "data"} and isinstance(grown, str) and isinstance(value, str):
+            last[key] = grown + value
+        elif value is not None:
+            last[key] = value
+
+
+def _citation(index: int, item: dict[str, object]) -> Citation:
+    kind = as_text(item.get("type"))
+    source = as_object(item.get(kind)) or item
+    start, end = source.get("start_index"), source.get("end_index")
+    return Citation(
+        index,
+        kind,
+        as_text(source.get("url")),
+        as_text(source.get("title")),
+        as_text(source.get("content")) or as_text(source.get("snippet")),
+        start if isinstance(start, int) else None,
+        end if isinstance(end, int) else None,
+        RawJSON(msgspec.json.encode(item)),
+    )
+
+
+def _file(index: int, item: dict[str, object], choice: int) -> File:
+    url = as_text(as_object(item.get("image_url")).get("url"))
+    encoded = as_text(item.get("data"))
+    media_type = "audio" if encoded else "image"
+    if url.startswith("data:") and "," in url:
+        head, encoded = url.split(",", 1)
+        media_type = head.removeprefix("data:").split(";")[0]
+    try:
+        data = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    raw = RawJSON(msgspec.json.encode(item))
+    return File(index, media_type, data, "" if data else url, as_text(item.get("id")), choice, raw)
+
+
+def translator(target: Target) -> ChatTranslator:
+    """Give a translator for one stream."""
+    return ChatTranslator(target)
+
+
+def parse_response(body: bytes, target: Target) -> list[Event | Failure]:
+    """Give the events of a whole answer; they fold to the same response as the stream's."""
+    return ChatTranslator(target).whole(body)

@@ -1,0 +1,57 @@
+"""Token counts of OpenAI-shaped hosts, in one convention.
+
+The wire's prompt count includes cached tokens. Most hosts count reasoning within the completion; xAI does not, which
+its total shows. Audio prompt tokens (Mistral) come on top of the prompt count, which the total shows too.
+"""
+
+from __future__ import annotations
+
+from msgspec import Raw as RawJSON
+
+from loomstream.dialects.fields import Counter, freeze, read_object
+from loomstream.events import Usage
+
+_CACHE_READ = (
+    "prompt_tokens_details.cached_tokens",
+    "input_tokens_details.cached_tokens",
+    "prompt_cache_hit_tokens",  # DeepSeek
+    "cache_read_input_tokens",
+    "cached_tokens",
+)
+_CACHE_WRITE = ("prompt_tokens_details.cache_write_tokens", "cache_creation_input_tokens")
+_REASONING = (
+    "completion_tokens_details.reasoning_tokens",
+    "output_tokens_details.reasoning_tokens",
+    "reasoning_tokens",
+)
+
+
+def read_usage(raw: RawJSON) -> tuple[Usage | None, list[str]]:
+    """Give the usage, or None where the object holds no counts, and the names of mistyped fields."""
+    counter = Counter(read_object(raw))
+    prompt = counter.get("prompt_tokens", "input_tokens")
+    completion = counter.get("completion_tokens", "output_tokens")
+    total = counter.get("total_tokens")
+    if prompt is None and completion is None and total is None:
+        return None, counter.mistyped
+    prompt = prompt if prompt is not None else max(0, (total or 0) - (completion or 0))
+    completion = completion if completion is not None else max(0, (total or 0) - prompt)
+    read = counter.get(*_CACHE_READ) or 0
+    write = counter.get(*_CACHE_WRITE) or 0
+    reasoning = counter.get(*_REASONING) or 0
+    beside = (total or 0) - prompt - completion
+    if beside > 0:
+        if beside == reasoning:
+            completion += reasoning
+        else:
+            prompt += beside
+    usage = Usage(
+        input_tokens=max(0, prompt - read - write),
+        output_tokens=completion,
+        cache_read_tokens=read,
+        cache_write_tokens=write,
+        cache_write_1h_tokens=counter.get("cache_creation.ephemeral_1h_input_tokens") or 0,
+        reasoning_tokens=reasoning,
+        raw=freeze(raw),
+    )
+    return usage, counter.mistyped

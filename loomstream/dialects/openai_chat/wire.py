@@ -1,0 +1,76 @@
+"""The shapes of Chat Completions on the wire: only what carries content is typed, the rest stays raw."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Raw as RawJSON
+from msgspec import Struct
+
+from loomstream.events import NULL
+
+
+class Function(Struct, gc=False):
+    """The function of a tool call; `arguments` may be a string, an object or null."""
+
+    name: str | None = None
+    arguments: RawJSON = NULL
+
+
+class ToolCallPiece(Struct, gc=False):
+    """A tool call, or a piece of one."""
+
+    index: int | None = None
+    id: str | int | None = None
+    function: Function | None = None
+    custom: RawJSON = NULL
+
+
+class Delta(Struct, gc=False):
+    """A choice's `delta` in a stream, its `message` in a whole answer."""
+
+    content: str | list[RawJSON] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    reasoning_details: RawJSON = NULL
+    refusal: str | None = None
+    tool_calls: list[ToolCallPiece] | None = None
+    function_call: Function | None = None
+    annotations: RawJSON = NULL
+    images: RawJSON = NULL
+    audio: RawJSON = NULL
+    executed_tools: RawJSON = NULL
+
+
+class Choice(Struct, gc=False):
+    """One answer of several."""
+
+    index: int = 0
+    delta: Delta | None = None
+    message: Delta | None = None
+    finish_reason: str | None = None
+
+
+class Chunk(Struct, gc=False):
+    """A frame of a stream, or a whole answer."""
+
+    choices: list[Choice] | None = None
+    usage: RawJSON = NULL
+    error: RawJSON = NULL
+    id: RawJSON = NULL
+    model: RawJSON = NULL
+    x_groq: RawJSON = NULL
+    citations: RawJSON = NULL
+    search_results: RawJSON = NULL
+
+
+class ContentPart(Struct, gc=False):
+    """One part of a content list (Mistral): text, or thinking that is a list of text parts itself."""
+
+    type: str = ""
+    text: str = ""
+    thinking: str | list[ContentPart] | None = None
+    signature: RawJSON = NULL
+
+
+chunk_decoder = msgspec.json.Decoder(Chunk)
+part_decoder = msgspec.json.Decoder(ContentPart)

@@ -1,0 +1,352 @@
+"""The composition root: provider + credentials + transport + dialect + middleware make a `Model`.
+
+Contract: `connect` and `Model` do no I/O until a stream is read. The innermost handler here is one attempt: it builds
+the wire request, opens the transport under the Watch, pumps bytes to events and raises typed errors only.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from types import TracebackType
+from typing import Protocol, Self, Unpack, cast
+
+import anyio
+import msgspec
+
+from loomstream import catalog
+from loomstream.auth import SCHEMES
+from loomstream.config.keys import missing_key, resolve_key, resolve_key_sync
+from loomstream.dialects import Target
+from loomstream.errors import ConfigError, Failure, Timeout, TransportError, UnknownModel, UsageError
+from loomstream.events import Cost, Event, Usage
+from loomstream.handler import Handler, Middleware, compose
+from loomstream.messages import Prompt, Request, RequestOptions, Response, check_options, make_request
+from loomstream.middleware.cost import cost, cost_of
+from loomstream.providers import DIALECTS, Provider, all_providers, dialect_module, look_up
+from loomstream.pump import MAX_ERROR_BODY_BYTES, Pump
+from loomstream.stream import Stream
+from loomstream.transport import ByteResponse, Transport
+from loomstream.transport.http import HttpOptions, HttpTransport
+from loomstream.transport.watch import Watch, drain
+from loomstream.wire import Secret
+
+_REDIRECT = 300
+_PROVIDER_VARIABLE = "LOOM_LLM_PROVIDER"
+
+
+class LaunchedServer(Protocol):
+    """A provider that runs as a process of its own (see `Provider.launch`)."""
+
+    base_url: str
+    api_key: Secret
+
+    async def aclose(self) -> None:
+        """End it."""
+        ...
+
+
+class Endpoint:
+    """Where requests go and with which key; found out at the first request, once."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        *,
+        api_key: str | Secret | None = None,
+        base_url: str | None = None,
+        launch_options: Mapping[str, object] | None = None,
+    ) -> None:
+        self.provider = provider
+        self._api_key = api_key
+        self._base_url = base_url or _from_environment(provider.base_url_environment) or provider.base_url
+        self._launch_options = dict(launch_options or {})
+        self._lock = anyio.Lock()
+        self._found: tuple[str, Secret | None] | None = None
+        self._server: LaunchedServer | None = None
+        if not self._base_url and not provider.launch:
+            names = " or ".join(provider.base_url_environment)
+            msg = f"{provider.name} needs an address: pass base_url='https://host/v1'" + (
+                f" or set {names}" if names else ""
+            )
+            raise ConfigError(msg, provider=provider.name)
+
+    async def resolve(self) -> tuple[str, Secret | None]:
+        """Give the base URL and the key. Raises `MissingKey`, `ConfigError`."""
+        if self._found is None:
+            async with self._lock:
+                self._found = self._found or await self._find()
+        return self._found
+
+    async def _find(self) -> tuple[str, Secret | None]:
+        if self.provider.launch and not self._base_url:
+            self._server = await self._launch()
+            return self._server.base_url.rstrip("/"), self._server.api_key
+        return _normal_url(self._base_url), await self._key()
+
+    async def _launch(self) -> LaunchedServer:
+        module, function = self.provider.launch.split(":")
+        launch = cast("Callable[..., Awaitable[LaunchedServer]]", getattr(importlib.import_module(module), function))
+        return await launch(**self._launch_options)
+
+    async def _key(self) -> Secret | None:
+        provider = self.provider
+        if provider.auth == "none" and self._api_key is None:
+            return None
+        notes: list[str] = []
+        found = await resolve_key(
+            provider=provider.name,
+            argument=self._api_key,
+            env_names=provider.key_environment,
+            keyring_name=provider.keyring,
+            notes=notes,
+        )
+        if found is None and provider.needs_key:
+            raise missing_key(provider.name, provider.key_environment, provider.keyring, notes)
+        return None if found is None else found.secret
+
+    async def aclose(self) -> None:
+        """End a server that was launched."""
+        server, self._server, self._found = self._server, None, None
+        if server is not None:
+            await server.aclose()
+
+
+def _from_environment(names: Sequence[str]) -> str:
+    return next((value for name in names if (value := os.environ.get(name, "").strip())), "")
+
+
+def _normal_url(base_url: str) -> str:
+    url = base_url.strip().rstrip("/")
+    return url if "://" in url else f"http://{url}"
+
+
+class Model:
+    """A provider, a model id and credentials, ready to stream. Safe to use for many streams at once.
+
+    Use it as a context manager (`async with connect(…) as model`), or call `aclose`. `connect` makes it; construct it
+    yourself to bring a transport of your own.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        model: str,
+        *,
+        endpoint: Endpoint,
+        transport: Transport,
+        middleware: Sequence[Middleware] | None = None,
+        request_defaults: RequestOptions | None = None,
+    ) -> None:
+        self._provider = provider
+        self._model = model
+        self._endpoint = endpoint
+        self._transport = transport
+        self._dialect = dialect_module(provider.dialect)
+        self._defaults: RequestOptions = request_defaults or {}
+        check_options(cast("Mapping[str, object]", self._defaults))
+        layers = default_middleware(provider.name, model) if middleware is None else tuple(middleware)
+        self._handler = compose(self._attempt, *layers)
+        self._closed = False
+
+    @property
+    def provider(self) -> str:
+        """The provider's name."""
+        return self._provider.name
+
+    @property
+    def model(self) -> str:
+        """The model's id."""
+        return self._model
+
+    @property
+    def handler(self) -> Handler:
+        """Request to events, with all middleware: the building block of combinators."""
+        return self._handler
+
+    def __repr__(self) -> str:
+        return f"<Model {self._provider.name}:{self._model}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections, and the server where one was launched; safe to call again."""
+        self._closed = True
+        with anyio.CancelScope(shield=True):
+            await self._transport.aclose()
+            await self._endpoint.aclose()
+
+    def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream:
+        """Give the stream of an answer; nothing is sent before it is read.
+
+        `prompt` is a user's text, a `Message`, or a conversation. The options are the fields of `Request`; they win
+        over those given to `connect`.
+
+        Raises `RequestError` for a prompt or value that cannot be sent, `UsageError` for an unknown option or a closed
+        model. What the provider says comes out of the iteration.
+        """
+        if self._closed:
+            msg = "this model is closed: connect again"
+            raise UsageError(msg)
+        request = make_request(prompt, {**self._defaults, **options})
+        if request.stream and "stream" not in options and "stream" not in self._defaults:
+            request = self._streamable(request)
+        return Stream(self._handler, request, cost_of=self._cost_of, provider=self._provider.name, model=self._model)
+
+    async def complete(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Response:
+        """Give the whole answer: the same pipeline, collected. Raises what iterating a stream raises."""
+        async with self.stream(prompt, **options) as stream:
+            return await stream.collect()
+
+    def _streamable(self, request: Request) -> Request:
+        """Take the non-streaming path for a model that cannot stream."""
+        entry = catalog.look_up(self._provider.name, self._model)
+        if entry is None or entry.streaming:
+            return request
+        return msgspec.structs.replace(request, stream=False)
+
+    def _cost_of(self, provider: str, model: str, usage: Usage | None) -> Cost:
+        return cost_of(provider, model, usage, requested_model=self._model)
+
+    # --- one attempt -----------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _attempt(self, request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
+        base_url, secret = await self._endpoint.resolve()
+        provider, dialect = self._provider, self._dialect
+        target = Target(provider=provider.name, model=self._model, base_url=base_url, quirks=provider.quirks)
+        wire_request = dialect.build_request(request, target)
+        if secret is not None:
+            wire_request = await SCHEMES[provider.auth](wire_request, secret)
+        watch = Watch(request.timeouts)
+        async with watch.open(self._transport, wire_request) as response:
+            pump = Pump(
+                dialect=dialect,
+                target=target,
+                expected=DIALECTS[provider.dialect] if request.stream else "json",
+                content_type=response.headers.get("content-type", ""),
+                headers=response.headers,
+                warnings=dialect.warnings(request, target),
+                raw_events=request.raw_events,
+            )
+            if response.status >= _REDIRECT:
+                raise pump.status_error(response.status, await _error_body(response, watch))
+            async with aclosing(_events(response, watch, pump)) as events:
+                yield events
+            if pump.ended_well:
+                await drain(response)
+
+
+async def _events(response: ByteResponse, watch: Watch, pump: Pump) -> AsyncGenerator[Event]:
+    read, chunks, feed = watch.read, response.chunks, pump.feed
+    try:
+        while (chunk := await read(chunks)) is not None:
+            events = feed(chunk)
+            if pump.progressed:
+                watch.progress()
+            for event in events:
+                if isinstance(event, Failure):
+                    raise event.error
+                yield event
+            if pump.over:
+                return
+    except (TransportError, Timeout) as error:
+        # The transport failed, but the terminal marker may have been seen: then the answer is whole all the same.
+        for event in pump.finish():
+            if isinstance(event, Failure):
+                raise error from None
+            yield event
+        return
+    for event in pump.finish():
+        if isinstance(event, Failure):
+            raise event.error
+        yield event
+
+
+async def _error_body(response: ByteResponse, watch: Watch) -> bytes:
+    body = b""
+    while len(body) < MAX_ERROR_BODY_BYTES and (chunk := await watch.read(response.chunks)) is not None:
+        body += chunk
+    return body[:MAX_ERROR_BODY_BYTES]
+
+
+def default_middleware(provider: str, model: str) -> tuple[Middleware, ...]:
+    """Give the middleware that a model has where none is named, outermost first."""
+    return (cost(provider, model),)
+
+
+# --- connect -------------------------------------------------------------------------------------
+
+
+def connect(  # noqa: PLR0913 (one call makes everything; all but the first are keyword-only)
+    spec: str | None = None,
+    *,
+    api_key: str | Secret | None = None,
+    base_url: str | None = None,
+    client: object = None,
+    middleware: Sequence[Middleware] | None = None,
+    http: HttpOptions | None = None,
+    model_path: str | os.PathLike[str] | None = None,
+    download: bool | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+    **request_defaults: Unpack[RequestOptions],
+) -> Model:
+    """Give a model that is ready to stream. Nothing is sent, and no key looked up, before a stream is read.
+
+    `spec` is `provider:model-id`, split at the first colon, or a provider's name for its default model. Without one,
+    `LOOM_LLM_PROVIDER` decides, else the only provider that has a key here, else the embedded model.
+
+    `api_key` wins over the environment and the keyring; `base_url` over the environment and the provider's own.
+    `client` is an `httpx.AsyncClient` or `httpx2.AsyncClient` of yours to send with; it stays yours to close. `http`
+    holds proxy, TLS and connection settings of our own client. `middleware`, outermost first, takes the place of the
+    default one. `model_path`, `download` and `progress` are for the embedded model: a GGUF file, whether it may be
+    fetched (default: only where the spec is `local`), and a callback with bytes done and bytes in all. Everything else
+    is a default for each request (see `RequestOptions`).
+
+    Raises `UnknownProvider`, `UnknownModel` (no model named and no default), `ConfigError` (no address, several
+    candidates), `UsageError` (unknown option, unusable client).
+    """
+    chosen = spec if spec is not None else _choose()
+    name, _, model = chosen.partition(":")
+    provider = look_up(name)
+    model = model or provider.default_model
+    if not model:
+        msg = f"{name} has no default model: write {name}:MODEL-ID"
+        raise UnknownModel(msg, provider=name)
+    allowed = spec is not None if download is None else download
+    launch_options = {"model_path": model_path, "download": allowed, "progress": progress} if provider.launch else None
+    endpoint = Endpoint(provider, api_key=api_key, base_url=base_url, launch_options=launch_options)
+    return Model(
+        provider,
+        model,
+        endpoint=endpoint,
+        transport=HttpTransport(http or HttpOptions(), client=client),
+        middleware=middleware,
+        request_defaults=request_defaults,
+    )
+
+
+def _choose() -> str:
+    """Give the provider that the environment and the keyring point to, else the embedded model."""
+    named = os.environ.get(_PROVIDER_VARIABLE, "").strip()
+    if named:
+        return named
+    usable = [
+        row.name
+        for row in all_providers()
+        if row.needs_key
+        and not row.launch
+        and resolve_key_sync(provider=row.name, env_names=row.key_environment, keyring_name=row.keyring)
+    ]
+    if len(usable) > 1:
+        msg = f"keys for several providers were found ({', '.join(usable)}): name one, as in connect('{usable[0]}')"
+        raise ConfigError(msg)
+    return usable[0] if usable else "local"

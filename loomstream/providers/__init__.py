@@ -1,0 +1,92 @@
+"""Providers: hosts that speak a dialect. A provider is a row of data; `table.py` is the table.
+
+Contract: adding an OpenAI-compatible host is one row. No other module names a provider in a condition. A package can
+add rows through the entry-point group `loomstream.providers`: each entry names a `Provider` value.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+from importlib import metadata
+from typing import Literal, cast
+
+from msgspec import Struct
+
+from loomstream.dialects import Dialect, Quirks
+from loomstream.errors import ConfigError, UnknownProvider
+
+ENTRY_POINT_GROUP = "loomstream.providers"
+
+DIALECTS = {"anthropic_messages": "sse", "ollama_chat": "ndjson", "openai_chat": "sse"}
+"""The dialects' module names, each with the framing of its streams."""
+
+
+class Provider(Struct, frozen=True, kw_only=True):
+    """One host. `key_environment` and `base_url_environment` are looked up in order; the first that is set wins.
+
+    `auth` names a scheme of `loomstream.auth`; `key_optional` is for hosts that may want no key. `keyring` is the name
+    of the key in the system keyring (service `loom`). `launch` names the function (`module:function`) that starts the
+    host as a process of its own, for a provider that has no base URL before.
+    """
+
+    name: str
+    dialect: str = "openai_chat"
+    base_url: str = ""
+    auth: Literal["bearer", "x-api-key", "none"] = "bearer"
+    key_optional: bool = False
+    key_environment: tuple[str, ...] = ()
+    base_url_environment: tuple[str, ...] = ()
+    keyring: str = ""
+    default_model: str = ""
+    quirks: Quirks = Quirks()
+    launch: str = ""
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether no request can be sent without a credential."""
+        return self.auth != "none" and not self.key_optional
+
+
+@functools.cache
+def _installed() -> dict[str, Provider]:
+    rows: dict[str, Provider] = {}
+    for entry in metadata.entry_points(group=ENTRY_POINT_GROUP):
+        row = entry.load()
+        if not isinstance(row, Provider):
+            msg = (
+                f"the entry point {entry.name!r} of group {ENTRY_POINT_GROUP} gives a {type(row).__name__}, no Provider"
+            )
+            raise ConfigError(msg)
+        rows[row.name] = row
+    return rows
+
+
+def all_providers() -> tuple[Provider, ...]:
+    """Give every row: the table's, then those of installed packages. Raises `ConfigError` for a bad entry point."""
+    from loomstream.providers.table import TABLE  # noqa: PLC0415 (the table imports this module)
+
+    return tuple({**{row.name: row for row in TABLE}, **_installed()}.values())
+
+
+def look_up(name: str) -> Provider:
+    """Give the row of this name (case-sensitive), or raise `UnknownProvider`, which suggests the nearest names."""
+    from loomstream.providers.table import BY_NAME  # noqa: PLC0415 (the table imports this module)
+
+    row = BY_NAME.get(name) or _installed().get(name)
+    if row is None:
+        known = [provider.name for provider in all_providers()]
+        near = difflib.get_close_matches(name.lower(), known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        msg = f"unknown provider {name!r}: {hint}known are {', '.join(sorted(known))}; any OpenAI-compatible host "
+        raise UnknownProvider(msg + "works as openai-compatible with base_url=")
+    return row
+
+
+def dialect_module(name: str) -> Dialect:
+    """Give a dialect's module by its name, or raise `ConfigError`."""
+    if name not in DIALECTS:
+        msg = f"unknown dialect {name!r}: known are {', '.join(DIALECTS)}"
+        raise ConfigError(msg)
+    return cast("Dialect", importlib.import_module(f"loomstream.dialects.{name}"))

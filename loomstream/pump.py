@@ -1,0 +1,215 @@
+"""Bytes to events: the synchronous heart of the pipeline, and `decode` for captured bytes.
+
+Contract: `Pump` joins sniffing, decoder and translator for one response; it does no I/O and never raises. The events do
+not depend on how the bytes were cut. `decode` is the same pump over bytes that somebody kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import msgspec
+
+from loomstream.dialects import Dialect, Target
+from loomstream.dialects.http_errors import limits, request_id
+from loomstream.errors import Failure, LoomstreamError, RedirectRefused
+from loomstream.events import CONTENT_EVENTS, Event, EventBase, Raw, Start, Stop
+from loomstream.providers import DIALECTS, dialect_module, look_up
+from loomstream.wire import Decoder, Frame
+from loomstream.wire.json_body import BODY, JSONBodyDecoder
+from loomstream.wire.ndjson import NDJSONDecoder
+from loomstream.wire.sniff import sniff
+from loomstream.wire.sse import SSEDecoder
+
+MAX_ERROR_BODY_BYTES = 64 * 1024
+"""No more of an error response is read."""
+
+_DECODERS: dict[str, Callable[[], Decoder]] = {
+    "sse": SSEDecoder,
+    "ndjson": NDJSONDecoder,
+    "json": JSONBodyDecoder,
+}
+_CONTENT: frozenset[type[EventBase]] = frozenset(CONTENT_EVENTS)
+_REDIRECT = 300
+_ERROR = 400
+
+_Out = list[Event | Failure]
+
+
+class Pump:
+    """One response's bytes to events.
+
+    `progressed` is True after a `feed` that gave a content event; `over` after `Stop` or a failure,
+    `ended_well` after `Stop`.
+    """
+
+    def __init__(
+        self,
+        *,
+        dialect: Dialect,
+        target: Target,
+        expected: str,
+        content_type: str = "",
+        headers: Mapping[str, str] | None = None,
+        warnings: tuple[str, ...] = (),
+        raw_events: bool = False,
+    ) -> None:
+        self.dialect = dialect
+        self.target = target
+        self._expected = expected
+        self._content_type = content_type
+        self.headers = headers or {}
+        self._warnings = warnings
+        self._raw_events = raw_events
+        self._translator = dialect.translator(target)
+        self._head = b""
+        self._decoder: Decoder | None = None
+        self._whole = False
+        self._started = False
+        self.progressed = False
+        self.over = False
+        self.ended_well = False
+
+    def feed(self, chunk: bytes) -> list[Event | Failure]:
+        """Take a chunk of the body, give its events."""
+        if self.over:
+            return []
+        if self._decoder is None:
+            chunk = self._head + chunk
+            chosen = sniff(chunk, self._expected, self._content_type)
+            if chosen is None:
+                self._head = chunk
+                return []
+            self._head = b""
+            if isinstance(chosen, Failure):
+                return self._checked([chosen])
+            self._decoder = _DECODERS[chosen]()
+            self._whole = chosen == "json"
+        return self._translate(self._decoder.feed(chunk))
+
+    def finish(self) -> list[Event | Failure]:
+        """Say that the body is over, give what was still to come: it ends in `Stop` or in a failure."""
+        if self.over:
+            return []
+        out = self._translate(self._decoder.finish()) if self._decoder is not None else []
+        return out if self.over else out + self._checked(self._translator.finish())
+
+    def _translate(self, frames: list[Frame | Failure]) -> _Out:
+        out: _Out = []
+        for frame in frames:
+            if isinstance(frame, Failure):
+                out.append(frame)
+                break
+            if self._raw_events:
+                out.append(Raw(frame.name, frame.data.decode("utf-8", "replace")))
+            if self._whole and frame.name == BODY:
+                out += self.dialect.parse_response(frame.data, self.target)
+            else:
+                out += self._translator.feed(frame)
+            if out and (out[-1].__class__ is Stop or out[-1].__class__ is Failure):
+                break
+        return self._checked(out)
+
+    def _checked(self, out: _Out) -> _Out:
+        """Note progress and the end; complete the `Start` and the failure with what the response's head told."""
+        self.progressed = False
+        for event in out:
+            if event.__class__ in _CONTENT:
+                self.progressed = True
+                break
+        if not out:
+            return out
+        if not self._started:
+            self._complete_start(out)
+        last = out[-1]
+        if isinstance(last, Failure):
+            self.over = True
+            self._complete_error(last.error)
+        elif last.__class__ is Stop:
+            self.over = self.ended_well = True
+        return out
+
+    def _complete_start(self, out: _Out) -> None:
+        for position, event in enumerate(out):
+            if isinstance(event, Start):
+                self._started = True
+                out[position] = msgspec.structs.replace(
+                    event,
+                    limits=limits(self.headers),
+                    warnings=self._warnings + event.warnings,
+                    request_id=event.request_id or request_id(self.headers),
+                )
+                return
+
+    def _complete_error(self, error: LoomstreamError) -> None:
+        error.provider = error.provider or self.target.provider
+        error.model = error.model or self.target.model
+        error.request_id = error.request_id or request_id(self.headers)
+
+    def status_error(self, status: int, body: bytes) -> LoomstreamError:
+        """Give the typed error of a response whose status is no success; `body` is its beginning."""
+        target = self.target
+        if status >= _ERROR:
+            return self.dialect.parse_error(status, self.headers, body[:MAX_ERROR_BODY_BYTES], target)
+        msg = (
+            f"{target.provider} answered {status} and points to another address: redirects are not followed, so that "
+            "no key or prompt goes to a host that you did not name; set base_url to the final address"
+        )
+        return RedirectRefused(msg, provider=target.provider, model=target.model, request_id=request_id(self.headers))
+
+
+def decode(  # noqa: PLR0913 (what was captured; all but the bytes are keyword-only)
+    provider: str,
+    chunks: bytes | Iterable[bytes],
+    *,
+    dialect: str | None = None,
+    content_type: str | None = None,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    model: str | None = None,
+    raw_events: bool = False,
+) -> Iterator[Event]:
+    """Give the events of a captured response body: offline, synchronous, no key.
+
+    `provider` is a provider's name, `dialect` the module name of one of its dialects (default: the provider's own),
+    `content_type`, `status` and `headers` what the response's head said, `model` what was asked for. `raw_events`
+    precedes each frame's events by a `Raw`. The events before an error are given first.
+
+    Raises `UnknownProvider` and `ConfigError` (no such dialect) at once; out of the iteration `StreamTruncated` where
+    the terminal marker is missing, a `ProviderError` where the provider sent one, a `WireError` for anything
+    unreadable.
+    """
+    row = look_up(provider)
+    target = Target(provider=row.name, model=model or row.default_model, base_url=row.base_url, quirks=row.quirks)
+    name = dialect or row.dialect
+    head = {key.lower(): value for key, value in (headers or {}).items()}
+    pump = Pump(
+        dialect=dialect_module(name),
+        target=target,
+        expected=DIALECTS[name],
+        content_type=content_type or head.get("content-type", ""),
+        headers=head,
+        raw_events=raw_events,
+    )
+    pieces = (chunks,) if isinstance(chunks, bytes) else chunks
+    return _body_events(pump, pieces) if status < _REDIRECT else _error_events(pump, status, pieces)
+
+
+def _error_events(pump: Pump, status: int, pieces: Iterable[bytes]) -> Iterator[Event]:
+    yield from ()
+    raise pump.status_error(status, b"".join(pieces))
+
+
+def _body_events(pump: Pump, pieces: Iterable[bytes]) -> Iterator[Event]:
+    for chunk in pieces:
+        yield from _or_raise(pump.feed(chunk))
+        if pump.over:
+            return
+    yield from _or_raise(pump.finish())
+
+
+def _or_raise(events: list[Event | Failure]) -> Iterator[Event]:
+    for event in events:
+        if isinstance(event, Failure):
+            raise event.error
+        yield event

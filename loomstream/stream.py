@@ -1,0 +1,269 @@
+"""The object that users hold: one call of a model, as an async iterator of events.
+
+Contract: entering it does no I/O, the request goes out at the first `__anext__`. Leaving it, by any road, closes the
+upstream before the next statement. One stream, one consumer. `__anext__` alone sets `partial`, `usage`, `committed` and
+`attempts` on an error. It is a class, never an async generator (PEP 789), and holds nothing open across two events but
+the handler's own context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from enum import Enum
+from types import TracebackType
+from typing import Self
+
+import anyio
+import anyio.lowlevel
+
+from loomstream.accumulate import Accumulator, with_cost
+from loomstream.errors import (
+    Attempt,
+    DeadlineExceeded,
+    LoomstreamError,
+    MiddlewareError,
+    StreamCancelled,
+    StreamTruncated,
+    UsageError,
+)
+from loomstream.events import Cost, Event, ReasoningDelta, Stop, TextDelta, TextStart, ToolCallStart, Usage
+from loomstream.handler import Handler
+from loomstream.messages import Request, Response, Timing
+from loomstream.transport.interrupt import Interrupt, interrupt
+
+CLOSE_LIMIT_S = 3.0
+"""Closing the upstream takes no longer than this, in seconds."""
+
+CostOf = Callable[[str, str, Usage | None], Cost]
+"""Provider, model and the last usage to a cost; used where no `Cost` event has come."""
+
+
+class _State(Enum):
+    NEW = "not yet entered"
+    OPEN = "open"
+    ENDED = "read to its end"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+class Stream:
+    """One call of a model. Use it as `async with model.stream(…) as stream: async for event in stream: …`.
+
+    Iterating raises only `LoomstreamError`s (and your own task's cancellation). After an error or a break, `response`
+    is what was delivered.
+    """
+
+    def __init__(
+        self, handler: Handler, request: Request, *, cost_of: CostOf, provider: str = "", model: str = ""
+    ) -> None:
+        self._handler = handler
+        self._request = request
+        self._cost_of = cost_of
+        self._provider = provider
+        self._model = model
+        self._state = _State.NEW
+        self._busy = False
+        self._left: anyio.Event | None = None
+        self._stack: AsyncExitStack | None = None
+        self._events: AsyncIterator[Event] | None = None
+        self._interrupt: Interrupt | None = None
+        self._cancelled = False
+        self._fold = Accumulator()
+        self._began_s = 0.0
+        self._first_event_s: float | None = None
+        self._first_text_s: float | None = None
+        self._total_s: float | None = None
+
+    # --- entering and leaving --------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._state is not _State.NEW:
+            msg = f"this stream is {self._state.value}: a stream is used once; ask the model for another"
+            raise UsageError(msg)
+        self._state = _State.OPEN
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the stream and its upstream; safe to call again, and from another task.
+
+        A reader that is waiting in another task gets `StreamCancelled`.
+        """
+        if self._state is _State.OPEN and self._busy:
+            self.cancel()
+            self._left = self._left or anyio.Event()
+            await self._left.wait()
+        if self._state in (_State.OPEN, _State.NEW):
+            self._state = _State.CLOSED
+        await self._close_upstream()
+
+    def cancel(self) -> None:
+        """Stop the stream from any task of the same event loop.
+
+        The reader's next or current `__anext__` raises `StreamCancelled`, and the upstream is closed.
+        """
+        self._cancelled = True
+        if self._interrupt is not None:
+            self._interrupt.set(StreamCancelled("the stream was cancelled by Stream.cancel()"))
+
+    async def _close_upstream(self) -> None:
+        """Shielded and bounded; ends with a checkpoint, because a socket closes one tick after its `close()`."""
+        if self._interrupt is not None:
+            self._interrupt.disarm()
+        stack, self._stack, self._events = self._stack, None, None
+        if stack is None:
+            return
+        if self._total_s is None:
+            self._total_s = anyio.current_time() - self._began_s
+        with anyio.move_on_after(CLOSE_LIMIT_S, shield=True):
+            await stack.aclose()
+            await anyio.lowlevel.checkpoint()
+
+    # --- iterating -------------------------------------------------------------------------------
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        if self._state is not _State.OPEN or self._busy:
+            return self._refuse()
+        self._busy = True
+        try:
+            event = await (self._interrupt.run(self._step) if self._interrupt is not None else self._begin())
+        except StopAsyncIteration:
+            await self._end()
+            raise
+        except Exception as error:  # noqa: BLE001 (only typed errors come out of a stream)
+            raise await self._failed(error) from _cause(error)
+        finally:
+            self._busy = False
+            if self._left is not None:
+                self._left.set()
+        self._fold.add(event)
+        if self._first_text_s is None or event.__class__ is Stop:
+            self._note_time(event)
+        return event
+
+    def _refuse(self) -> Event:
+        if self._busy:
+            msg = "this stream is being read already: one stream has one consumer"
+            raise UsageError(msg)
+        match self._state:
+            case _State.ENDED:
+                raise StopAsyncIteration
+            case _State.NEW:
+                msg = "enter the stream before reading it: async with model.stream(…) as stream"
+            case _State.FAILED:
+                msg = "this stream has failed; its error was raised before"
+            case _:
+                msg = "this stream is closed; its response is in stream.response"
+        raise UsageError(msg)
+
+    async def _begin(self) -> Event:
+        self._began_s = anyio.current_time()
+        self._interrupt = interrupt()
+        total_s = self._request.timeouts.total_s
+        if total_s is not None:
+            self._interrupt.at(self._began_s + total_s, lambda: _deadline(total_s))
+        if self._cancelled:
+            self.cancel()
+        return await self._interrupt.run(self._open)
+
+    async def _open(self) -> Event:
+        self._stack = AsyncExitStack()
+        self._events = await self._stack.enter_async_context(self._handler(self._request))
+        return await self._step()
+
+    async def _step(self) -> Event:
+        if self._events is None:
+            msg = "this stream is closed"
+            raise UsageError(msg)
+        return await self._events.__anext__()
+
+    async def _end(self) -> None:
+        if self._fold.stop is None:
+            raise await self._failed(StreamTruncated("the events ended without a Stop: a middleware lost it"))
+        self._state = _State.ENDED
+        await self._close_upstream()
+
+    async def _failed(self, error: Exception) -> LoomstreamError:
+        """Give the error as it goes out, complete; the upstream is closed before."""
+        self._state = _State.FAILED
+        await self._close_upstream()
+        if not isinstance(error, LoomstreamError):
+            error = MiddlewareError(f"a middleware raised {type(error).__name__}: {error}")
+        error.provider = error.provider or self._provider
+        error.model = error.model or self._model
+        error.partial = self.response
+        error.usage = self._fold.usage
+        error.committed = self._fold.has_content
+        last = Attempt(error.provider, error.model, type(error).__name__, error.retry_after_s)
+        error.attempts = error.attempts or (last,)
+        return error
+
+    def _note_time(self, event: Event) -> None:
+        kind = event.__class__
+        if kind is TextDelta or kind is ReasoningDelta or kind is ToolCallStart:
+            now_s = anyio.current_time() - self._began_s
+            self._first_event_s = self._first_event_s or now_s
+            if kind is TextDelta:
+                self._first_text_s = now_s
+        elif kind is Stop:
+            self._total_s = anyio.current_time() - self._began_s
+
+    # --- what has come ---------------------------------------------------------------------------
+
+    async def text(self) -> AsyncGenerator[str]:
+        """Iterate the text pieces of the first choice as they come."""
+        shown: set[int] = set()
+        async for event in self:
+            match event:
+                case TextStart(index=index, choice=0):
+                    shown.add(index)
+                case TextDelta(index=index, text=text) if index in shown:
+                    yield text
+                case _:
+                    pass
+
+    async def collect(self) -> Response:
+        """Read to the end, give the whole response. Raises what iterating raises."""
+        async for _ in self:
+            pass
+        return self.response
+
+    @property
+    def response(self) -> Response:
+        """What has been delivered so far; valid at any time, also after an error or a break."""
+        response = self._fold.response
+        return with_cost(response, self.cost)
+
+    @property
+    def usage(self) -> Usage | None:
+        """The last token counts, None before any came."""
+        return self._fold.usage
+
+    @property
+    def cost(self) -> Cost:
+        """The cost so far; `amount_usd` is None where the price is not known."""
+        if self._fold.cost.provider:
+            return self._fold.cost
+        start = self._fold.start
+        return self._cost_of(start.provider or self._provider, start.model or self._model, self._fold.usage)
+
+    @property
+    def timing(self) -> Timing:
+        """When things happened, in seconds since the request was begun."""
+        return Timing(first_event_s=self._first_event_s, first_text_s=self._first_text_s, total_s=self._total_s)
+
+
+def _cause(error: Exception) -> BaseException | None:
+    return error.__cause__ if isinstance(error, LoomstreamError) else error
+
+
+def _deadline(total_s: float) -> DeadlineExceeded:
+    return DeadlineExceeded(f"the call took longer than {total_s:g} s in all; raise Timeouts(total_s=…)")

@@ -1,0 +1,150 @@
+"""The order law of an event stream, as a validator.
+
+The law: notices, then `Start`; each block opens, grows and closes once; indexes are unique within an epoch and given
+out in order; nothing after `Stop`; before `Stop` every block is closed; exactly one `Stop` unless the stream ended in
+an error. A `reset` notice begins a new epoch. `Raw` and `Unknown` may stand anywhere before `Stop`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NoReturn
+
+from loomstream.events import (
+    Citation,
+    Cost,
+    Event,
+    File,
+    Notice,
+    Raw,
+    ReasoningDelta,
+    ReasoningEnd,
+    ReasoningStart,
+    RefusalDelta,
+    ServerToolCall,
+    ServerToolResult,
+    Start,
+    Stop,
+    TextDelta,
+    TextEnd,
+    TextStart,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+    Unknown,
+    Usage,
+    encode,
+)
+from loomstream.events import decode as decode_event
+
+
+class OrderViolation(AssertionError):
+    """An event stream broke the order law; the message says at which event and how."""
+
+
+_OPENS: dict[type[object], str] = {TextStart: "text", ReasoningStart: "reasoning", ToolCallStart: "tool_call"}
+_GROWS: dict[type[object], str] = {TextDelta: "text", ReasoningDelta: "reasoning", ToolCallDelta: "tool_call"}
+_CLOSES: dict[type[object], str] = {TextEnd: "text", ReasoningEnd: "reasoning", ToolCallEnd: "tool_call"}
+_WHOLE = (File, ServerToolCall, ServerToolResult)
+
+
+class _Law:
+    def __init__(self) -> None:
+        self.position = -1
+        self.stopped = False
+        self._new_epoch()
+
+    def _new_epoch(self) -> None:
+        self.started = False
+        self.next_index = 0
+        self.open: dict[int, str] = {}
+        self.seen: dict[int, str] = {}
+        self.pieces: dict[int, list[str]] = {}
+
+    def fail(self, event: Event, why: str) -> NoReturn:
+        msg = f"event {self.position} ({event!r}): {why}"
+        raise OrderViolation(msg)
+
+    def take(self, event: Event) -> None:
+        self.position += 1
+        if self.stopped:
+            self.fail(event, "comes after Stop")
+        if decode_event(encode(event)) != event:
+            self.fail(event, "does not survive a round trip through JSON")
+        if isinstance(event, Notice | Raw | Unknown):
+            if isinstance(event, Notice) and event.kind == "reset":
+                self._new_epoch()
+            return
+        if isinstance(event, Start):
+            if self.started:
+                self.fail(event, "is a second Start without a reset")
+            self.started = True
+            return
+        if not self.started:
+            self.fail(event, "comes before Start")
+        self._content(event)
+
+    def _content(self, event: Event) -> None:
+        kind = event.__class__
+        if isinstance(event, Usage | Cost):
+            self._counts(event)
+        elif isinstance(event, Stop):
+            if self.open:
+                self.fail(event, f"comes while blocks are open: {self.open}")
+            self.stopped = True
+        elif isinstance(event, TextStart | ReasoningStart | ToolCallStart):
+            self._new_index(event, event.index, _OPENS[kind])
+            self.open[event.index] = _OPENS[kind]
+            self.pieces[event.index] = []
+        elif isinstance(event, TextDelta | ReasoningDelta | ToolCallDelta):
+            self._grow(event, event.arguments if isinstance(event, ToolCallDelta) else event.text)
+        elif isinstance(event, TextEnd | ReasoningEnd | ToolCallEnd):
+            self._close(event)
+        elif isinstance(event, RefusalDelta):
+            if self.seen.get(event.index) != "refusal":
+                self._new_index(event, event.index, "refusal")
+        elif isinstance(event, Citation):
+            if self.seen.get(event.index) != "text":
+                self.fail(event, "cites no text block")
+        elif isinstance(event, _WHOLE):
+            self._new_index(event, event.index, "whole")
+
+    def _counts(self, event: Usage | Cost) -> None:
+        if isinstance(event, Usage):
+            counts = (event.input_tokens, event.output_tokens, event.cache_read_tokens, event.cache_write_tokens)
+            if min(*counts, event.reasoning_tokens, event.cache_write_1h_tokens) < 0:
+                self.fail(event, "holds a negative count")
+
+    def _new_index(self, event: Event, index: int, kind: str) -> None:
+        if index != self.next_index:
+            self.fail(event, f"has index {index}; the next free one is {self.next_index}")
+        self.next_index += 1
+        self.seen[index] = kind
+
+    def _grow(self, event: TextDelta | ReasoningDelta | ToolCallDelta, piece: str) -> None:
+        if self.open.get(event.index) != _GROWS[event.__class__]:
+            self.fail(event, "grows a block that is not open")
+        if not piece:
+            self.fail(event, "is empty")
+        self.pieces[event.index].append(piece)
+
+    def _close(self, event: TextEnd | ReasoningEnd | ToolCallEnd) -> None:
+        if self.open.pop(event.index, None) != _CLOSES[event.__class__]:
+            self.fail(event, "closes a block that is not open")
+        if isinstance(event, ToolCallEnd):
+            pieces = "".join(self.pieces[event.index])
+            if pieces.strip() and pieces != event.arguments:
+                self.fail(event, f"its arguments are not the sum of its deltas: {pieces!r}")
+
+
+def check_order(events: Iterable[Event], *, complete: bool = True) -> None:
+    """Raise `OrderViolation` where the events break the order law.
+
+    `complete` says that the stream ended without an error, so that there must be exactly one `Stop`.
+    """
+    law = _Law()
+    for event in events:
+        law.take(event)
+    if complete and not law.stopped:
+        msg = f"the stream ended after {law.position + 1} events without a Stop"
+        raise OrderViolation(msg)

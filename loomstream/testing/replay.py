@@ -1,0 +1,96 @@
+"""Replay: recorded bytes through the real pipeline, without a network.
+
+Contract: a `ReplayTransport` is a `Transport`; what it is asked to send is kept in `requests` for inspection. Chunks
+come in the pieces that the recording holds; a piece may be a callable that is awaited (a pause, a fault).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Unpack
+
+import anyio.lowlevel
+import msgspec
+
+from loomstream.errors import ConnectionLost
+from loomstream.handler import Middleware
+from loomstream.messages import RequestOptions
+from loomstream.model import Endpoint, Model
+from loomstream.providers import look_up
+from loomstream.transport import ByteResponse
+from loomstream.wire import WireRequest
+
+Step = bytes | Callable[[], Awaitable[None]]
+"""A chunk, or something to await before the next one; what it raises comes out of the transport."""
+
+
+class Recording(msgspec.Struct, frozen=True):
+    """A response: its body in steps, its status and headers (lower-case names)."""
+
+    body: Sequence[Step]
+    status: int = 200
+    headers: Mapping[str, str] = msgspec.field(default_factory=lambda: {"content-type": "text/event-stream"})
+
+
+class ReplayTransport:
+    """Answers each request with the next recording, the last one again and again."""
+
+    def __init__(self, *recordings: Recording) -> None:
+        self._recordings = list(recordings)
+        self.requests: list[WireRequest] = []
+        self.open_responses = 0
+
+    @asynccontextmanager
+    async def open(
+        self,
+        wire_request: WireRequest,
+        *,
+        connect_s: float | None = None,  # noqa: ARG002 (the transport's signature)
+    ) -> AsyncGenerator[ByteResponse]:
+        """Give the next recording as the response."""
+        self.requests.append(wire_request)
+        if not self._recordings:
+            msg = "the replay has no recording"
+            raise ConnectionLost(msg)
+        recording = self._recordings.pop(0) if len(self._recordings) > 1 else self._recordings[0]
+        await anyio.lowlevel.checkpoint()
+        self.open_responses += 1
+        try:
+            async with aclosing(_chunks(recording.body)) as chunks:
+                yield ByteResponse(recording.status, recording.headers, chunks)
+        finally:
+            self.open_responses -= 1
+
+    async def aclose(self) -> None:
+        """Nothing is kept open."""
+
+
+async def _chunks(body: Sequence[Step]) -> AsyncGenerator[bytes]:
+    for step in body:
+        if isinstance(step, bytes):
+            await anyio.lowlevel.checkpoint()
+            yield step
+        else:
+            await step()
+
+
+def replay_model(
+    provider: str,
+    *recordings: Recording | bytes,
+    model: str = "",
+    transport: ReplayTransport | None = None,
+    middleware: Sequence[Middleware] | None = None,
+    **defaults: Unpack[RequestOptions],
+) -> Model:
+    """Give a model of a provider whose answers are recordings (or the plain bytes of a body)."""
+    row = look_up(provider)
+    made = [item if isinstance(item, Recording) else Recording([item]) for item in recordings]
+    return Model(
+        row,
+        model or row.default_model or "replayed-model",
+        endpoint=Endpoint(row, api_key="replayed-key", base_url=row.base_url or "http://localhost:1"),
+        transport=transport or ReplayTransport(*made),
+        middleware=middleware,
+        request_defaults=defaults,
+    )
