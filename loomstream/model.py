@@ -29,7 +29,7 @@ from loomstream.providers import DIALECTS, Provider, all_providers, dialect_modu
 from loomstream.pump import MAX_ERROR_BODY_BYTES, Pump
 from loomstream.stream import Stream
 from loomstream.transport import ByteResponse, Transport
-from loomstream.transport.http import HttpOptions, HttpTransport
+from loomstream.transport.http import ConnectionLimits, HttpOptions, HttpTransport
 from loomstream.transport.watch import Watch, drain
 from loomstream.wire import Secret
 
@@ -293,7 +293,12 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
     base_url: str | None = None,
     client: object = None,
     middleware: Sequence[Middleware] | None = None,
-    http: HttpOptions | None = None,
+    proxy: str | None = None,
+    ca_bundle: str | None = None,
+    client_cert: str | tuple[str, str] | None = None,
+    limits: ConnectionLimits | None = None,
+    trust_env_proxies: bool = True,
+    allow_http: bool = False,
     model_path: str | os.PathLike[str] | None = None,
     download: bool | None = None,
     progress: Callable[[int, int | None], None] | None = None,
@@ -304,34 +309,56 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
     `spec` is `provider:model-id`, split at the first colon, or a provider's name for its default model. Without one,
     `LOOM_LLM_PROVIDER` decides, else the only provider that has a key here, else the embedded model.
 
-    `api_key` wins over the environment and the keyring; `base_url` over the environment and the provider's own.
-    `client` is an `httpx.AsyncClient` or `httpx2.AsyncClient` of yours to send with; it stays yours to close. `http`
-    holds proxy, TLS and connection settings of our own client. `middleware`, outermost first, takes the place of the
-    default one. `model_path`, `download` and `progress` are for the embedded model: a GGUF file, whether it may be
-    fetched (default: only where the spec is `local`), and a callback with bytes done and bytes in all. Everything else
-    is a default for each request (see `RequestOptions`).
+    Credentials: `api_key` wins over the environment and the keyring, `base_url` over the environment and the provider's
+    own address.
+
+    HTTP: `client` is an `httpx.AsyncClient` or `httpx2.AsyncClient` of yours to send with; it stays yours to close, and
+    the settings that follow do not reach it. `proxy`, `ca_bundle`, `client_cert`, `limits`, `trust_env_proxies` and
+    `allow_http` (plain http to another machine) are those of `loomstream.transport.http.HttpOptions`.
+
+    `middleware`, outermost first, takes the place of the default one.
+
+    The embedded model: `model_path` is a GGUF file, `download` says whether the model may be fetched (default: only
+    where the spec is given), `progress` is called with the bytes done and in all.
+
+    Everything else is a default for each request (see `RequestOptions`).
 
     Raises `UnknownProvider`, `UnknownModel` (no model named and no default), `ConfigError` (no address, several
     candidates), `UsageError` (unknown option, unusable client).
     """
-    chosen = spec if spec is not None else _choose()
-    name, _, model = chosen.partition(":")
-    provider = look_up(name)
-    model = model or provider.default_model
-    if not model:
-        msg = f"{name} has no default model: write {name}:MODEL-ID"
-        raise UnknownModel(msg, provider=name)
+    provider, model = parse_spec(spec if spec is not None else _choose())
     allowed = spec is not None if download is None else download
     launch_options = {"model_path": model_path, "download": allowed, "progress": progress} if provider.launch else None
-    endpoint = Endpoint(provider, api_key=api_key, base_url=base_url, launch_options=launch_options)
+    options = HttpOptions(
+        proxy=proxy,
+        ca_bundle=ca_bundle,
+        client_cert=client_cert,
+        limits=limits or ConnectionLimits(),
+        trust_env_proxies=trust_env_proxies,
+        allow_http=allow_http,
+    )
     return Model(
         provider,
         model,
-        endpoint=endpoint,
-        transport=HttpTransport(http or HttpOptions(), client=client),
+        endpoint=Endpoint(provider, api_key=api_key, base_url=base_url, launch_options=launch_options),
+        transport=HttpTransport(options, client=client),
         middleware=middleware,
         request_defaults=request_defaults,
     )
+
+
+def parse_spec(spec: str) -> tuple[Provider, str]:
+    """Give the provider and the model id that `provider:model-id`, or `provider` alone, names.
+
+    Raises `UnknownProvider`, and `UnknownModel` where no model is named and the provider has no default.
+    """
+    name, _, model = spec.partition(":")
+    provider = look_up(name.strip())
+    model = model.strip() or provider.default_model
+    if not model:
+        msg = f"{provider.name} has no default model: write {provider.name}:MODEL-ID"
+        raise UnknownModel(msg, provider=provider.name)
+    return provider, model
 
 
 def _choose() -> str:

@@ -1,0 +1,298 @@
+"""What a call costs, while it streams and when it ends.
+
+Contract: a stage that adds `Cost` events and changes nothing else. Every whole answer gets one `Cost` right before its
+`Stop`; before that, at most one each `RUNNING_INTERVAL_S`, and only after a `Usage` that changed the amount. What a
+gateway says that it charged wins over the catalog's price. An unknown price is unknown: the amount is None. It knows
+no provider, and a text delta costs it one look-up in a set.
+
+A stream that ends early has no `Stop`; `cost_of` gives its cost to whoever holds the last `Usage`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from decimal import Decimal
+from typing import TypeVar
+
+import msgspec
+from anyio import current_time
+from msgspec import Raw as RawJSON
+from msgspec import Struct
+
+from loomstream import catalog
+from loomstream.errors import Failure
+from loomstream.events import NULL, Cost, Event, EventBase, Start, Stop, Usage
+from loomstream.handler import Handler, Middleware, Stage
+from loomstream.messages import Request
+from loomstream.wire.json import Reader
+
+RUNNING_INTERVAL_S = 0.25
+"""The shortest time between two running `Cost` events, in seconds."""
+
+WATCHED: frozenset[type[EventBase]] = frozenset((Start, Usage, Cost, Stop))
+"""The only events that matter to the cost; all others pass."""
+
+_ZERO = Decimal(0)
+_T = TypeVar("_T")
+
+
+def cost(provider: str, model: str, clock: Callable[[], float] = current_time) -> Middleware:
+    """Give the middleware for a model: `provider` and `model` as requested, for what `Start` leaves open.
+
+    `clock` gives seconds that never go back; it is read only when a `Usage` arrives.
+    """
+
+    def wrap(handler: Handler) -> Handler:
+        @asynccontextmanager
+        async def metered(request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
+            step = meter(provider, model, request.max_tokens, clock)
+            async with handler(request) as events, aclosing(_metered(step, events)) as out:
+                yield out
+
+        return metered
+
+    return wrap
+
+
+def meter(provider: str, model: str, max_tokens: int | None, clock: Callable[[], float] = current_time) -> Stage:
+    """Give what `cost` does to one stream as a plain function of its events, in order; `WATCHED` are those it needs."""
+    return _Meter(provider, model, max_tokens, clock)
+
+
+async def _metered(step: Stage, events: AsyncIterator[Event]) -> AsyncGenerator[Event]:
+    # not `stage`: nearly every event passes untouched, and a call and a tuple for each would cost several times as much
+    async for event in events:
+        if event.__class__ in WATCHED:
+            for made in step(event):
+                yield made
+        else:
+            yield event
+
+
+def cost_of(
+    provider: str,
+    model: str,
+    usage: Usage | None,
+    *,
+    attempts: int = 1,
+    max_tokens: int | None = None,
+    requested_model: str = "",
+) -> Cost:
+    """Give the cost of a call by the last usage that it reported; also of one that was cut off.
+
+    `amount_usd` is what the reported tokens cost. It is exact, and equal to both bounds, where that usage is final and
+    there was one attempt. Else it is the lower bound, and the upper one is what `max_tokens` of output would cost: None
+    where that is not given, or after several attempts, of which others may be billed too. Amount and bounds are None
+    where the price is unknown, or the usage of a model that is not free.
+
+    A `model` that the catalog does not know is priced as `requested_model`, then never as exact and without bounds.
+    """
+    entry = catalog.look_up(provider, model)
+    if entry is not None and entry.free:
+        return zero_cost(provider, model, attempts=attempts)
+    if usage is None:
+        return Cost(provider=provider, model=model, attempts=attempts)
+    charged = reported_cost(usage)
+    if charged is None and entry is None:
+        guess = _amount(catalog.look_up(provider, requested_model), usage)
+        return Cost(provider=provider, model=model, amount_usd=guess, attempts=attempts)
+    amount = _amount(entry, usage) if charged is None else charged
+    exact = usage.final and attempts == 1 and amount is not None
+    return Cost(
+        provider=provider,
+        model=model,
+        amount_usd=amount,
+        lower_usd=amount,
+        upper_usd=amount if exact else _upper(entry, usage, amount, max_tokens if attempts == 1 else None),
+        exact=exact,
+        attempts=attempts,
+    )
+
+
+def zero_cost(provider: str, model: str, *, attempts: int = 1) -> Cost:
+    """Give the cost of a call that nobody bills."""
+    return Cost(
+        provider=provider,
+        model=model,
+        amount_usd=_ZERO,
+        lower_usd=_ZERO,
+        upper_usd=_ZERO,
+        exact=True,
+        attempts=attempts,
+    )
+
+
+def _amount(entry: catalog.Entry | None, usage: Usage) -> Decimal | None:
+    return None if entry is None else catalog.price(entry, usage)
+
+
+def _upper(entry: catalog.Entry | None, usage: Usage, lower: Decimal | None, max_tokens: int | None) -> Decimal | None:
+    if max_tokens is None or lower is None:
+        return None
+    upper = _amount(entry, msgspec.structs.replace(usage, output_tokens=max_tokens))
+    return None if upper is None else max(lower, upper)
+
+
+class _Meter:
+    """The stage of one stream."""
+
+    __slots__ = (
+        "_attempts",
+        "_clock",
+        "_max_tokens",
+        "_model",
+        "_next_s",
+        "_priced",
+        "_provider",
+        "_requested_model",
+        "_shown",
+        "_spent",
+        "_started",
+        "_usage",
+    )
+
+    def __init__(self, provider: str, model: str, max_tokens: int | None, clock: Callable[[], float]) -> None:
+        self._provider = provider
+        self._model = self._requested_model = model
+        self._max_tokens = max_tokens
+        self._clock = clock
+        self._usage: Usage | None = None
+        self._started = False
+        self._priced = False
+        self._attempts = 1
+        self._spent: Decimal | None = _ZERO
+        self._shown: Decimal | None = None
+        self._next_s = -math.inf
+
+    def __call__(self, event: Event) -> tuple[Event, ...]:
+        match event:
+            case Start():
+                self._begin(event)
+            case Usage():
+                return self._count(event)
+            case Stop() if not self._priced:
+                return (self._cost(), event)
+            case Cost():
+                self._priced = True  # a handler nearer to the wire has its own stage, and knows what it asked
+            case _:
+                pass
+        return (event,)
+
+    def _begin(self, event: Start) -> None:
+        if self._started:
+            self._spent = self._cost().amount_usd
+            self._attempts += 1
+            self._usage = None
+        self._started = True
+        self._provider = event.provider or self._provider
+        self._model = event.model or self._requested_model
+
+    def _count(self, event: Usage) -> tuple[Event, ...]:
+        self._usage = event
+        if event.final or self._priced:
+            return (event,)
+        now = self._clock()
+        if now < self._next_s:
+            return (event,)
+        running = self._cost()
+        if running.amount_usd == self._shown:
+            return (event,)
+        self._shown = running.amount_usd
+        self._next_s = now + RUNNING_INTERVAL_S
+        return (event, running)
+
+    def _cost(self) -> Cost:
+        cost = cost_of(
+            self._provider,
+            self._model,
+            self._usage,
+            attempts=self._attempts,
+            max_tokens=self._max_tokens,
+            requested_model=self._requested_model,
+        )
+        if self._spent == 0:
+            return cost
+        total = None if self._spent is None or cost.amount_usd is None else self._spent + cost.amount_usd
+        return msgspec.structs.replace(cost, amount_usd=total, lower_usd=total, upper_usd=None, exact=False)
+
+
+# --- what gateways report ----------------------------------------------------------------------------
+
+
+class _Bill(Struct):
+    cost: RawJSON = NULL
+    cost_in_usd_ticks: RawJSON = NULL
+    is_byok: RawJSON = NULL
+    cost_details: RawJSON = NULL
+
+
+class _Total(Struct):
+    total_cost: RawJSON = NULL
+    usd: RawJSON = NULL
+
+
+class _Details(Struct):
+    upstream_inference_cost: RawJSON = NULL
+
+
+_bill = Reader(msgspec.json.Decoder(_Bill))
+_total = Reader(msgspec.json.Decoder(_Total))
+_details = Reader(msgspec.json.Decoder(_Details))
+_number = Reader(msgspec.json.Decoder(Decimal))
+
+_MAX_EXPONENT = 20
+"""Numbers beyond this are no bill, and would overflow in arithmetic."""
+
+
+def reported_cost(usage: Usage) -> Decimal | None:
+    """Give what a gateway says it charged, in US dollars; None where the usage says nothing of it.
+
+    Read from `usage.raw`, as seen on recorded streams: `cost` as a number or a string of one (OpenRouter, LiteLLM,
+    Vercel), or as an object with `total_cost` (Perplexity) or `usd` (Venice); `cost_in_usd_ticks` (xAI: 10,000,000,000
+    to the dollar). With your own key at OpenRouter (`is_byok`) the upstream's bill is added.
+    """
+    data = bytes(usage.raw)
+    bill = _read(_bill, data) if b'"cost' in data else None
+    if bill is None:
+        return None
+    for read in (_charged, _itemised, _ticks):
+        amount = read(bill)
+        if amount is not None:
+            return amount
+    return None
+
+
+def _charged(bill: _Bill) -> Decimal | None:
+    charged = _money(bill.cost)
+    if charged is None or bytes(bill.is_byok) != b"true":
+        return charged
+    details = _read(_details, bytes(bill.cost_details))
+    upstream = None if details is None else _money(details.upstream_inference_cost)
+    return None if upstream is None else charged + upstream
+
+
+def _itemised(bill: _Bill) -> Decimal | None:
+    total = _read(_total, bytes(bill.cost))
+    if total is None:
+        return None
+    amount = _money(total.total_cost)
+    return _money(total.usd) if amount is None else amount
+
+
+def _ticks(bill: _Bill) -> Decimal | None:
+    ticks = _money(bill.cost_in_usd_ticks)
+    return None if ticks is None else ticks.scaleb(-10)
+
+
+def _money(raw: RawJSON) -> Decimal | None:
+    number = _read(_number, bytes(raw))
+    if number is None or not number.is_finite() or number < 0 or abs(number.adjusted()) > _MAX_EXPONENT:
+        return None
+    return number
+
+
+def _read(reader: Reader[_T], data: bytes) -> _T | None:
+    value = reader.read(data)
+    return None if isinstance(value, Failure) else value

@@ -1,0 +1,76 @@
+"""Rules of the code base that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import loomstream
+from loomstream.providers.table import TABLE
+
+PACKAGE = Path(loomstream.__file__).parent
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+MODULES = [
+    name
+    for _, name, _ in pkgutil.walk_packages(loomstream.__path__, "loomstream.")
+    if not name.endswith("__main__") and name != "loomstream.testing.pytest_plugin"
+]
+
+
+def conditions(tree: ast.AST) -> list[ast.expr]:
+    found: list[ast.expr] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If | ast.IfExp | ast.While | ast.Assert):
+            found.append(node.test)
+        elif isinstance(node, ast.match_case):
+            found += [pattern.value for pattern in ast.walk(node.pattern) if isinstance(pattern, ast.MatchValue)]
+        elif isinstance(node, ast.Compare):
+            found.append(node)
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_provider_is_named_in_a_condition(path: Path) -> None:
+    names = {row.name for row in TABLE} - {"local"}
+    for condition in conditions(ast.parse(path.read_text("utf-8"))):
+        named = {node.value for node in ast.walk(condition) if isinstance(node, ast.Constant)} & names
+        assert not named, f"line {condition.lineno} names {named}: what differs between hosts is a quirk"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_are_short(path: Path) -> None:
+    assert len(path.read_text("utf-8").splitlines()) <= 600
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_module_says_what_it_does(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text("utf-8")))
+
+
+def test_public_names_are_what_they_say_after_every_import() -> None:
+    for name in MODULES:
+        importlib.import_module(name)
+    for name in loomstream.__all__:
+        assert getattr(loomstream, name).__name__ in (name, "Event") or name == "Event"
+    assert callable(loomstream.decode)
+    assert len(loomstream.__all__) <= 40
+    assert sorted(set(loomstream.__all__)) == sorted(loomstream.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no_such_name"):
+        loomstream.no_such_name  # noqa: B018 (the look-up is the point)
+
+
+def test_importing_loads_no_http_client_and_no_event_loop() -> None:
+    code = "import sys, json, loomstream; print(json.dumps(sorted(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    heavy = {"httpx", "httpx2", "aiohttp", "asyncio", "anyio", "trio", "click", "rich", "keyring", "yaml", "ssl"}
+    assert not heavy & set(json.loads(out))
