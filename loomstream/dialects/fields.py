@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable
 from typing import cast
 
+import msgspec
 from msgspec import Raw as RawJSON
 
 from loomstream.events import NULL
@@ -52,8 +53,9 @@ def read_text(raw: RawJSON) -> str:
 
 
 def freeze(raw: RawJSON) -> RawJSON:
-    """Give a copy that does not hold the frame it came from in memory."""
-    return RawJSON(bytes(raw))
+    """Give a copy on one line that does not hold the frame it came from in memory."""
+    data = bytes(raw)
+    return RawJSON(msgspec.json.format(data, indent=-1) if b"\n" in data or b"\r" in data else data)
 
 
 class Counter:

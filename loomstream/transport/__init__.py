@@ -1,8 +1,9 @@
 """The I/O seam: a wire request in, a response of bytes out.
 
 Contract: `open` gives an async context manager of a `ByteResponse`, for any status. Leaving it closes
-the response. It raises `TransportError`s, `Timeout`s and `ConfigError`s only. Redirects are not
-followed. Nothing outside this package imports an HTTP client.
+the response. It raises `TransportError`s, `Timeout`s and `ConfigError`s only (`LimitExceeded` and
+`UnexpectedContent` for an answer that cannot be read). Redirects are not followed. Nothing outside this
+package imports an HTTP client.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from loomstream.wire import WireRequest
 class ByteResponse(Struct, frozen=True):
     """A response whose body is still to be read.
 
-    `headers` have lower-case names; `chunks` are the body's bytes after content decoding. `wake`, where there is
-    one, makes a read that is waiting raise the given error at once: the cheap road for time limits. `drain` tries to
-    read the rest of a finished body so that the connection can be used again; it is bounded and never raises.
+    `headers` have lower-case names; a name that came twice has its values joined by a comma. `chunks` are the
+    body's bytes after content decoding; whatever it raises is a `LoomstreamError`. `wake`, where there is one, makes
+    a read that is waiting raise the given error at once, unless bytes have arrived for it: the cheap road for time
+    limits. `wake` exists on asyncio only.
     """
 
     status: int

@@ -1,8 +1,8 @@
 """The only entry for JSON from the wire.
 
-Contract: `Reader.read` gives a typed value or a `Failure`, whatever the bytes; it never raises. Text is
-decoded as UTF-8 first, with U+FFFD for what is not (as WHATWG says for event streams). Depth is
-bounded. Lone surrogates, which no event may hold, are carried through as private code points (see `SURROGATE_OFFSET`)
+Contract: `Reader.read` gives a typed value or a `Failure`, whatever the bytes; it never raises. What is not
+UTF-8 reads as U+FFFD (as WHATWG says for event streams); one byte order mark is skipped. Depth is bounded.
+Lone surrogates, which no event may hold, are carried through as private code points (see `SURROGATE_OFFSET`)
 so that a translator can join the two halves of a character that was cut over two deltas.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NoReturn, TypeVar, cast
 
 import msgspec
 
@@ -23,24 +23,34 @@ SURROGATE_OFFSET = 0x100000
 """A lone surrogate U+D8xx is carried as U+10D8xx (plane 16, private use)."""
 
 _QUOTE_BYTES = 200
+_UNREADABLE = (ValueError, RecursionError)
+"""What the decoders raise; msgspec's errors and UnicodeError are ValueErrors."""
 _T = TypeVar("_T")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _ESCAPE = re.compile(r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)", re.DOTALL)
-_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
+_OBJECT_OPENING_BYTES = len('{"":')
+"""An object around another value has at least these."""
+_NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
+_OPENING = frozenset(b"[{")
 
 
 def depth_exceeds(data: bytes, limit: int = MAX_DEPTH) -> bool:
-    """Say whether arrays and objects nest deeper than the limit. The count is cheap, the scan is exact."""
-    if data.count(b"{") + data.count(b"[") <= limit:
+    """Say whether arrays and objects nest deeper than the limit.
+
+    Text too short to close that many is not looked at: a decoder refuses it anyway. The count is cheap, the scan
+    exact for all JSON; in what is no JSON it is exact up to where that shows.
+    """
+    if len(data) <= 2 * limit:
         return False
+    openings = data.count(b"[")
+    if openings + len(data) // _OBJECT_OPENING_BYTES <= limit or openings + data.count(b"{") <= limit:
+        return False
+    outside_strings = data.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2]
     depth = 0
-    for match in _STRING_OR_BRACKET.finditer(data):
-        byte = data[match.start()]
-        if byte in b"[{":
-            depth += 1
-            if depth > limit:
-                return True
-        elif byte in b"]}":
-            depth -= 1
+    for bracket in b"".join(outside_strings).translate(None, _NO_BRACKET):
+        depth += 1 if bracket in _OPENING else -1
+        if depth > limit:
+            return True
     return False
 
 
@@ -48,19 +58,23 @@ def _escape_lone(match: re.Match[str]) -> str:
     escape = match.group()
     if len(escape) != len(r"\uXXXX") or escape[1] != "u":
         return escape
-    code = int(escape[2:], 16)
+    code = int(escape[2:], 16)  # noqa: FURB166 (the prefix is no 0x)
     return chr(code + SURROGATE_OFFSET) if 0xD800 <= code <= 0xDFFF else escape  # noqa: PLR2004 (the surrogate range)
 
 
 def carry_surrogates(text: str) -> str:
     """Give the JSON text with each lone surrogate escape as its private code point."""
-    return _ESCAPE.sub(_escape_lone, text)
+    return _ESCAPE.sub(_escape_lone, text) if _SURROGATE.search(text) else text
 
 
-def quote(data: bytes) -> str:
+def quote(data: bytes, limit: int = _QUOTE_BYTES) -> str:
     """Give the beginning of some bytes for an error message."""
-    text = data[:_QUOTE_BYTES].decode("utf-8", "replace")
-    return f"{text!r}{'…' if len(data) > _QUOTE_BYTES else ''}"
+    text = data[:limit].decode("utf-8", "replace")
+    return f"{text!r}{'…' if len(data) > limit else ''}"
+
+
+def _text_of(data: bytes) -> str:
+    return data.decode("utf-8", "replace").removeprefix("\ufeff")
 
 
 class Reader(Generic[_T]):
@@ -76,23 +90,20 @@ class Reader(Generic[_T]):
         """Give the value, or `BadFrame` (no JSON, or not of this type) or `LimitExceeded` (too deep)."""
         if depth_exceeds(data):
             return Failure(LimitExceeded(f"JSON nested deeper than {MAX_DEPTH}: {quote(data)}"))
-        text = data.decode("utf-8", "replace")
         try:
-            return self._decode(text)
-        except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError) as error:
-            return self._read_again(text, data, error)
+            return self._decode(data)
+        except _UNREADABLE:
+            return self._read_leniently(data)
 
-    def _read_again(self, text: str, data: bytes, error: Exception) -> _T | Failure:
+    def _read_leniently(self, data: bytes) -> _T | Failure:
+        text = _text_of(data)
         carried = carry_surrogates(text)
-        if carried != text:
-            try:
-                value = self._decode(carried)
-            except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError) as again:
-                error = again
-            else:
-                self.carried = True
-                return value
-        return Failure(BadFrame(f"unreadable JSON ({error}): {quote(data)}"))
+        try:
+            value = self._decode(carried)
+        except _UNREADABLE as error:
+            return Failure(BadFrame(f"unreadable JSON ({error}): {quote(data)}"))
+        self.carried = self.carried or carried != text
+        return value
 
 
 _any: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
@@ -106,15 +117,22 @@ def loads(data: bytes | msgspec.Raw) -> object:
     raw = bytes(data)
     if depth_exceeds(raw):
         return None
-    text = carry_surrogates(raw.decode("utf-8", "replace"))
     try:
-        return cast("object", _any.decode(text))
-    except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError):
-        pass
+        return cast("object", _any.decode(raw))
+    except _UNREADABLE:
+        return _loads_leniently(raw)
+
+
+def _loads_leniently(raw: bytes) -> object:
     try:
-        return cast("object", json.loads(text))
-    except (ValueError, RecursionError):
+        return cast("object", json.loads(carry_surrogates(_text_of(raw)), parse_constant=_refuse_constant))
+    except _UNREADABLE:
         return None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    msg = f"{name} is no JSON"
+    raise ValueError(msg)
 
 
 def is_object(text: str) -> bool:

@@ -35,6 +35,10 @@ class Case(NamedTuple):
         return self.path.read_bytes()
 
     @property
+    def status(self) -> int:
+        return int(str(self.meta.get("status", 200)))
+
+    @property
     def error(self) -> str:
         return str(self.meta.get("error", ""))
 
@@ -82,7 +86,7 @@ def _collect(case: Case, chunks: Iterable[bytes], events: list[Event]) -> None:
         chunks,
         dialect=str(meta["dialect"]),
         content_type=str(meta["content_type"]),
-        status=int(str(meta.get("status", 200))),
+        status=case.status,
         headers=headers,
         model=str(meta.get("model", "asked-model")),
     ):

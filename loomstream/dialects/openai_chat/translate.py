@@ -120,11 +120,11 @@ class ChatTranslator:
         chunk = self._reader.read(body)
         if isinstance(chunk, Failure):
             return [chunk]
-        if chunk.choices is None and is_null(chunk.error):
+        if chunk.choices is None or not is_null(chunk.error):
             return [Failure(stream_error(self._target, loads(body), body) or _no_answer(body))]
         out: _Out = []
         self._start(chunk, out)
-        for choice in chunk.choices or ():
+        for choice in chunk.choices:
             self._choice(choice, choice.message or choice.delta, out)
         self._side_fields(chunk, Frame("", body), out)
         out = self._sealed(out)

@@ -6,10 +6,13 @@ its total shows. Audio prompt tokens (Mistral) come on top of the prompt count, 
 
 from __future__ import annotations
 
+from typing import cast
+
 from msgspec import Raw as RawJSON
 
-from loomstream.dialects.fields import Counter, freeze, read_object
+from loomstream.dialects.fields import Counter, as_object, freeze
 from loomstream.events import Usage
+from loomstream.wire.json import loads
 
 _CACHE_READ = (
     "prompt_tokens_details.cached_tokens",
@@ -28,7 +31,10 @@ _REASONING = (
 
 def read_usage(raw: RawJSON) -> tuple[Usage | None, list[str]]:
     """Give the usage, or None where the object holds no counts, and the names of mistyped fields."""
-    counter = Counter(read_object(raw))
+    read = loads(raw)
+    if not isinstance(read, dict):
+        return None, ["usage"]
+    counter = Counter(as_object(cast("object", read)))
     prompt = counter.get("prompt_tokens", "input_tokens")
     completion = counter.get("completion_tokens", "output_tokens")
     total = counter.get("total_tokens")
@@ -36,7 +42,7 @@ def read_usage(raw: RawJSON) -> tuple[Usage | None, list[str]]:
         return None, counter.mistyped
     prompt = prompt if prompt is not None else max(0, (total or 0) - (completion or 0))
     completion = completion if completion is not None else max(0, (total or 0) - prompt)
-    read = counter.get(*_CACHE_READ) or 0
+    cached = counter.get(*_CACHE_READ) or 0
     write = counter.get(*_CACHE_WRITE) or 0
     reasoning = counter.get(*_REASONING) or 0
     beside = (total or 0) - prompt - completion
@@ -46,9 +52,9 @@ def read_usage(raw: RawJSON) -> tuple[Usage | None, list[str]]:
         else:
             prompt += beside
     usage = Usage(
-        input_tokens=max(0, prompt - read - write),
+        input_tokens=max(0, prompt - cached - write),
         output_tokens=completion,
-        cache_read_tokens=read,
+        cache_read_tokens=cached,
         cache_write_tokens=write,
         cache_write_1h_tokens=counter.get("cache_creation.ephemeral_1h_input_tokens") or 0,
         reasoning_tokens=reasoning,

@@ -1,0 +1,171 @@
+"""The group `looms`: names the commands, imports the one that is called, and makes every end a quiet one.
+
+Contract: whatever a command raises becomes one sentence on standard error and an exit code; no traceback, unless
+`LOOMSTREAM_TRACEBACK` is set. Knows of the commands their names and homes only.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn, cast
+
+import click
+
+from loomstream.cli.exit_codes import CLOSED_PIPE, INTERRUPTED, MEANINGS, OTHER, TERMINATED, exit_code
+from loomstream.cli.output import complain
+from loomstream.errors import LoomstreamError
+
+TRACEBACK_VARIABLE = "LOOMSTREAM_TRACEBACK"
+"""The environment variable that adds the traceback to an error."""
+
+_COMMANDS = {
+    "ask": ("loomstream.cli.ask:ask", "Ask a model; its answer streams to standard output."),
+    "decode": ("loomstream.cli.decode:decode", "Turn a captured response body into events, as JSON lines."),
+    "providers": ("loomstream.cli.providers:providers", "List the providers, and whether each is usable now."),
+}
+_EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in MEANINGS.items())
+
+
+class Looms(click.Group):
+    """A group that loads its commands when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        """Give the commands' names."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 (the same)
+        """Import a command, or give None."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name = _COMMANDS[cmd_name][0].split(":")
+        return cast("click.Command", getattr(importlib.import_module(module), name))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 (the same)
+        """Write the commands with their summaries, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
+
+    def main(  # noqa: PLR0913 (click's signature)
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: ARG002, FBT001, FBT002 (the same)
+        windows_expand_args: bool = True,  # noqa: ARG002, FBT001, FBT002 (the same)
+        **extra: Any,  # noqa: ANN401 (the same)
+    ) -> NoReturn:
+        """Run a command and exit with its code."""
+        name = prog_name or "looms"
+        self._main_shell_completion(extra, name, complete_var)
+        _replace_what_cannot_be_encoded()
+        with _terminate_like_interrupt() as was_terminated:
+            try:
+                code = self._end_of(list(sys.argv[1:] if args is None else args), name, extra)
+                _flush()
+            except BrokenPipeError:
+                code = _let_go_of_closed_pipes()
+            except KeyboardInterrupt:
+                code = TERMINATED if was_terminated else INTERRUPTED
+        sys.exit(code)
+
+    def _end_of(self, arguments: list[str], name: str, extra: dict[str, Any]) -> int:
+        try:
+            with self.make_context(name, arguments, **extra) as context:
+                self.invoke(context)
+        except click.exceptions.Exit as end:
+            return end.exit_code
+        except click.Abort:
+            raise KeyboardInterrupt from None
+        except click.ClickException as error:
+            error.show()
+            return error.exit_code
+        except BrokenPipeError:
+            raise
+        except Exception as error:  # noqa: BLE001 (the last line of defence: no traceback reaches a user unasked)
+            return _report(error)
+        return 0
+
+
+def _report(error: Exception) -> int:
+    if os.environ.get(TRACEBACK_VARIABLE):
+        traceback.print_exception(error)
+    match error:
+        case LoomstreamError():
+            complain(str(error))
+            return exit_code(error)
+        case OSError():
+            where = f" ({error.filename})" if error.filename else ""
+            complain(f"the operating system says: {error.strerror or error}{where}")
+        case _:
+            complain(
+                f"unexpected {type(error).__name__}: {error}; this is a fault in loomstream, please report it with the "
+                f"traceback that {TRACEBACK_VARIABLE}=1 adds"
+            )
+    return OTHER
+
+
+def _replace_what_cannot_be_encoded() -> None:
+    """Let a terminal that is not UTF-8 show a question mark instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # pyright: ignore[reportUnnecessaryComparison] (None where the descriptor is closed)
+            stream.flush()
+
+
+def _let_go_of_closed_pipes() -> int:
+    """Point the output at nothing, so that what is still buffered does not fail again when the interpreter exits."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nothing, stream.fileno())
+    os.close(nothing)
+    return CLOSED_PIPE
+
+
+@contextmanager
+def _terminate_like_interrupt() -> Generator[list[int]]:
+    """Make SIGTERM close everything on the road that Ctrl-C takes; the list is filled when it came."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        handler = signal.getsignal(signal.SIGINT)
+        if callable(handler):  # the event loop's own, while one runs
+            handler(signal.SIGINT, frame)
+        else:  # Ctrl-C is ignored, as in a shell's background job
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@click.group(cls=Looms, name="looms", epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="loomstream", prog_name="loomstream", message="%(prog)s %(version)s")
+def looms() -> None:
+    """One typed event stream for every LLM provider.
+
+    Without a key or any configuration, `looms ask "Write a haiku about rivers"` is answered by a small model that runs
+    on this machine.
+    """

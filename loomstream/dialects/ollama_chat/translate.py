@@ -1,0 +1,230 @@
+"""Ollama's chat lines to events.
+
+Contract: one `ChatTranslator` per stream; it never raises. A whole answer is a single line, and goes through the same
+code. The wire has no blocks: text and thinking share one block until the other kind comes; a tool call is whole at
+once. There is no reason for a call, `done_reason` says `stop`: the calls themselves tell.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import Raw as RawJSON
+
+from loomstream.dialects import Target
+from loomstream.dialects.blocks import Blocks, OpenBlock, SurrogateJoiner, up_to_failure
+from loomstream.dialects.bodies import compact, members
+from loomstream.dialects.fields import Counter, as_object, is_null, read_text
+from loomstream.dialects.http_errors import error_fields, provider_error
+from loomstream.dialects.ollama_chat.wire import Call, Line, Message, line_decoder
+from loomstream.errors import Failure, LoomstreamError, ProviderError, StreamTruncated
+from loomstream.events import (
+    Event,
+    File,
+    Notice,
+    ReasoningDelta,
+    Start,
+    Stop,
+    StopReason,
+    TextDelta,
+    Unknown,
+    Usage,
+)
+from loomstream.wire import Frame
+from loomstream.wire.json import Reader, loads
+
+_Out = list[Event | Failure]
+
+STOP_REASONS: dict[str, StopReason] = {"stop": "end_turn", "length": "max_tokens"}
+"""The wire's reasons; any other (`load`, `unload`) is `other`."""
+
+_OK = 200
+_CUT = re.compile(r"unreadable JSON \((?:Input data was truncated|JSON is malformed: [^(]*\(byte (\d+)\))")
+"""How the JSON reader says that the text ends too early: in msgspec's words, or by an error at its very end."""
+_SIDE = ("_count", "_duration")
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF8", "image/gif"),
+    (b"RIFF", "image/webp"),
+)
+
+
+class ChatTranslator:
+    """Lines of one stream to events."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._reader = Reader(line_decoder)
+        self._blocks = Blocks()
+        self._joiner = SurrogateJoiner()
+        self._current: OpenBlock | None = None
+        self._started = False
+        self._called = False
+        self._over = False
+
+    def feed(self, frame: Frame) -> list[Event | Failure]:
+        """Take a line, give its events."""
+        if self._over:
+            return []
+        line = self._reader.read(frame.data)
+        out: _Out = []
+        if isinstance(line, Failure):
+            out.append(self._broken(self._unreadable(line.error, frame)))
+        elif not is_null(line.error):
+            out.append(Failure(parse_error(_OK, {}, frame.data, self._target)))
+        else:
+            self._line(line, frame, out)
+        return self._sealed(out)
+
+    def finish(self) -> list[Event | Failure]:
+        """Say that the body is over, give what was still to come."""
+        if self._over:
+            return []
+        self._over = True
+        missing = "a line with done: true" if self._started else "the first line"
+        return [self._broken(self._truncated(missing))]
+
+    def _unreadable(self, error: LoomstreamError, frame: Frame) -> LoomstreamError:
+        """Tell a line that was cut off, which only the last one can be, from one that is no JSON."""
+        match = _CUT.match(str(error))
+        cut = match is not None and (match[1] is None or int(match[1]) >= len(frame.data))
+        return self._truncated("the line's end") if cut else error
+
+    def _truncated(self, missing: str) -> StreamTruncated:
+        return StreamTruncated(f"{self._target.provider}: the body ended before {missing}")
+
+    def _broken(self, error: LoomstreamError) -> Failure:
+        target = self._target
+        error.provider, error.model, error.request_id = target.provider, target.model, target.request_id
+        return Failure(error)
+
+    def _sealed(self, out: _Out) -> _Out:
+        if self._reader.carried:
+            out = self._joiner.join(out)
+        if self._blocks.failed:
+            out = up_to_failure(out)
+        if out and isinstance(out[-1], Failure):
+            self._over = True
+        return out
+
+    # --- content ---------------------------------------------------------------------------------
+
+    def _line(self, line: Line, frame: Frame, out: _Out) -> None:
+        done = bytes(line.done) == b"true"
+        if line.message is None and not done:
+            out.append(Unknown(frame.name, frame.data.decode("utf-8", "replace")))
+            return
+        if not self._started:
+            self._start(line, out)
+        if line.message is not None:
+            self._message(line.message, out)
+        if done:
+            self._end(line, frame, out)
+
+    def _start(self, line: Line, out: _Out) -> None:
+        self._started = True
+        target = self._target
+        model = read_text(line.model) or target.model
+        out.append(Start(provider=target.provider, model=model, request_id=target.request_id))
+
+    def _message(self, message: Message, out: _Out) -> None:
+        if message.thinking:
+            out.append(ReasoningDelta(self._block("reasoning", out).index, message.thinking))
+        if message.content:
+            out.append(TextDelta(self._block("text", out).index, message.content))
+        for image in message.images or ():
+            self._image(image, out)
+        for call in message.tool_calls or ():
+            self._call(call, out)
+
+    def _block(self, kind: str, out: _Out) -> OpenBlock:
+        block = self._current
+        if block is None or block.kind != kind:
+            self._close_current(out)
+            opened = self._blocks.open_text(out) if kind == "text" else self._blocks.open_reasoning(out)
+            block = self._current = opened
+        return block
+
+    def _close_current(self, out: _Out) -> None:
+        if self._current is not None:
+            self._blocks.close(out, self._current)
+            self._current = None
+
+    def _image(self, encoded: str, out: _Out) -> None:
+        self._close_current(out)
+        try:
+            data = base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError):
+            out.append(Notice("warning", f"an image is no base64: {encoded[:40]!r}"))
+            return
+        media_type = next((name for magic, name in _MAGIC if data.startswith(magic)), "application/octet-stream")
+        out.append(File(self._blocks.claim(out), media_type, data))
+
+    def _call(self, call: Call, out: _Out) -> None:
+        self._close_current(out)
+        self._called = True
+        function = call.function
+        block = self._blocks.open_tool_call(out, read_text(call.id), (function.name if function else None) or "")
+        self._blocks.arguments(out, block, _arguments(function.arguments) if function else "")
+        self._blocks.close(out, block)
+
+    # --- end -------------------------------------------------------------------------------------
+
+    def _end(self, line: Line, frame: Frame, out: _Out) -> None:
+        self._over = True
+        self._close_current(out)
+        if not self._blocks.next_index and bytes(line.done_reason) == b'"stop"':
+            out.append(Notice("warning", "the answer is empty"))
+        self._usage(frame.data, out)
+        raw = read_text(line.done_reason)
+        reason = STOP_REASONS.get(raw, "other")
+        if self._called and (reason == "end_turn" or not raw):
+            reason = "tool_use"
+        out.append(Stop(reason, raw))
+
+    def _usage(self, data: bytes, out: _Out) -> None:
+        raw = {name: value for name, value in members(RawJSON(data)).items() if name.endswith(_SIDE)}
+        counter = Counter(as_object(loads(data)))
+        prompt, completion = counter.get("prompt_eval_count"), counter.get("eval_count")
+        out += [Notice("warning", f"mistyped usage field {name}") for name in counter.mistyped]
+        if prompt is None and completion is None:
+            return
+        out.append(
+            Usage(
+                input_tokens=prompt or 0,
+                output_tokens=completion or 0,
+                final=True,
+                raw=RawJSON(msgspec.json.encode(raw)),
+            )
+        )
+
+
+def _arguments(raw: RawJSON) -> str:
+    """Give the arguments as JSON text with the digits that came; a string is taken for JSON text itself."""
+    if is_null(raw):
+        return ""
+    value = loads(raw) if bytes(raw).startswith(b'"') else None
+    return value if isinstance(value, str) else compact(raw)
+
+
+def translator(target: Target) -> ChatTranslator:
+    """Give a translator for one stream."""
+    return ChatTranslator(target)
+
+
+def parse_response(body: bytes, target: Target) -> list[Event | Failure]:
+    """Give the events of a whole answer; they fold to the same response as the stream's."""
+    whole = ChatTranslator(target)
+    return whole.feed(Frame("", body)) + whole.finish()
+
+
+def parse_error(status: int, headers: Mapping[str, str], body: bytes, target: Target) -> ProviderError:
+    """Give the typed error of an error response, or (with status 200) of an error line inside a stream."""
+    parsed = loads(body)
+    code, kind, message = error_fields(parsed)
+    return provider_error(status, headers, code, message, body, target, kind=kind, parsed=parsed)

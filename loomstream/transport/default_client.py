@@ -1,0 +1,208 @@
+"""Our own HTTP client: an `httpx.AsyncClient` over connections that fit the running event loop.
+
+Contract: on asyncio the connections are aiohttp's, on trio httpx's own. Each event loop has its own set, made at its
+first request and closed when the loop ends or the client is closed on it. While a respx router is active, requests go
+through httpx's own transport, where respx can see them: a user's router is never passed by. Imports httpx.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import sys
+from collections.abc import AsyncGenerator, Callable, Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from importlib.metadata import version
+from typing import Protocol, cast
+
+import httpx
+
+from loomstream.transport.http import HttpOptions
+from loomstream.transport.proxies import Proxy, ProxyTable, Target
+from loomstream.transport.sockets import KEEP_ALIVE
+from loomstream.transport.tls import make_context
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def make_client(options: HttpOptions, proxies: ProxyTable) -> httpx.AsyncClient:
+    """Make the client. Nothing is opened before its first request."""
+    return httpx.AsyncClient(
+        transport=_LoopTransport(options, proxies),
+        headers={"user-agent": f"loomstream/{version('loomstream')}", "accept-encoding": "identity"},
+        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=())),
+        trust_env=False,
+        follow_redirects=False,
+    )
+
+
+class Lane(Protocol):
+    """The connections of one event loop."""
+
+    async def send(self, request: httpx.Request, proxy: Proxy | None, context: ssl.SSLContext | None) -> httpx.Response:
+        """Send a request; the response's body is still to be read."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close them."""
+        ...
+
+
+class HttpxLane:
+    """httpx's own connections: one pool for each proxy."""
+
+    def __init__(self, options: HttpOptions) -> None:
+        self._limits = httpx.Limits(
+            max_connections=options.limits.max_connections, keepalive_expiry=options.limits.keepalive_expiry_s
+        )
+        self._pools: dict[tuple[Proxy | None, ssl.SSLContext | None], httpx.AsyncHTTPTransport] = {}
+
+    async def send(self, request: httpx.Request, proxy: Proxy | None, context: ssl.SSLContext | None) -> httpx.Response:
+        """Send a request; the response's body is still to be read."""
+        pool = self._pools.get((proxy, context))
+        if pool is None:
+            pool = self._pools[proxy, context] = self._open_pool(proxy, context)
+        return await pool.handle_async_request(request)
+
+    def _open_pool(self, proxy: Proxy | None, context: ssl.SSLContext | None) -> httpx.AsyncHTTPTransport:
+        return httpx.AsyncHTTPTransport(
+            verify=_EMPTY_CONTEXT if context is None else context,
+            trust_env=False,
+            limits=self._limits,
+            proxy=None if proxy is None else _httpx_proxy(proxy, context),
+            socket_options=KEEP_ALIVE,
+        )
+
+    async def aclose(self) -> None:
+        """Close the pools."""
+        while self._pools:
+            _, pool = self._pools.popitem()
+            await pool.aclose()
+
+
+_EMPTY_CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Trusts nobody; for pools that carry plain http, so that no certificates are loaded for them."""
+
+
+def _httpx_proxy(proxy: Proxy, context: ssl.SSLContext | None) -> httpx.Proxy:
+    headers = {} if proxy.authorization is None else {"proxy-authorization": proxy.authorization.reveal()}
+    return httpx.Proxy(proxy.url, headers=headers, ssl_context=context if proxy.url.startswith("https:") else None)
+
+
+def _make_aiohttp_lane(options: HttpOptions) -> Lane:
+    from loomstream.transport.aiohttp_engine import AiohttpLane  # noqa: PLC0415 (a program on trio never loads aiohttp)
+
+    return AiohttpLane(
+        max_connections=options.limits.max_connections, keepalive_expiry_s=options.limits.keepalive_expiry_s
+    )
+
+
+_MAKERS: dict[str, Callable[[HttpOptions], Lane]] = {
+    "asyncio": _make_aiohttp_lane,
+    "trio": HttpxLane,
+    "respx": HttpxLane,
+}
+"""What carries the requests of an event loop, and of one under a respx router."""
+
+
+class _Kept:
+    """A lane and the generator that closes it.
+
+    Both event loops close the async generators that are suspended when they end: that is the only notice of its end
+    that a loop gives.
+    """
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self._keeper = _close_at_end(lane)
+
+    async def begin(self) -> None:
+        await anext(self._keeper)
+
+    async def aclose(self) -> None:
+        await self._keeper.aclose()
+
+
+async def _close_at_end(lane: Lane) -> AsyncGenerator[None]:
+    try:
+        yield
+    finally:
+        await lane.aclose()
+
+
+class _LoopTransport(httpx.AsyncBaseTransport):
+    """Picks the lane of the running event loop; see the module's contract."""
+
+    def __init__(self, options: HttpOptions, proxies: ProxyTable) -> None:
+        self._options = options
+        self._proxies = proxies
+        self._context: ssl.SSLContext | None = None
+        self._lanes: dict[tuple[str, object], _Kept] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        target = _target(request.url)
+        proxy = self._proxies.find(target)
+        needs_tls = target.scheme == "https" or (proxy is not None and proxy.url.startswith("https:"))
+        lane = await self._lane()
+        return await lane.send(request, proxy, self._tls() if needs_tls else None)
+
+    async def aclose(self) -> None:
+        _, loop = _running()
+        for key in [key for key in self._lanes if key[1] is loop]:
+            await self._lanes.pop(key).aclose()
+
+    async def _lane(self) -> Lane:
+        kind, loop = _running()
+        key = ("respx" if _respx_is_active() else kind, loop)
+        kept = self._lanes.get(key)
+        if kept is None:
+            self._forget_ended_loops()
+            kept = self._lanes[key] = _Kept(_MAKERS[key[0]](self._options))
+            await kept.begin()
+        return kept.lane
+
+    def _forget_ended_loops(self) -> None:
+        for key in [key for key in self._lanes if _has_ended(key[1])]:
+            del self._lanes[key]
+
+    def _tls(self) -> ssl.SSLContext:
+        if self._context is None:
+            options = self._options
+            self._context = make_context(
+                ca_bundle=options.ca_bundle, client_cert=options.client_cert, environ=os.environ
+            )
+        return self._context
+
+
+def _target(url: httpx.URL) -> Target:
+    return Target(url.scheme, url.host, url.port or _DEFAULT_PORTS[url.scheme])
+
+
+def _running() -> tuple[str, object]:
+    """Give the kind of the running event loop and the loop itself. Without trio's sniffio loaded it is asyncio."""
+    sniffio = sys.modules.get("sniffio")
+    if sniffio is not None and sniffio.current_async_library() == "trio":
+        import trio  # noqa: PLC0415 (it runs already)
+
+        return "trio", trio.lowlevel.current_trio_token()
+    return "asyncio", asyncio.get_running_loop()
+
+
+def _has_ended(loop: object) -> bool:
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        return loop.is_closed()
+    return bool(getattr(loop, "_closed", False))
+
+
+class _Mocker(Protocol):
+    routers: list[object]
+
+
+def _respx_is_active() -> bool:
+    """Say whether a respx router is started: each of its mockers keeps a list of them."""
+    mocks = sys.modules.get("respx.mocks")
+    if mocks is None:
+        return False
+    registry = cast("Mapping[str, _Mocker]", mocks.Mocker.registry)
+    return any(mocker.routers for mocker in registry.values())

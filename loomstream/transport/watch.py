@@ -1,0 +1,197 @@
+"""The time limits of one attempt, enforced where bytes are awaited.
+
+Contract: only time spent waiting for the provider counts: a consumer that is slow between two reads never trips a
+limit. Until `progress` is first called `first_event_s` runs, which the wait for the headers shares; after it
+`idle_s`, begun anew at each `progress`. Bytes are no progress: comments and pings reset nothing. No cancel scope is
+open across a yield. Nothing is left armed after `close`. The total limit belongs to the stream, not here.
+
+On asyncio, where the response can be woken, one lazily re-armed timer serves a whole attempt (a scope around each
+read costs forty times as much); elsewhere an anyio cancel scope stands inside each read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, suppress
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import anyio
+
+from loomstream.errors import FirstEventTimeout, IdleTimeout, LoomstreamError, Timeout
+from loomstream.messages import Timeouts
+from loomstream.transport import ByteResponse, Transport
+from loomstream.wire import WireRequest
+
+if TYPE_CHECKING:
+    import asyncio
+
+DRAIN_BYTES = 64 * 1024
+"""`drain` reads at most this much."""
+DRAIN_S = 0.05
+"""`drain` waits at most this long, in seconds."""
+
+
+class Watch:
+    """The time limits of one attempt; see the module's contract."""
+
+    __slots__ = ("_alarm", "_alarm_at", "_limit_s", "_loop", "_since", "_started", "_timeouts", "_waited_s", "_wake")
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._timeouts = timeouts
+        self._limit_s = timeouts.first_event_s
+        self._started = False
+        self._waited_s = 0.0
+        self._since: float | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = 0.0
+
+    def open(self, transport: Transport, wire_request: WireRequest) -> AbstractAsyncContextManager[ByteResponse]:
+        """Open the response within the limits.
+
+        Entering raises `FirstEventTimeout` where no headers come within `first_event_s`, and what the transport
+        raises (`ConnectTimeout` after `connect_s`). Leaving closes the response and the watch.
+        """
+        return _Opening(
+            transport.open(wire_request, connect_s=self._timeouts.connect_s),
+            limit_s=self._limit_s,
+            begin=self._begin,
+            expired=self._timeout,
+            close=self.close,
+        )
+
+    async def read(self, chunks: AsyncIterator[bytes]) -> bytes | None:
+        """Give the next chunk, or None at the end of the body.
+
+        Raises `FirstEventTimeout` or `IdleTimeout` where the limit passes, and what the chunks raise.
+        """
+        if self._loop is None:
+            return await self._read_in_scope(chunks)
+        if self._limit_s is None:
+            return await anext(chunks, None)
+        self._since = since = self._loop.time()
+        deadline = since + self._limit_s - self._waited_s
+        if self._alarm is None or self._alarm_at > deadline:
+            self._arm(deadline)
+        try:
+            return await chunks.__anext__()
+        except StopAsyncIteration:
+            return None
+        finally:
+            self._since = None
+            self._waited_s += self._loop.time() - since
+
+    async def _read_in_scope(self, chunks: AsyncIterator[bytes]) -> bytes | None:
+        since = anyio.current_time()
+        left_s = None if self._limit_s is None else self._limit_s - self._waited_s
+        with anyio.move_on_after(left_s):
+            try:
+                return await chunks.__anext__()
+            except StopAsyncIteration:
+                return None
+            finally:
+                self._waited_s += anyio.current_time() - since
+        raise self._timeout()
+
+    def progress(self) -> None:
+        """Say that a content event was translated: from now on `idle_s` runs, from its beginning."""
+        self._started = True
+        self._waited_s = 0.0
+        self._limit_s = self._timeouts.idle_s
+
+    def close(self) -> None:
+        """Disarm the watch."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        self._since = None
+        self._loop = None
+        self._wake = None
+
+    def _begin(self, response: ByteResponse, waited_s: float) -> None:
+        self._waited_s = waited_s
+        if response.wake is not None:
+            import asyncio  # noqa: PLC0415 (a program on trio never loads it here)
+
+            self._wake = response.wake
+            self._loop = asyncio.get_running_loop()
+
+    def _arm(self, deadline: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        assert self._loop is not None  # noqa: S101 (for the type checker: armed from `read` and `_ring` only)
+        self._alarm_at = deadline
+        self._alarm = self._loop.call_at(deadline, self._ring)
+
+    def _ring(self) -> None:
+        """Wake the reader if its time is up, else set the timer anew; without a reader the next read sets it."""
+        self._alarm = None
+        if self._since is None or self._limit_s is None or self._loop is None or self._wake is None:
+            return
+        deadline = self._since + self._limit_s - self._waited_s
+        if self._loop.time() < deadline:
+            self._arm(deadline)
+        else:
+            self._wake(self._timeout())
+
+    def _timeout(self) -> Timeout:
+        if self._started:
+            return IdleTimeout(
+                f"no further content event within {self._timeouts.idle_s:g} s of waiting: "
+                "the provider stalled, or raise the limit with timeouts=Timeouts(idle_s=…)"
+            )
+        return FirstEventTimeout(
+            f"no content event within {self._timeouts.first_event_s:g} s of waiting: "
+            "the provider is slow, or raise the limit with timeouts=Timeouts(first_event_s=…)"
+        )
+
+
+class _Opening:
+    """The context manager of `Watch.open`; a class, so that no scope can be open while its body runs."""
+
+    __slots__ = ("_begin", "_close", "_expired", "_inner", "_limit_s")
+
+    def __init__(
+        self,
+        inner: AbstractAsyncContextManager[ByteResponse],
+        *,
+        limit_s: float | None,
+        begin: Callable[[ByteResponse, float], None],
+        expired: Callable[[], Timeout],
+        close: Callable[[], None],
+    ) -> None:
+        self._inner = inner
+        self._limit_s = limit_s
+        self._begin = begin
+        self._expired = expired
+        self._close = close
+
+    async def __aenter__(self) -> ByteResponse:
+        since = anyio.current_time()
+        with anyio.move_on_after(self._limit_s):
+            response = await self._inner.__aenter__()
+            self._begin(response, anyio.current_time() - since)
+            return response
+        raise self._expired()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        self._close()
+        return await self._inner.__aexit__(kind, error, trace)
+
+
+async def drain(response: ByteResponse, *, max_bytes: int = DRAIN_BYTES, limit_s: float = DRAIN_S) -> None:
+    """Read the rest of an answer whose terminal marker was seen, so that its connection can be used again.
+
+    Gives up silently after `max_bytes` or `limit_s` seconds, or where the connection breaks: the answer is whole, so
+    the only loss is the connection.
+    """
+    left = max_bytes
+    with anyio.move_on_after(limit_s), suppress(LoomstreamError):
+        async for chunk in response.chunks:
+            left -= len(chunk)
+            if left < 0:
+                return
