@@ -29,7 +29,7 @@ from loomstream.providers import DIALECTS, Provider, all_providers, dialect_modu
 from loomstream.pump import MAX_ERROR_BODY_BYTES, Pump
 from loomstream.stream import Stream
 from loomstream.transport import ByteResponse, Transport
-from loomstream.transport.http import ConnectionLimits, HttpOptions, HttpTransport
+from loomstream.transport.http import AsyncClient, ConnectionLimits, HttpOptions, HttpTransport
 from loomstream.transport.watch import Watch, drain
 from loomstream.wire import Secret
 
@@ -291,7 +291,7 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
     *,
     api_key: str | Secret | None = None,
     base_url: str | None = None,
-    client: object = None,
+    client: AsyncClient | None = None,
     middleware: Sequence[Middleware] | None = None,
     proxy: str | None = None,
     ca_bundle: str | None = None,

@@ -1,8 +1,65 @@
-"""Both event loops for every async test; the options that all tests share."""
+"""Both event loops for every async test; loud skips, and with LOOMSTREAM_NO_SKIPS=1 no skips at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
+
+NO_SKIPS = "LOOMSTREAM_NO_SKIPS"
+"""Set to 1 where everything is installed: then a skipped test fails the session."""
+
+_skipped: dict[str, str] = {}
 
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return request.param
+
+
+SkipLoudly = Callable[[str, str], NoReturn]
+
+
+@pytest.fixture(scope="session")
+def skip_loudly() -> SkipLoudly:
+    """Give the way to skip a test: what is missing, and what installs it; both stand in the summary."""
+
+    def skip(missing: str, remedy: str) -> NoReturn:
+        pytest.skip(f"NOT TESTED: {missing} is missing; to test it: {remedy}")
+
+    return skip
+
+
+# --- no skips ------------------------------------------------------------------------------------
+
+
+def _no_skips() -> bool:
+    return os.environ.get(NO_SKIPS, "") == "1"
+
+
+def _note(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.outcome == "skipped" and not hasattr(report, "wasxfail"):
+        _skipped[report.nodeid] = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _note(report)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    _note(report)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if _no_skips() and _skipped and exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not (_no_skips() and _skipped):
+        return
+    terminalreporter.section(f"{NO_SKIPS}=1 and {len(_skipped)} skipped", red=True, bold=True)
+    for nodeid, reason in _skipped.items():
+        terminalreporter.write_line(f"{nodeid}: {reason.removeprefix('Skipped: ')}")

@@ -120,10 +120,7 @@ def _until_s(text: str, headers: Mapping[str, str]) -> float | None:
     moment, now = _moment(text), _moment(headers.get("date", "").strip())
     if moment is None or now is None:
         return None
-    try:
-        return max(0.0, (moment - now) / timedelta(seconds=1))
-    except OverflowError:
-        return None
+    return max(0.0, (moment - now) / timedelta(seconds=1))
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from typing import Protocol, cast
 
 import httpx
 
+from loomstream.transport.faults import Peer, translate
 from loomstream.transport.http import HttpOptions
 from loomstream.transport.proxies import Proxy, ProxyTable, Target
 from loomstream.transport.sockets import KEEP_ALIVE
@@ -63,7 +64,17 @@ class HttpxLane:
         pool = self._pools.get((proxy, context))
         if pool is None:
             pool = self._pools[proxy, context] = self._open_pool(proxy, context)
-        return await pool.handle_async_request(request)
+        sending = _Sending()
+        request.extensions["trace"] = sending
+        try:
+            return await pool.handle_async_request(request)
+        except AssertionError:  # a respx router complains: that is the user's own test
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever httpx and its layers raise is translated)
+            target = _target(request.url)
+            peer = Peer(target.host, target.port, "" if proxy is None else proxy.url)
+            failure = translate(error, "headers" if sending.begun else "connect", peer)
+        raise failure
 
     def _open_pool(self, proxy: Proxy | None, context: ssl.SSLContext | None) -> httpx.AsyncHTTPTransport:
         return httpx.AsyncHTTPTransport(
@@ -79,6 +90,17 @@ class HttpxLane:
         while self._pools:
             _, pool = self._pools.popitem()
             await pool.aclose()
+
+
+class _Sending:
+    """Notes from httpcore's trace whether the request itself, not a proxy's CONNECT, has begun to be sent."""
+
+    def __init__(self) -> None:
+        self.begun = False
+
+    async def __call__(self, name: str, details: Mapping[str, object]) -> None:
+        if name.endswith("send_request_headers.started"):
+            self.begun = getattr(details.get("request"), "method", b"") != b"CONNECT"
 
 
 _EMPTY_CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -134,7 +134,7 @@ def _timed_out(names: set[str], phase: Phase, error: Exception) -> type[Loomstre
 def _before_answer(
     chain: tuple[BaseException, ...], names: set[str], phase: Phase, peer: Peer
 ) -> LoomstreamError | None:
-    tls = next((error for error in chain if "SSLError" in _names(error)), None)
+    tls = next((error for error in reversed(chain) if "SSLError" in _names(error)), None)  # aiohttp's wrapper says less
     if tls is not None and not _names(tls) & _TLS_CUT:
         return TLSFailed(f"TLS to {peer.place} failed: {_tls_reason(tls)}")
     if any(_is_header_bomb(error) for error in chain):
@@ -190,6 +190,8 @@ def _proxy_status(error: BaseException) -> str:
 
 def _why(chain: tuple[BaseException, ...]) -> str:
     """Quote the system's own words, which hold nothing of the request."""
+    if any(_names(error) & _TLS_CUT for error in chain):
+        return " (the peer hung up on TLS)"
     for error in chain:
         if isinstance(error, OSError) and isinstance(error.strerror, str) and error.errno is not None:
             return f" ({error.strerror})"

