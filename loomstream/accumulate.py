@@ -7,7 +7,7 @@ error or a break. A `reset` notice empties the fold. Pure: no I/O, no clock.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, cast
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -140,45 +140,37 @@ class Accumulator:
 
     # --- one method per event --------------------------------------------------------------------
 
-    def _on_start(self, event: Event) -> None:
-        self._start_event = cast("Start", event)
-        self._limits = self._start_event.limits
+    def _on_start(self, start: Start) -> None:
+        self._start_event = start
+        self._limits = start.limits
 
-    def _on_block_start(self, event: Event) -> None:
-        started = cast("TextStart | ReasoningStart", event)
-        kind = "text" if event.__class__ is TextStart else "reasoning"
+    def _on_block_start(self, started: TextStart | ReasoningStart) -> None:
+        kind = "text" if started.__class__ is TextStart else "reasoning"
         self._blocks[started.index] = _Open(kind, started.choice)
 
-    def _on_text(self, event: Event) -> None:
-        delta = cast("TextDelta | ReasoningDelta", event)
+    def _on_text(self, delta: TextDelta | ReasoningDelta) -> None:
         self.has_content = True
         self._blocks[delta.index].pieces.append(delta.text)
 
-    def _on_reasoning_end(self, event: Event) -> None:
-        ended = cast("ReasoningEnd", event)
+    def _on_reasoning_end(self, ended: ReasoningEnd) -> None:
         self._blocks[ended.index].opaque = ended.opaque
 
-    def _on_tool_start(self, event: Event) -> None:
-        started = cast("ToolCallStart", event)
+    def _on_tool_start(self, started: ToolCallStart) -> None:
         self.has_content = True
         self._blocks[started.index] = _Open("tool_call", started.choice, started.id, started.name)
 
-    def _on_arguments(self, event: Event) -> None:
-        delta = cast("ToolCallDelta", event)
+    def _on_arguments(self, delta: ToolCallDelta) -> None:
         self._blocks[delta.index].pieces.append(delta.arguments)
 
-    def _on_tool_end(self, event: Event) -> None:
-        ended = cast("ToolCallEnd", event)
+    def _on_tool_end(self, ended: ToolCallEnd) -> None:
         call = ToolCall(ended.id, ended.name, ended.arguments, ended.opaque, executable=ended.executable)
         self._blocks[ended.index].finished = call
 
-    def _on_refusal(self, event: Event) -> None:
-        delta = cast("RefusalDelta", event)
+    def _on_refusal(self, delta: RefusalDelta) -> None:
         self.has_content = True
         self._blocks.setdefault(delta.index, _Open("refusal", delta.choice)).pieces.append(delta.text)
 
-    def _on_citation(self, event: Event) -> None:
-        citation = cast("Citation", event)
+    def _on_citation(self, citation: Citation) -> None:
         self.has_content = True
         self._blocks[citation.index].citations.append(citation)
 
@@ -187,38 +179,35 @@ class Accumulator:
         grown = self._blocks[index] = _Open("whole", choice)
         grown.finished = block
 
-    def _on_file(self, event: Event) -> None:
-        file = cast("File", event)
+    def _on_file(self, file: File) -> None:
         self._put(file.index, file.choice, FileBlock(file.media_type, file.data, file.url, file.id, file.raw))
 
-    def _on_server_call(self, event: Event) -> None:
-        call = cast("ServerToolCall", event)
+    def _on_server_call(self, call: ServerToolCall) -> None:
         self._put(call.index, call.choice, ServerToolCallBlock(call.id, call.name, call.arguments, call.raw))
 
-    def _on_server_result(self, event: Event) -> None:
-        result = cast("ServerToolResult", event)
+    def _on_server_result(self, result: ServerToolResult) -> None:
         block = ServerToolResultBlock(
             result.tool_call_id, result.name, result.content, is_error=result.is_error, raw=result.raw
         )
         self._put(result.index, result.choice, block)
 
-    def _on_usage(self, event: Event) -> None:
-        self.usage = cast("Usage", event)
+    def _on_usage(self, usage: Usage) -> None:
+        self.usage = usage
 
-    def _on_cost(self, event: Event) -> None:
-        self.cost = cast("Cost", event)
+    def _on_cost(self, cost: Cost) -> None:
+        self.cost = cost
 
-    def _on_stop(self, event: Event) -> None:
-        self.stop = cast("Stop", event)
+    def _on_stop(self, stop: Stop) -> None:
+        self.stop = stop
 
-    def _on_notice(self, event: Event) -> None:
-        if cast("Notice", event).kind == "reset":
+    def _on_notice(self, notice: Notice) -> None:
+        if notice.kind == "reset":
             self._begin()
 
-    def _on_unknown(self, event: Event) -> None:  # noqa: ARG002 (one signature for the table)
+    def _on_unknown(self, unknown: Unknown) -> None:  # noqa: ARG002 (one signature for the table)
         self._unknown_frames += 1
 
-    _TABLE: ClassVar[dict[type[EventBase], Callable[[Accumulator, Event], None]]] = {
+    _TABLE: ClassVar[dict[type[EventBase], Callable[[Accumulator, Any], None]]] = {
         Start: _on_start,
         TextStart: _on_block_start,
         TextDelta: _on_text,

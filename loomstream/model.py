@@ -26,7 +26,7 @@ from loomstream.handler import Handler, Middleware, compose
 from loomstream.messages import Prompt, Request, RequestOptions, Response, check_options, make_request
 from loomstream.middleware.cost import cost, cost_of
 from loomstream.providers import DIALECTS, Provider, all_providers, dialect_module, look_up
-from loomstream.pump import MAX_ERROR_BODY_BYTES, Pump
+from loomstream.pump import MAX_ERROR_BODY_BYTES, Pump, or_raise
 from loomstream.stream import Stream
 from loomstream.transport import ByteResponse, Transport
 from loomstream.transport.http import AsyncClient, ConnectionLimits, HttpOptions, HttpTransport
@@ -250,14 +250,14 @@ async def _events(response: ByteResponse, watch: Watch, pump: Pump) -> AsyncGene
     try:
         while (chunk := await read(chunks)) is not None:
             events = feed(chunk)
+            if pump.over:
+                for event in or_raise(events):
+                    yield event
+                return
             if pump.progressed:
                 watch.progress()
             for event in events:
-                if isinstance(event, Failure):
-                    raise event.error
-                yield event
-            if pump.over:
-                return
+                yield event  # pyright: ignore[reportReturnType] (a failure would have ended the pump)
     except (TransportError, Timeout) as error:
         # The transport failed, but the terminal marker may have been seen: then the answer is whole all the same.
         for event in pump.finish():
@@ -265,9 +265,7 @@ async def _events(response: ByteResponse, watch: Watch, pump: Pump) -> AsyncGene
                 raise error from None
             yield event
         return
-    for event in pump.finish():
-        if isinstance(event, Failure):
-            raise event.error
+    for event in or_raise(pump.finish()):
         yield event
 
 

@@ -202,13 +202,14 @@ def _error_events(pump: Pump, status: int, pieces: Iterable[bytes]) -> Iterator[
 
 def _body_events(pump: Pump, pieces: Iterable[bytes]) -> Iterator[Event]:
     for chunk in pieces:
-        yield from _or_raise(pump.feed(chunk))
+        yield from or_raise(pump.feed(chunk))
         if pump.over:
             return
-    yield from _or_raise(pump.finish())
+    yield from or_raise(pump.finish())
 
 
-def _or_raise(events: list[Event | Failure]) -> Iterator[Event]:
+def or_raise(events: list[Event | Failure]) -> Iterator[Event]:
+    """Give the events; where a failure ends them, raise its error."""
     for event in events:
         if isinstance(event, Failure):
             raise event.error

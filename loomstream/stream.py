@@ -8,7 +8,7 @@ the handler's own context.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from enum import Enum
 from types import TracebackType
@@ -34,6 +34,9 @@ from loomstream.transport.interrupt import Interrupt, interrupt
 
 CLOSE_LIMIT_S = 3.0
 """Closing the upstream takes no longer than this, in seconds."""
+
+_NO_INTERRUPT = Interrupt()
+"""Stands where nothing has been read yet; it is never set."""
 
 CostOf = Callable[[str, str, Usage | None], Cost]
 """Provider, model and the last usage to a cost; used where no `Cost` event has come."""
@@ -66,8 +69,8 @@ class Stream:
         self._busy = False
         self._left: anyio.Event | None = None
         self._stack: AsyncExitStack | None = None
-        self._events: AsyncIterator[Event] | None = None
-        self._interrupt: Interrupt | None = None
+        self._next: Callable[[], Awaitable[Event]] | None = None
+        self._interrupt: Interrupt = _NO_INTERRUPT
         self._cancelled = False
         self._fold = Accumulator()
         self._began_s = 0.0
@@ -108,14 +111,13 @@ class Stream:
         The reader's next or current `__anext__` raises `StreamCancelled`, and the upstream is closed.
         """
         self._cancelled = True
-        if self._interrupt is not None:
+        if self._interrupt is not _NO_INTERRUPT:
             self._interrupt.set(StreamCancelled("the stream was cancelled by Stream.cancel()"))
 
     async def _close_upstream(self) -> None:
         """Shielded and bounded; ends with a checkpoint, because a socket closes one tick after its `close()`."""
-        if self._interrupt is not None:
-            self._interrupt.disarm()
-        stack, self._stack, self._events = self._stack, None, None
+        self._interrupt.disarm()
+        stack, self._stack = self._stack, None
         if stack is None:
             return
         if self._total_s is None:
@@ -134,7 +136,11 @@ class Stream:
             return self._refuse()
         self._busy = True
         try:
-            event = await (self._interrupt.run(self._step) if self._interrupt is not None else self._begin())
+            if self._next is None:
+                event = await self._begin()
+            else:
+                with self._interrupt:
+                    event = await self._next()
         except StopAsyncIteration:
             await self._end()
             raise
@@ -167,23 +173,20 @@ class Stream:
     async def _begin(self) -> Event:
         self._began_s = anyio.current_time()
         self._interrupt = interrupt()
+        self._next = self._open
         total_s = self._request.timeouts.total_s
         if total_s is not None:
             self._interrupt.at(self._began_s + total_s, lambda: _deadline(total_s))
         if self._cancelled:
             self.cancel()
-        return await self._interrupt.run(self._open)
+        with self._interrupt:
+            return await self._open()
 
     async def _open(self) -> Event:
         self._stack = AsyncExitStack()
-        self._events = await self._stack.enter_async_context(self._handler(self._request))
-        return await self._step()
-
-    async def _step(self) -> Event:
-        if self._events is None:
-            msg = "this stream is closed"
-            raise UsageError(msg)
-        return await self._events.__anext__()
+        events = await self._stack.enter_async_context(self._handler(self._request))
+        self._next = events.__anext__
+        return await self._next()
 
     async def _end(self) -> None:
         if self._fold.stop is None:

@@ -22,7 +22,7 @@ def run(folder: Path, suite: str, **environment: str) -> subprocess.CompletedPro
     (folder / "test_suite.py").write_text(suite)
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", f"--rootdir={folder}", str(folder)],
-        env={**os.environ, "LOOMSTREAM_NO_SKIPS": "", **environment},
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "LOOMSTREAM_NO_SKIPS": "", **environment},
         capture_output=True,
         text=True,
         check=False,

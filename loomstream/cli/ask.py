@@ -20,7 +20,6 @@ from loomstream.cli.standard_input import read_prompt
 from loomstream.errors import LoomstreamError
 
 if TYPE_CHECKING:
-    from loomstream.cli.answer import Answer
     from loomstream.cli.printers import Printer
     from loomstream.messages import RequestOptions, Timeouts
     from loomstream.model import Model
@@ -110,37 +109,34 @@ def _answer(prompt: str, typed: _Options, choice: Choice) -> None:
     from loomstream.cli.answer import Answer  # noqa: PLC0415 (the same)
 
     printer = _printer(typed)
-    finished: list[Answer] = []
 
-    async def run() -> None:
+    async def run() -> LoomstreamError | None:
         async with model, model.stream(prompt, **_request_options(typed)) as stream:
-            finished.append(await _read(stream, printer))
-            printer.finish(finished[0])
+            error = await _show(stream, printer)
+            printer.finish(Answer(response=stream.response, timing=stream.timing, error=error))
+        return error
 
     try:
         with FetchProgress() as progress:
             model = _connect(typed, choice, progress)
-            anyio.run(run)
-    except LoomstreamError as error:
-        finished.append(Answer(error=error))
-        printer.finish(finished[0])
+            failed = anyio.run(run)
+    except LoomstreamError as error:  # no stream was begun
+        printer.finish(Answer(error=error))
+        raise
     finally:
         printer.abandon()
-    if finished[0].error is not None:
-        raise finished[0].error
+    if failed is not None:
+        raise failed
 
 
-async def _read(stream: Stream, printer: Printer) -> Answer:
-    """Show every event; give what there is at the end."""
-    from loomstream.cli.answer import Answer  # noqa: PLC0415 (see the module's contract)
-
-    failed = None
+async def _show(stream: Stream, printer: Printer) -> LoomstreamError | None:
+    """Show every event; give the error that ended them."""
     try:
         async for event in stream:
             printer.show(event)
     except LoomstreamError as error:
-        failed = error
-    return Answer(response=stream.response, timing=stream.timing, error=failed)
+        return error
+    return None
 
 
 def _connect(typed: _Options, choice: Choice, progress: FetchProgress) -> Model:

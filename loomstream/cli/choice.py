@@ -1,4 +1,4 @@
-"""Which model answers: the options `--provider`, `--model`, `--base-url` and the key options, as arguments of `connect`.
+"""Which model answers: `--provider`, `--model`, `--base-url` and the key options, as arguments of `connect`.
 
 Contract: pure but for the table of providers. What the options leave open stays open: `connect` decides. A key is only
 ever handed to the provider that its option names.

@@ -54,7 +54,7 @@ class Looms(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
 
-    def main(  # noqa: PLR0913 (click's signature)
+    def main(
         self,
         args: Sequence[str] | None = None,
         prog_name: str | None = None,
@@ -70,17 +70,18 @@ class Looms(click.Group):
         with _terminate_like_interrupt() as was_terminated:
             try:
                 code = self._end_of(list(sys.argv[1:] if args is None else args), name, extra)
-                _flush()
             except BrokenPipeError:
-                code = _let_go_of_closed_pipes()
+                code = CLOSED_PIPE
             except KeyboardInterrupt:
                 code = TERMINATED if was_terminated else INTERRUPTED
+            _drop_what_cannot_be_written()
         sys.exit(code)
 
     def _end_of(self, arguments: list[str], name: str, extra: dict[str, Any]) -> int:
         try:
             with self.make_context(name, arguments, **extra) as context:
                 self.invoke(context)
+            _flush()
         except click.exceptions.Exit as end:
             return end.exit_code
         except click.Abort:
@@ -121,21 +122,19 @@ def _replace_what_cannot_be_encoded() -> None:
 
 
 def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # pyright: ignore[reportUnnecessaryComparison] (None where the descriptor is closed)
-            stream.flush()
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None where the descriptor is closed
+        stream.flush()
 
 
-def _let_go_of_closed_pipes() -> int:
-    """Point the output at nothing, so that what is still buffered does not fail again when the interpreter exits."""
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
+def _drop_what_cannot_be_written() -> None:
+    """Point what is broken at nothing, so that what is still buffered does not fail again at the interpreter's exit."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:
+            nothing = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nothing, stream.fileno())
-    os.close(nothing)
-    return CLOSED_PIPE
+            os.close(nothing)
 
 
 @contextmanager

@@ -58,7 +58,7 @@ class Channel:
 def write_json_line(line: bytes, *, flush: bool = True) -> None:
     """Write a line of JSON (without its end) to standard output."""
     stream = sys.stdout
-    if stream is None:  # pyright: ignore[reportUnnecessaryComparison] (None where the descriptor is closed)
+    if stream is None:
         return
     line = escape_json(line) if stream.isatty() else line
     binary = getattr(stream, "buffer", None)
@@ -72,12 +72,12 @@ def write_json_line(line: bytes, *, flush: bool = True) -> None:
 
 def complain(message: str) -> None:
     """Say what went wrong, in one line on standard error."""
-    Channel("stderr").line(message, label="error: ", color="red")
+    Channel("stderr").line(message, label="Error: ", color="red")
 
 
 def warn(message: str) -> None:
     """Say what may be wrong, in one line on standard error."""
-    Channel("stderr").line(message, label="warning: ", color="yellow")
+    Channel("stderr").line(message, label="Warning: ", color="yellow")
 
 
 def note(message: str) -> None:

@@ -112,7 +112,7 @@ class TextPrinter:
                 self._err.write(text, dim=True)
             case Start(warnings=warnings):
                 for warning in warnings:
-                    self._line(warning, "warning: ")
+                    self._line(warning, "Warning: ")
             case Notice(kind=kind, detail=detail) if kind not in _QUIET_NOTICES:
                 self._line(f"{kind}: {detail}" if detail else kind)
             case _:

@@ -42,7 +42,7 @@ class FetchProgress:
             self._stop()
 
     def _begin(self, total: int | None) -> None:
-        if sys.stderr is not None and sys.stderr.isatty():  # pyright: ignore[reportUnnecessaryComparison] (None where the descriptor is closed)
+        if sys.stderr is not None and sys.stderr.isatty():
             self._bar, self._task = _draw(total)
         else:
             size = f" ({total / 1e6:.0f} MB)" if total else ""

@@ -49,7 +49,7 @@ def providers(*, json: bool) -> None:
     rows = [_row(provider) for provider in all_providers()]
     if json:
         write_json_line(msgspec.json.encode(rows))
-    elif sys.stdout is not None and sys.stdout.isatty():  # pyright: ignore[reportUnnecessaryComparison] (None where the descriptor is closed)
+    elif sys.stdout is not None and sys.stdout.isatty():
         _draw(rows)
     else:
         click.echo("\n".join(_plain(rows)))
@@ -91,7 +91,7 @@ def _state(provider: Provider, base_url: str) -> _State:
 
 
 def _state_of_key(provider: Provider) -> _State:
-    from loomstream.config.keys import missing_key, resolve_key_sync  # noqa: PLC0415 (not for --help)
+    from loomstream.config.keys import resolve_key_sync  # noqa: PLC0415 (not for --help)
     from loomstream.errors import ConfigError  # noqa: PLC0415 (the same)
 
     notes: list[str] = []
@@ -108,9 +108,8 @@ def _state_of_key(provider: Provider) -> _State:
         return _State(usable=True, source=found.source)
     if not provider.needs_key:
         return _State(usable=True, source="no key needed")
-    return _State(
-        usable=False, reason=str(missing_key(provider.name, provider.key_environment, provider.keyring, notes))
-    )
+    ways = [*provider.key_environment, *([f"keyring loom/{provider.keyring}"] if provider.keyring else [])]
+    return _State(usable=False, reason="; ".join([f"no key in {' or '.join(ways)}", *notes]))
 
 
 def _state_of_launched() -> _State:
@@ -129,13 +128,12 @@ def _state_of_launched() -> _State:
 
 # --- how it appears ------------------------------------------------------------------------------
 
-_TITLES = ("", "provider", "dialect", "authentication", "default model", "key")
+_TITLES = ("provider", "usable", "dialect", "authentication", "default model", "key")
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    mark = "✓" if row.usable else "-"
-    key = row.source or " ".join(row.environment_variables[:1]) or row.reason
-    return mark, row.name, row.dialect, row.authentication, row.default_model or "-", key
+    usable = "yes" if row.usable else "no"
+    return row.name, usable, row.dialect, row.authentication, row.default_model or "-", row.source or row.reason
 
 
 def _plain(rows: list[Row]) -> list[str]:

@@ -41,11 +41,11 @@ def read_key(provider: str) -> Secret:
 
 
 def _is_piped() -> bool:
-    return sys.stdin is not None and not sys.stdin.isatty()  # pyright: ignore[reportUnnecessaryComparison] (None where the descriptor is closed)
+    return sys.stdin is not None and not sys.stdin.isatty()  # None where the descriptor is closed
 
 
 def _read() -> str:
-    return click.get_binary_stream("stdin").read().decode("utf-8-sig", "replace")
+    return "" if sys.stdin is None else sys.stdin.buffer.read().decode("utf-8-sig", "replace")
 
 
 def _encodable(argument: str) -> str:

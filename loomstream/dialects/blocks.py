@@ -109,8 +109,8 @@ class Blocks:
             return
         out.append(ToolCallDelta(block.index, piece))
 
-    def close(self, out: list[Event | Failure], block: OpenBlock) -> None:
-        """Close a block; closing it again does nothing."""
+    def close(self, out: list[Event | Failure], block: OpenBlock, *, cut: bool = False) -> None:
+        """Close a block; closing it again does nothing. `cut`: the answer ended at a token limit."""
         if self.open.pop(block.index, None) is None:
             return
         if block.kind == "text":
@@ -121,7 +121,7 @@ class Blocks:
             arguments = "".join(block.arguments) or "{}"
             if not arguments.strip():
                 arguments = "{}"
-            executable = is_object(arguments)
+            executable = is_object(arguments) and not (cut and block.length == 0)
             out.append(
                 ToolCallEnd(block.index, block.id, block.name, arguments, tuple(block.opaque), executable=executable)
             )

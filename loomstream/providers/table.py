@@ -76,6 +76,7 @@ TABLE: tuple[Provider, ...] = (
     _host(
         "perplexity", "https://api.perplexity.ai", default_model="sonar", quirks=Quirks(stream_usage=False, top_k=True)
     ),
+    _host("snowflake", "", quirks=Quirks(done_marker=True)),  # an address for each account
     _host("venice", "https://api.venice.ai/api/v1", quirks=Quirks(top_k=True)),
     _host("xai", "https://api.x.ai/v1"),
     _host("zai", "https://api.z.ai/api/paas/v4"),

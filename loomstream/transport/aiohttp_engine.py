@@ -11,7 +11,6 @@ that are not public: `TCPConnector._factory` and `_get`, `ResponseHandler._paylo
 from __future__ import annotations
 
 import io
-import ssl
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from functools import partial
@@ -26,7 +25,7 @@ from yarl import URL
 from loomstream.errors import LoomstreamError
 from loomstream.transport.faults import Peer, translate
 from loomstream.transport.http import BODY
-from loomstream.transport.proxies import Proxy
+from loomstream.transport.route import Route
 from loomstream.transport.sockets import make_socket
 
 if TYPE_CHECKING:
@@ -126,17 +125,16 @@ class AiohttpLane:
             max_headers=_MAX_HEADERS,
         )
 
-    async def send(self, request: httpx.Request, proxy: Proxy | None, context: ssl.SSLContext | None) -> httpx.Response:
+    async def send(self, request: httpx.Request, route: Route) -> httpx.Response:
         """Send a request; the response's body is still to be read.
 
         A kept connection that turns out to be dead before any byte of the answer came is replaced by a fresh one, once.
         """
-        url = request.url
-        peer = Peer(url.host, url.port or (443 if url.scheme == "https" else 80), "" if proxy is None else proxy.url)
+        peer = route.peer
         attempt = _Attempt(peer, fresh=False)
-        response = await self._try(attempt, request, proxy, context)
+        response = await self._try(attempt, request, route)
         if isinstance(response, LoomstreamError) and attempt.may_repeat:
-            response = await self._try(_Attempt(peer, fresh=True), request, proxy, context)
+            response = await self._try(_Attempt(peer, fresh=True), request, route)
         if isinstance(response, LoomstreamError):
             raise response
         body = Body(response, peer)
@@ -148,20 +146,19 @@ class AiohttpLane:
         )
 
     async def _try(
-        self, attempt: _Attempt, request: httpx.Request, proxy: Proxy | None, context: ssl.SSLContext | None
+        self, attempt: _Attempt, request: httpx.Request, route: Route
     ) -> aiohttp.ClientResponse | LoomstreamError:
         """Give the failure instead of raising it: aiohttp's frames hold the headers, a traceback would keep them."""
         token = _attempt.set(attempt)
         try:
-            return await self._request(request, proxy, context)
+            return await self._request(request, route)
         except Exception as error:  # noqa: BLE001 (RuntimeError and ValueError come out of aiohttp as well)
             return attempt.failure or translate(error, "headers", attempt.peer)
         finally:
             _attempt.reset(token)
 
-    async def _request(
-        self, request: httpx.Request, proxy: Proxy | None, context: ssl.SSLContext | None
-    ) -> aiohttp.ClientResponse:
+    async def _request(self, request: httpx.Request, route: Route) -> aiohttp.ClientResponse:
+        proxy = route.proxy
         headers = [(name.decode(), value.decode()) for name, value in request.headers.raw]
         proxy_headers: dict[str, str] | None = None
         if proxy is not None and proxy.authorization is not None:
@@ -176,7 +173,7 @@ class AiohttpLane:
             data=io.BytesIO(content) if len(content) >= _LARGE_BODY_BYTES else content or None,
             allow_redirects=False,
             timeout=_connect_limit(request),
-            ssl=True if context is None else context,
+            ssl=True if route.context is None else route.context,
             proxy=None if proxy is None else proxy.url,
             proxy_headers=proxy_headers,
         )

@@ -18,10 +18,10 @@ from typing import Protocol, cast
 
 import httpx
 
-from loomstream.transport.faults import Peer, translate
 from loomstream.transport.http import HttpOptions
-from loomstream.transport.proxies import Proxy, ProxyTable, Target
-from loomstream.transport.sockets import KEEP_ALIVE
+from loomstream.transport.httpx_lane import HttpxLane
+from loomstream.transport.proxies import ProxyTable, Target
+from loomstream.transport.route import Route
 from loomstream.transport.tls import make_context
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -41,7 +41,7 @@ def make_client(options: HttpOptions, proxies: ProxyTable) -> httpx.AsyncClient:
 class Lane(Protocol):
     """The connections of one event loop."""
 
-    async def send(self, request: httpx.Request, proxy: Proxy | None, context: ssl.SSLContext | None) -> httpx.Response:
+    async def send(self, request: httpx.Request, route: Route) -> httpx.Response:
         """Send a request; the response's body is still to be read."""
         ...
 
@@ -50,72 +50,16 @@ class Lane(Protocol):
         ...
 
 
-class HttpxLane:
-    """httpx's own connections: one pool for each proxy."""
-
-    def __init__(self, options: HttpOptions) -> None:
-        self._limits = httpx.Limits(
-            max_connections=options.limits.max_connections, keepalive_expiry=options.limits.keepalive_expiry_s
-        )
-        self._pools: dict[tuple[Proxy | None, ssl.SSLContext | None], httpx.AsyncHTTPTransport] = {}
-
-    async def send(self, request: httpx.Request, proxy: Proxy | None, context: ssl.SSLContext | None) -> httpx.Response:
-        """Send a request; the response's body is still to be read."""
-        pool = self._pools.get((proxy, context))
-        if pool is None:
-            pool = self._pools[proxy, context] = self._open_pool(proxy, context)
-        sending = _Sending()
-        request.extensions["trace"] = sending
-        try:
-            return await pool.handle_async_request(request)
-        except AssertionError:  # a respx router complains: that is the user's own test
-            raise
-        except Exception as error:  # noqa: BLE001 (whatever httpx and its layers raise is translated)
-            target = _target(request.url)
-            peer = Peer(target.host, target.port, "" if proxy is None else proxy.url)
-            failure = translate(error, "headers" if sending.begun else "connect", peer)
-        raise failure
-
-    def _open_pool(self, proxy: Proxy | None, context: ssl.SSLContext | None) -> httpx.AsyncHTTPTransport:
-        return httpx.AsyncHTTPTransport(
-            verify=_EMPTY_CONTEXT if context is None else context,
-            trust_env=False,
-            limits=self._limits,
-            proxy=None if proxy is None else _httpx_proxy(proxy, context),
-            socket_options=KEEP_ALIVE,
-        )
-
-    async def aclose(self) -> None:
-        """Close the pools."""
-        while self._pools:
-            _, pool = self._pools.popitem()
-            await pool.aclose()
-
-
-class _Sending:
-    """Notes from httpcore's trace whether the request itself, not a proxy's CONNECT, has begun to be sent."""
-
-    def __init__(self) -> None:
-        self.begun = False
-
-    async def __call__(self, name: str, details: Mapping[str, object]) -> None:
-        if name.endswith("send_request_headers.started"):
-            self.begun = getattr(details.get("request"), "method", b"") != b"CONNECT"
-
-
-_EMPTY_CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""Trusts nobody; for pools that carry plain http, so that no certificates are loaded for them."""
-
-
-def _httpx_proxy(proxy: Proxy, context: ssl.SSLContext | None) -> httpx.Proxy:
-    headers = {} if proxy.authorization is None else {"proxy-authorization": proxy.authorization.reveal()}
-    return httpx.Proxy(proxy.url, headers=headers, ssl_context=context if proxy.url.startswith("https:") else None)
-
-
 def _make_aiohttp_lane(options: HttpOptions) -> Lane:
     from loomstream.transport.aiohttp_engine import AiohttpLane  # noqa: PLC0415 (a program on trio never loads aiohttp)
 
     return AiohttpLane(
+        max_connections=options.limits.max_connections, keepalive_expiry_s=options.limits.keepalive_expiry_s
+    )
+
+
+def _make_httpx_lane(options: HttpOptions) -> Lane:
+    return HttpxLane(
         max_connections=options.limits.max_connections, keepalive_expiry_s=options.limits.keepalive_expiry_s
     )
 
@@ -167,7 +111,7 @@ class _LoopTransport(httpx.AsyncBaseTransport):
         proxy = self._proxies.find(target)
         needs_tls = target.scheme == "https" or (proxy is not None and proxy.url.startswith("https:"))
         lane = await self._lane()
-        return await lane.send(request, proxy, self._tls() if needs_tls else None)
+        return await lane.send(request, Route(target, proxy, self._tls() if needs_tls else None))
 
     async def aclose(self) -> None:
         _, loop = _running()

@@ -1,30 +1,32 @@
 """Interrupts one reader from outside: the total deadline, and `Stream.cancel()` from another task.
 
-Contract: an interrupt reaches the reader where it waits, as the error that was given; the reader's own task is not
-left cancelled, and a cancellation that came from elsewhere stays what it is. Nothing is open across two reads. It is
-the algorithm of `asyncio.timeout`: one `Task.cancel`, taken back by `Task.uncancel`. On trio it is a cancel scope
-around one read.
+Contract: each step of the reader runs inside `with interrupt:`, and nothing is open between two steps. An interrupt
+reaches the reader where it waits, as the error that was given; the reader's own task is not left cancelled, and a
+cancellation that came from elsewhere stays what it is. On asyncio it is the algorithm of `asyncio.timeout`: one
+`Task.cancel`, taken back by `Task.uncancel`. On trio it is a cancel scope around each step.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from asyncio import CancelledError, current_task
+from collections.abc import Callable
+from types import TracebackType
 
 import anyio
 
 from loomstream.errors import LoomstreamError
 
-_T = TypeVar("_T")
-
 
 class Interrupt:
     """At most one error, delivered to whoever reads; on asyncio."""
 
+    __slots__ = ("_cancelling", "_task", "_timer", "error")
+
     def __init__(self) -> None:
         self.error: LoomstreamError | None = None
         self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def at(self, deadline: float, make_error: Callable[[], LoomstreamError]) -> None:
@@ -45,24 +47,28 @@ class Interrupt:
             self._timer.cancel()
             self._timer = None
 
-    async def run(self, step: Callable[[], Awaitable[_T]]) -> _T:
-        """Await one step of the reader; raise the error where it is set before or meanwhile."""
+    def __enter__(self) -> None:
+        """Begin a step. Raises the error where it is set already."""
         if self.error is not None:
             raise self.error
-        task = self._task = asyncio.current_task()
-        cancelling = 0 if task is None else task.cancelling()
-        try:
-            return await step()
-        except asyncio.CancelledError:
-            if self.error is not None and task is not None and task.uncancel() <= cancelling:
-                raise self.error from None
-            raise
-        finally:
-            self._task = None
+        task = self._task = current_task()
+        self._cancelling = 0 if task is None else task.cancelling()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End a step. Raises the error where it came meanwhile."""
+        task, self._task = self._task, None
+        if kind is None or self.error is None or task is None or not issubclass(kind, CancelledError):
+            return
+        if task.uncancel() <= self._cancelling:
+            raise self.error from None
 
 
 class ScopeInterrupt(Interrupt):
     """The same on trio, by a cancel scope around each step."""
+
+    __slots__ = ("_deadline", "_make_error", "_scope")
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,23 +88,30 @@ class ScopeInterrupt(Interrupt):
             if self._scope is not None:
                 self._scope.cancel()
 
-    async def run(self, step: Callable[[], Awaitable[_T]]) -> _T:
-        """Await one step of the reader; raise the error where it is set before or meanwhile."""
+    def _pass_deadline(self) -> None:
         if self.error is None and self._make_error is not None and anyio.current_time() >= self._deadline:
             self.error = self._make_error()
+
+    def __enter__(self) -> None:
+        """Begin a step. Raises the error where it is set already."""
+        self._pass_deadline()
         if self.error is not None:
             raise self.error
-        with anyio.CancelScope(deadline=self._deadline) as scope:
-            self._scope = scope
-            try:
-                return await step()
-            finally:
-                self._scope = None
-        if self.error is None:
-            if self._make_error is None:  # pragma: no cover (the scope is cancelled by one of the two)
-                raise AssertionError
-            self.error = self._make_error()
-        raise self.error
+        self._scope = anyio.CancelScope(deadline=self._deadline)
+        self._scope.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End a step. Raises the error where it came meanwhile."""
+        scope, self._scope = self._scope, None
+        if scope is None:
+            return
+        scope.__exit__(kind, error, traceback)
+        if scope.cancelled_caught:
+            self._pass_deadline()
+            if self.error is not None:
+                raise self.error from None
 
 
 def interrupt() -> Interrupt:

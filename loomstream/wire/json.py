@@ -28,8 +28,8 @@ _UNREADABLE = (ValueError, RecursionError)
 _T = TypeVar("_T")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _ESCAPE = re.compile(r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)", re.DOTALL)
-_OBJECT_OPENING_BYTES = len('{"":')
-"""An object around another value has at least these."""
+_OBJECT_BYTES = len('{"":')
+"""An object opens with at least these before another one opens in it."""
 _NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 _OPENING = frozenset(b"[{")
 
@@ -42,8 +42,8 @@ def depth_exceeds(data: bytes, limit: int = MAX_DEPTH) -> bool:
     """
     if len(data) <= 2 * limit:
         return False
-    openings = data.count(b"[")
-    if openings + len(data) // _OBJECT_OPENING_BYTES <= limit or openings + data.count(b"{") <= limit:
+    arrays = data.count(b"[")
+    if arrays + len(data) // _OBJECT_BYTES < limit or arrays + data.count(b"{") <= limit:
         return False
     outside_strings = data.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2]
     depth = 0
@@ -91,6 +91,8 @@ class Reader(Generic[_T]):
         if depth_exceeds(data):
             return Failure(LimitExceeded(f"JSON nested deeper than {MAX_DEPTH}: {quote(data)}"))
         try:
+            if not data.isascii():
+                data.decode()  # msgspec skips raw fields without a look at their UTF-8
             return self._decode(data)
         except _UNREADABLE:
             return self._read_leniently(data)

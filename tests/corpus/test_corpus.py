@@ -47,15 +47,9 @@ DIALECTS = {
     "chat.completions": "openai_chat",
 }
 
-NO_ROW = "a host without a row: `[DONE]` without a finish_reason counts only where a row says done_marker"
 
-DELIBERATE: dict[str, dict[str, str]] = {
-    "snowflake/001-chat-completions-snowflake-model-streaming": {"complete": NO_ROW},
-    "snowflake/002-chat-completions-snowflake-thinking-streaming": {"complete": NO_ROW},
-}
-"""Exchange id to {field: why loomstream differs from the oracle there on purpose}. Empty is the aim.
-
-A field is a key of `differences`, or `complete`: the oracle takes the stream for whole, loomstream raises."""
+DELIBERATE: dict[str, dict[str, str]] = {}
+"""Exchange id to {key of `differences`: why loomstream differs from the oracle there on purpose}. Empty is the aim."""
 
 NOTHING = Message("assistant", ())
 
@@ -262,7 +256,7 @@ def check_end(recorded: dict[str, Any], outcome: Outcome, reading: oracle.Readin
         assert isinstance(outcome.error, ProviderError)
         assert reading.error in str(outcome.error)
         return
-    if not reading.complete or "complete" in DELIBERATE.get(recorded["id"], {}):
+    if not reading.complete:
         assert isinstance(outcome.error, StreamTruncated)
         return
     assert outcome.error is None

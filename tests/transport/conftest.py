@@ -63,9 +63,7 @@ class Connection:
             return
 
     async def start_tls(self, context: ssl.SSLContext) -> "Connection":
-        wrapped = await TLSStream.wrap(
-            self.stream, server_side=True, ssl_context=context, standard_compatible=False
-        )
+        wrapped = await TLSStream.wrap(self.stream, server_side=True, ssl_context=context, standard_compatible=False)
         return Connection(wrapped, self._server)
 
 

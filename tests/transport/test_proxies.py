@@ -114,7 +114,6 @@ def test_credentials_stand_in_no_message_and_no_repr():
 
 # --- over the wire --------------------------------------------------------------------------------
 
-pytestmark = []
 asynchronous = pytest.mark.anyio
 
 
@@ -211,17 +210,23 @@ async def test_no_proxy_and_trust_env_proxies_keep_requests_direct(serve, post, 
 
 
 @asynchronous
-@pytest.mark.parametrize("target", ["https://model.example/v1", "http://model.example/v1"])
-@pytest.mark.parametrize("kind", ["407", "refused", "garbage"])
-async def test_a_proxy_that_says_no_is_named_without_credentials(serve, post, closed_port, target, kind):
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        ("407", "https://model.example/v1"),
+        ("407", "http://model.example/v1"),
+        ("refused", "https://model.example/v1"),
+        ("refused", "http://model.example/v1"),
+        ("garbage", "https://model.example/v1"),
+    ],
+)
+async def test_a_proxy_that_says_no_is_named_without_credentials(serve, post, closed_port, kind, target):
     async def script(connection):
         await connection.head()
         answers = {"407": b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n"}
         await connection.send(answers.get(kind, b"garbage\r\n\r\n"))
 
     port = closed_port if kind == "refused" else (await serve(script)).port
-    if kind == "garbage" and target.startswith("http:"):
-        pytest.skip("a plain request's garbage answer cannot be told from the server's own")
     options = HttpOptions(proxy=f"http://user:{PASSWORD}@127.0.0.1:{port}", allow_http=True)
     with pytest.raises(ConnectFailed) as caught:
         await fetch(options, post(target))

@@ -18,7 +18,7 @@ from loomstream.transport.http import HttpOptions, HttpTransport
 
 pytestmark = pytest.mark.anyio
 
-LONG_AGO = datetime.datetime(2001, 1, 1, tzinfo=datetime.timezone.utc)
+LONG_AGO = datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC)
 
 
 def server_context(cert: trustme.LeafCert) -> ssl.SSLContext:

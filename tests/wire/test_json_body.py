@@ -102,16 +102,12 @@ GEMINI_ELEMENTS = elements(b'{\n  "text": "a]},{[\\"\\\\"\n}', b'{\n  "text": "b
         (BOM + b" \n" + GEMINI, GEMINI_ELEMENTS),
         (b"[]", []),
         (b" [ \n ] ", []),
-        (b"[1, null ,\"a,]\",[2,3] , {}]", elements(b"1", b"null", b'"a,]"', b"[2,3]", b"{}")),
+        (b'[1, null ,"a,]",[2,3] , {}]', elements(b"1", b"null", b'"a,]"', b"[2,3]", b"{}")),
         (b"[{},]", elements(b"{}")),
         (b'["\\\\","\\""]', elements(b'"\\\\"', b'"\\""')),
-        # Elements are not checked: their reader does that.
-        (b"[{]}, \\x]", elements(b"{]", b"}")[:1]),
     ],
 )
 def test_an_array_gives_its_elements(body: bytes, frames: list[Pair]) -> None:
-    if b"\\x" in body:
-        frames = decode(body)
     for chunks in ways_to_cut(body):
         assert decode(*chunks) == frames
 
@@ -130,10 +126,10 @@ def test_an_array_that_is_cut_just_ends_and_gives_no_half_element(end: int) -> N
     assert decode(*[GEMINI[i : i + 1] for i in range(end)]) == expected
 
 
-@pytest.mark.parametrize("body", [b"[1,", b"[1", b'["a', b'["a\\', b"[{}, 12", b"[tru"])
-def test_a_cut_scalar_is_not_given(body: bytes) -> None:
-    for chunks in ways_to_cut(body):
-        assert decode(*chunks) == elements(*[b"1"] * (body == b"[1,"), *[b"{}"] * (b"{}" in body))
+@pytest.mark.parametrize("rest", [b"1", b'"a', b'"a\\', b"12", b"tru", b"{}"[:1]])
+def test_a_cut_element_is_not_given(rest: bytes) -> None:
+    for chunks in ways_to_cut(b"[{}, " + rest):
+        assert decode(*chunks) == elements(b"{}")
 
 
 @pytest.mark.parametrize(
@@ -150,6 +146,7 @@ def test_a_cut_scalar_is_not_given(body: bytes) -> None:
         (b"[1][2]", elements(b"1")),
         (b"[1]]", elements(b"1")),
         (b"[1],", elements(b"1")),
+        (b"[{]}, 1]", elements(b"{]")),
     ],
 )
 def test_a_broken_array_fails_behind_its_good_elements(body: bytes, frames: list[Pair]) -> None:
@@ -163,7 +160,7 @@ def test_a_broken_array_fails_behind_its_good_elements(body: bytes, frames: list
     [
         (b' \n{"a":12}', [("body", b'{"a":12}')]),
         (b'{"a":123}', [LimitExceeded]),
-        (b'{"a":123', [("body", b"")]),
+        (b'{"a":123', [BadFrame]),
         (b"Internal Error", [LimitExceeded]),
         (b'[{"a":12}, {"a":12} ]', elements(b'{"a":12}', b'{"a":12}')),
         (b'[1, {"a":123}, 2]', [("", b"1"), LimitExceeded]),
@@ -173,8 +170,6 @@ def test_a_broken_array_fails_behind_its_good_elements(body: bytes, frames: list
     ],
 )
 def test_the_limit_counts_the_object_or_the_element(body: bytes, expected: list[Pair | type]) -> None:
-    if expected == [("body", b"")]:
-        expected = [BadFrame]
     for chunks in ways_to_cut(body):
         assert decode(*chunks, max_frame_bytes=8) == expected
 
@@ -213,7 +208,9 @@ def test_any_array_gives_its_values(values: list[object], indent: int | None, cu
     assert [json.loads(frame[1].decode("utf-8", "surrogatepass")) for frame in frames] == values
 
 
-PIECE = st.one_of(st.sampled_from([*map(bytes, zip(b'[]{},"\\ 1', strict=True)), b"\n", BOM, b"{}"]), st.binary(max_size=3))
+PIECE = st.one_of(
+    st.sampled_from([*map(bytes, zip(b'[]{},"\\ 1', strict=True)), b"\n", BOM, b"{}"]), st.binary(max_size=3)
+)
 
 
 @untimed
@@ -224,7 +221,9 @@ PIECE = st.one_of(st.sampled_from([*map(bytes, zip(b'[]{},"\\ 1', strict=True)),
     cut=st.integers(0, 40),
     size=st.integers(1, 5),
 )
-def test_any_bytes_at_any_cut_give_the_same(pieces: list[bytes], limit: int, cut: int, size: int, *, array: bool) -> None:
+def test_any_bytes_at_any_cut_give_the_same(
+    pieces: list[bytes], limit: int, cut: int, size: int, *, array: bool
+) -> None:
     body = b"[" * array + b"".join(pieces)
     whole = decode(body, max_frame_bytes=limit)
     assert decode(body[:cut], body[cut:], max_frame_bytes=limit) == whole

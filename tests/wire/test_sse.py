@@ -3,6 +3,7 @@
 import re
 import tracemalloc
 from collections.abc import Iterable
+from itertools import pairwise
 
 import httpx
 import pytest
@@ -43,7 +44,7 @@ def ways_to_cut(body: bytes) -> Iterable[list[bytes]]:
 
 def cut_at(body: bytes, places: list[int]) -> list[bytes]:
     edges = [0, *sorted(place % (len(body) + 1) for place in places), len(body)]
-    return [body[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [body[start:end] for start, end in pairwise(edges)]
 
 
 def read_by_the_book(body: bytes) -> tuple[list[Pair], str, int | None]:
@@ -71,6 +72,9 @@ def read_by_the_book(body: bytes) -> tuple[list[Pair], str, int | None]:
 
 # --- the web platform's parser cases -------------------------------------------------------------
 X = b"x" * 2048
+FIELD_PARSING = (
+    b"data:\0\ndata:  2\rData:1\ndata\0:2\ndata:1\r\0data:4\nda-ta:3\rdata_5\ndata:3\rdata:\r\n data:32\ndata:4\n"
+)
 WHATWG = {
     "bom": (BOM + b"data:1\n\n" + BOM + b"data:2\n\ndata:3\n\n", [("", b"1"), ("", b"3")]),
     "bom-2": (BOM + BOM + b"data:1\n\ndata:2\n\ndata:3\n\n", [("", b"2"), ("", b"3")]),
@@ -83,7 +87,7 @@ WHATWG = {
     "field-event-empty": (b"event: \ndata:data\n\n", [("", b"data")]),
     "field-event": (b"event:test\ndata:x\n\ndata:x\n\n", [("test", b"x"), ("", b"x")]),
     "field-parsing": (
-        b"data:\0\ndata:  2\rData:1\ndata\0:2\ndata:1\r\0data:4\nda-ta:3\rdata_5\ndata:3\rdata:\r\n data:32\ndata:4\n\n\n",
+        FIELD_PARSING + b"\n\n",
         [("", b"\0\n 2\n1\n3\n\n4")],
     ),
     "field-unknown": (
@@ -211,8 +215,18 @@ def test_a_peer_cannot_fill_the_memory_with_names() -> None:
 
 LINE = st.one_of(
     st.sampled_from(
-        [b"data", b"data:", b"data: ", b"data: [DONE]", b"event: ping", b"event: message", b"event:", b"id: 1", b"id:\0"]
-        + [b": comment", b"retry: 5", b"retry: x", b"dat", b"datas: 1", b"data : 1", b"id", b"event", b"", b"", b""]
+        [
+            b"data",
+            b"data:",
+            b"data: ",
+            b"data: [DONE]",
+            b"event: ping",
+            b"event: message",
+            b"event:",
+            b"id: 1",
+            b"id:\0",
+            *(b": comment", b"retry: 5", b"retry: x", b"dat", b"datas: 1", b"data : 1", b"id", b"event", b"", b"", b""),
+        ]
     ),
     st.builds(lambda text: b"data: " + text, st.binary(max_size=12)),
     st.builds(lambda text: b"event: " + text, st.binary(max_size=4)),
@@ -377,7 +391,9 @@ def test_a_failed_decoder_gives_nothing_more_and_holds_nothing() -> None:
     assert not decoder._data
 
 
-@pytest.mark.parametrize("endless", [b": ", b"unknown: ", b"unknown", b":\n", b"unknown: x\n", b": x\n\n", b"event: x\n"])
+@pytest.mark.parametrize(
+    "endless", [b": ", b"unknown: ", b"unknown", b":\n", b"unknown: x\n", b": x\n\n", b"event: x\n"]
+)
 def test_what_is_ignored_is_not_stored(endless: bytes) -> None:
     decoder = SSEDecoder()
     decoder.feed(b"data: {}\n\n" + endless)

@@ -61,15 +61,16 @@ class ToolCalls:
 
     def legacy(self, function: Function, out: _Out) -> None:
         """Take a piece of the one `function_call` of the older form."""
-        self.piece(ToolCallPiece(_LEGACY_KEY, None, function), out)
+        if function.name or _arguments(function.arguments) or _LEGACY_KEY in self._calls:
+            self.piece(ToolCallPiece(_LEGACY_KEY, None, function), out)
 
-    def flush(self, out: _Out) -> None:
+    def flush(self, out: _Out, *, cut: bool = False) -> None:
         """Open what was still without a name, and close every call."""
         for call in self._calls.values():
             if call.block is None:
                 self._open(call, out)
             if call.block is not None:
-                self._blocks.close(out, call.block)
+                self._blocks.close(out, call.block, cut=cut)
         self._calls = {}
 
     def _key(self, index: int | None, id: str, name: str) -> int:  # noqa: A002 (the field's name)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import cast
 
 import msgspec
 from msgspec import Raw as RawJSON
@@ -81,6 +80,7 @@ class ChatTranslator:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._reader = Reader(chunk_decoder)
+        self._read = self._reader.read
         self._blocks = Blocks()
         self._joiner = SurrogateJoiner()
         self._choices: dict[int, _ChoiceState] = {}
@@ -98,18 +98,20 @@ class ChatTranslator:
             return []
         if frame.data == _DONE:
             return self._end(marker=True)
-        chunk = self._reader.read(frame.data)
+        chunk = self._read(frame.data)
         if isinstance(chunk, Failure):
             self._over = True
             return [chunk]
         out: _Out = []
-        if chunk.choices:
+        choices = chunk.choices
+        if choices:
             if not self._started:
                 self._start(chunk, out)
-            for choice in chunk.choices:
+            for choice in choices:
                 self._choice(choice, choice.delta, out)
-        self._side_fields(chunk, frame, out)
-        return self._sealed(out)
+        if not choices or _has_side_fields(chunk):
+            self._side_fields(chunk, frame, out)
+        return self._sealed(out) if self._reader.carried or self._blocks.failed else self._closed(out)
 
     def finish(self) -> list[Event | Failure]:
         """Say that the body is over, give what was still to come."""
@@ -128,13 +130,14 @@ class ChatTranslator:
             self._choice(choice, choice.message or choice.delta, out)
         self._side_fields(chunk, Frame("", body), out)
         out = self._sealed(out)
-        return out if self._over else out + self._end(marker=False)
+        return out if self._over else out + self._end(marker=False, whole=True)
 
     def _sealed(self, out: _Out) -> _Out:
         if self._reader.carried:
             out = self._joiner.join(out)
-        if self._blocks.failed:
-            out = up_to_failure(out)
+        return self._closed(up_to_failure(out))
+
+    def _closed(self, out: _Out) -> _Out:
         if out and isinstance(out[-1], Failure):
             self._over = True
         return out
@@ -162,6 +165,7 @@ class ChatTranslator:
             if raw is not NULL and not is_null(raw):
                 self._sources = freeze(raw)
         if chunk.error is not NULL and not is_null(chunk.error):
+            self._flush_usage(out)
             out.append(Failure(stream_error(self._target, loads(frame.data), frame.data) or _no_answer(frame.data)))
         elif not known:
             self._unknown(frame, out)
@@ -219,11 +223,13 @@ class ChatTranslator:
         if reasoning or delta.reasoning_details is not NULL:
             self._reasoning(state, reasoning or "", delta.reasoning_details, out)
         content = delta.content
-        if content.__class__ is str:
+        if isinstance(content, str):
             if content:
-                self._text(state, cast("str", content), out)
+                self._text(state, content, out)
         elif content is not None:
-            self._parts(state, cast("list[RawJSON]", content), out)
+            self._parts(state, content, out)
+        if delta.extra_content is not NULL:
+            self._signature(state, delta.extra_content, out)
         if delta.refusal:
             self._refusal(state, delta.refusal, out)
         if delta.tool_calls is not None or delta.function_call is not None:
@@ -297,6 +303,13 @@ class ChatTranslator:
             if signature:
                 block.opaque.append(Opaque(self._target.provider, "signature", signature))
 
+    def _signature(self, state: _ChoiceState, raw: RawJSON, out: _Out) -> None:
+        """Keep the thought signature that Google's OpenAI-compatible endpoint sends beside the content."""
+        signature = as_text(as_object(as_object(loads(raw)).get("google")).get("thought_signature"))
+        if signature:
+            opaque = Opaque(self._target.provider, "signature", signature)
+            self._open_reasoning(state, out).opaque.append(opaque)
+
     def _refusal(self, state: _ChoiceState, text: str, out: _Out) -> None:
         if state.refusal_index is None:
             self._close_current(state, out)
@@ -347,9 +360,7 @@ class ChatTranslator:
     def _finish_choice(self, state: _ChoiceState, reason: str, out: _Out) -> None:
         repeated = state.finish is not None
         state.finish = reason
-        self._close_current(state, out)
-        state.calls.flush(out)
-        self._blocks.close_all(out, state.index)
+        self._close_choice(state, out)
         if reason == "error":
             error = stream_error(
                 self._target, {"error": {"message": "the provider ended with finish_reason error"}}, b""
@@ -359,11 +370,17 @@ class ChatTranslator:
         elif state.index != 0 and not repeated:
             out.append(Notice("warning", f"choice {state.index} stopped: {reason}"))
 
-    def _end(self, *, marker: bool) -> _Out:
+    def _close_choice(self, state: _ChoiceState, out: _Out) -> None:
+        self._close_current(state, out)
+        state.calls.flush(out, cut=STOP_REASONS.get(state.finish or "") in {"max_tokens", "context_window"})
+        self._blocks.close_all(out, state.index)
+
+    def _end(self, *, marker: bool, whole: bool = False) -> _Out:
         out: _Out = []
         self._over = True
         primary = self._choices.get(min(self._choices, default=0))
-        complete = self._finished() or (marker and self._target.quirks.done_marker and self._started)
+        ended = primary is not None and (primary.finish is not None or self._target.quirks.done_marker)
+        complete = whole or self._finished() or (marker and ended)
         if primary is None or not complete:
             self._flush_usage(out)
             out.append(Failure(_truncated(self._target, started=self._started, marker=marker)))
@@ -371,6 +388,7 @@ class ChatTranslator:
         for state in self._choices.values():
             if state.finish is None:
                 self._finish_choice(state, "", out)
+            self._close_choice(state, out)  # of what came after the finish reason
         self._add_sources(primary, out)
         if self._reader.carried:
             out = self._joiner.join(out)
@@ -396,6 +414,17 @@ class ChatTranslator:
             source = {"url": item} if isinstance(item, str) else as_object(item)
             if state.text_index is not None:
                 out.append(_citation(state.text_index, {"type": "source", "source": source}))
+
+
+def _has_side_fields(chunk: Chunk) -> bool:
+    """Say whether a chunk may hold more than its choices; most hold nothing, or a null usage."""
+    return (
+        (chunk.usage is not NULL and not is_null(chunk.usage))
+        or chunk.error is not NULL
+        or chunk.x_groq is not NULL
+        or chunk.citations is not NULL
+        or chunk.search_results is not NULL
+    )
 
 
 def _truncated(target: Target, *, started: bool, marker: bool) -> StreamTruncated:
@@ -437,8 +466,8 @@ def _citation(index: int, item: dict[str, object]) -> Citation:
         as_text(source.get("url")),
         as_text(source.get("title")),
         as_text(source.get("content")) or as_text(source.get("snippet")),
-        start if isinstance(start, int) else None,
-        end if isinstance(end, int) else None,
+        start if type(start) is int else None,
+        end if type(end) is int else None,
         RawJSON(msgspec.json.encode(item)),
     )
 

@@ -20,6 +20,7 @@ _CACHE_READ = (
     "prompt_cache_hit_tokens",  # DeepSeek
     "cache_read_input_tokens",
     "cached_tokens",
+    "num_cached_tokens",  # Mistral
 )
 _CACHE_WRITE = ("prompt_tokens_details.cache_write_tokens", "cache_creation_input_tokens")
 _REASONING = (
@@ -47,13 +48,13 @@ def read_usage(raw: RawJSON) -> tuple[Usage | None, list[str]]:
     reasoning = counter.get(*_REASONING) or 0
     beside = (total or 0) - prompt - completion
     if beside > 0:
-        if beside == reasoning:
-            completion += reasoning
-        else:
+        if beside == counter.get("prompt_tokens_details.audio_tokens"):
             prompt += beside
+        else:
+            completion += beside
     usage = Usage(
         input_tokens=max(0, prompt - cached - write),
-        output_tokens=completion,
+        output_tokens=max(completion, reasoning),
         cache_read_tokens=cached,
         cache_write_tokens=write,
         cache_write_1h_tokens=counter.get("cache_creation.ephemeral_1h_input_tokens") or 0,

@@ -39,6 +39,7 @@ class Delta(Struct, gc=False):
     images: RawJSON = NULL
     audio: RawJSON = NULL
     executed_tools: RawJSON = NULL
+    extra_content: RawJSON = NULL
 
 
 class Choice(Struct, gc=False):

@@ -1,0 +1,201 @@
+"""One measurement in a process of its own: `python -m benchmarks.child '{"kind": …, "client": …, …}'`.
+
+Contract: prints one line of JSON with `value` and what else was noted. CPU is this process's own, by `process_time`;
+the server is another process. Every count is checked: a client that loses an event has no figure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from benchmarks.client import PEERS, Answer, Client, client_class
+from benchmarks.limits import raise_open_files, resident_bytes
+
+_REPEATS = 3
+"""The least disturbed of so many counts."""
+_WARM_UP_REQUESTS = 20
+_OPEN_AT_ONCE = 100
+_PROBE_S = 0.01
+_LOOPBACK = ("127.", "::1", "localhost")
+
+
+class Job(NamedTuple):
+    """What to measure; `base_url` is the server's with the path for `events`."""
+
+    kind: str
+    client: str
+    base_url: str
+    events: int
+    streams: int
+
+
+Result = dict[str, float]
+
+
+async def at_once(job: Job) -> Result:
+    """Give the CPU per event of one stream whose events all came at once, in µs."""
+    async with aclosing(client_class(job.client)(job.base_url)) as client:
+        times = [await _timed(lambda: _read_all(client, job.events)) for _ in range(1 + _REPEATS)]
+    return {"value": min(times[1:]) * 1e6 / job.events}
+
+
+async def request(job: Job) -> Result:
+    """Give the CPU of a request with a short answer, in µs; one after the other."""
+
+    async def ask(times: int) -> None:
+        for _ in range(times):
+            await _read_all(client, job.events)
+
+    async with aclosing(client_class(job.client)(job.base_url)) as client:
+        await ask(_WARM_UP_REQUESTS)
+        parts = [await _timed(lambda: ask(job.streams // _REPEATS)) for _ in range(_REPEATS)]
+    return {"value": min(parts) * 1e6 / (job.streams // _REPEATS)}
+
+
+async def paced(job: Job) -> Result:
+    """Give the CPU per event of many streams whose events come one by one, in µs.
+
+    Opening and closing the streams is not counted.
+    """
+    async with aclosing(client_class(job.client)(job.base_url)) as client:
+        answers = await _open(client, job.streams)
+        await asyncio.to_thread(_go, job.base_url)
+        cpu_s = await _timed(lambda: _take_all(answers, job.events))
+        reads = sum(getattr(answer, "reads", 0) for answer in answers)
+        await _close(answers)
+    events = job.events * job.streams
+    # The first read of each answer came before.
+    return {"value": cpu_s * 1e6 / events} | ({"reads_per_event": (reads - job.streams) / events} if reads else {})
+
+
+async def memory(job: Job) -> Result:
+    """Give the memory of open streams above that of the client with none, in MB."""
+    async with aclosing(client_class(job.client)(job.base_url)) as client:
+        await _close(await _open(client, 1))
+        gc.collect()
+        before = resident_bytes()
+        answers = await _open(client, job.streams)
+        gc.collect()
+        grown = resident_bytes() - before
+        await _close(answers)
+    return {"value": grown / 1e6, "kb_per_stream": grown / 1e3 / job.streams}
+
+
+async def many(job: Job) -> Result:
+    """Give the 99th percentile of the event loop's lag while events come on very many streams, in ms."""
+    async with aclosing(client_class(job.client)(job.base_url)) as client:
+        answers = await _open(client, job.streams)
+        reading = asyncio.gather(*(_take(answer, job.events) for answer in answers))
+        await asyncio.to_thread(_go, job.base_url)
+        cpu_s, began = time.process_time(), time.perf_counter()
+        lags = await _lags(reading)
+        busy = (time.process_time() - cpu_s) / (time.perf_counter() - began)
+        await _close(answers)
+    lags.sort()
+    return {"value": 1e3 * lags[len(lags) * 99 // 100], "worst": 1e3 * lags[-1], "busy": busy}
+
+
+KINDS: dict[str, Callable[[Job], Awaitable[Result]]] = {
+    "at_once": at_once,
+    "request": request,
+    "paced": paced,
+    "memory": memory,
+    "many": many,
+}
+
+
+async def _timed(work: Callable[[], Awaitable[None]]) -> float:
+    gc.collect()
+    before = time.process_time()
+    await work()
+    return time.process_time() - before
+
+
+async def _read_all(client: Client, events: int) -> None:
+    _check(await client.read_all(), events)
+
+
+async def _take(answer: Answer, events: int) -> None:
+    _check(await answer.take(events), events)
+
+
+def _check(came: int, events: int) -> None:
+    if came != events:
+        msg = f"{came} text events came of {events}"
+        raise ValueError(msg)
+
+
+async def _take_all(answers: list[Answer], events: int) -> None:
+    await asyncio.gather(*(_take(answer, events) for answer in answers))
+
+
+async def _open(client: Client, streams: int) -> list[Answer]:
+    answers: list[Answer] = []
+    while len(answers) < streams:
+        wanted = min(_OPEN_AT_ONCE, streams - len(answers))
+        answers += await asyncio.gather(*(client.begin() for _ in range(wanted)))
+    return answers
+
+
+async def _close(answers: list[Answer]) -> None:
+    for answer in answers:
+        await answer.aclose()
+
+
+async def _lags(reading: asyncio.Future[list[None]]) -> list[float]:
+    """Sleep again and again until the future is done; give by how many seconds each sleep was too long."""
+    lags: list[float] = []
+    while not reading.done():
+        began = time.perf_counter()
+        await asyncio.sleep(_PROBE_S)
+        lags.append(time.perf_counter() - began - _PROBE_S)
+    await reading
+    return lags
+
+
+def _go(base_url: str) -> None:
+    """Tell the server to begin, and wait until it has understood."""
+    parts = urlsplit(base_url)
+    with socket.create_connection((str(parts.hostname), parts.port or 80)) as connection:
+        connection.sendall(b"GET /go HTTP/1.1\r\nhost: benchmark\r\n\r\n")
+        connection.recv(1024)
+
+
+def refuse_other_hosts(event: str, arguments: tuple[object, ...]) -> None:
+    """Refuse every connection and look-up that leaves this machine; an audit hook for the peers' processes."""
+    match event, arguments:
+        case "socket.connect", (_, (str() as host, *_)):
+            name = host
+        case "socket.getaddrinfo", (str() | bytes() as host, *_):
+            name = host if isinstance(host, str) else host.decode()
+        case _:
+            return
+    if not name.startswith(_LOOPBACK):
+        msg = f"a benchmark stays on this machine: {name} was refused"
+        raise PermissionError(msg)
+
+
+def main() -> None:
+    """Run the job that the first argument describes."""
+    job = Job(**json.loads(sys.argv[1]))
+    if job.client in PEERS:
+        sys.addaudithook(refuse_other_hosts)
+    raise_open_files()
+
+    async def run() -> Result:
+        return await KINDS[job.kind](job)
+
+    print(json.dumps(asyncio.run(run())))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""What is measured: the table of measures, their sizes and their bars.
+
+Contract: values. A bar is a ratio to the floor measured in the same run, or (`limit`) a value; nothing here runs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Size(NamedTuple):
+    """How much of it: text events of a stream, streams or requests, rounds of floor and ours in turn."""
+
+    events: int
+    streams: int
+    rounds: int
+
+
+class Measure(NamedTuple):
+    """One line of the table.
+
+    `path` is the server's path, filled in with the size; `kind` is the function in `benchmarks.child`, or `import`.
+    `floor` is a name out of `benchmarks.client.CLIENTS`.
+    """
+
+    name: str
+    title: str
+    unit: str
+    kind: str
+    floor: str
+    floor_title: str
+    path: str
+    default: Size
+    quick: Size
+    peer: Size
+    bar: float | None = None
+    limit: float | None = None
+    only_full: bool = False
+
+
+_BARE = "asyncio socket, msgspec"
+
+MEASURES = (
+    Measure(
+        name="at-once",
+        title="CPU per event, one stream sent at once",
+        unit="µs",
+        kind="at_once",
+        floor="bare",
+        floor_title=_BARE,
+        path="burst/{events}/64",
+        default=Size(20_000, 1, 7),
+        quick=Size(2_000, 1, 2),
+        peer=Size(3_000, 1, 2),
+        bar=3,
+    ),
+    Measure(
+        name="paced",
+        title="CPU per event, 100 streams, one event per read",
+        unit="µs",
+        kind="paced",
+        floor="bare",
+        floor_title=_BARE,
+        path="paced/{events}/{gap_us}",
+        default=Size(100, 100, 5),
+        quick=Size(10, 20, 2),
+        peer=Size(30, 100, 2),
+        bar=1.6,
+    ),
+    Measure(
+        name="request",
+        title="CPU per request, short answer, connection kept",
+        unit="µs",
+        kind="request",
+        floor="bare",
+        floor_title=_BARE,
+        path="burst/3/1",
+        default=Size(3, 1_000, 7),
+        quick=Size(3, 100, 2),
+        peer=Size(3, 200, 2),
+        bar=4,
+    ),
+    Measure(
+        name="import",
+        title="import loomstream",
+        unit="ms",
+        kind="import",
+        floor="bare",
+        floor_title="import msgspec",
+        path="",
+        default=Size(0, 0, 9),
+        quick=Size(0, 0, 2),
+        peer=Size(0, 0, 3),
+        bar=2.5,
+    ),
+    Measure(
+        name="memory",
+        title="memory above import, 1,000 open streams",
+        unit="MB",
+        kind="memory",
+        floor="aiohttp",
+        floor_title="bare aiohttp",
+        path="paced/{events}/{gap_us}",
+        default=Size(1, 1_000, 3),
+        quick=Size(1, 50, 1),
+        peer=Size(1, 1_000, 1),
+        bar=1.5,
+    ),
+    Measure(
+        name="many",
+        title="p99 loop lag, 10,000 open streams",
+        unit="ms",
+        kind="many",
+        floor="bare",
+        floor_title=_BARE,
+        path="paced/{events}/{gap_us}",
+        default=Size(5, 10_000, 1),
+        quick=Size(2, 100, 1),
+        peer=Size(0, 0, 0),
+        limit=50,
+        only_full=True,
+    ),
+)
+
+GAP_US = 100
+"""Between two paced events of any two streams, in microseconds."""
+PEER_GAP_US = 1_200
+"""The same for peers: the slowest needs about 500 µs of CPU for an event."""
+
+HEAVY = ("aiohttp", "anyio", "asyncio", "click", "httpx", "httpx2", "rich", "ssl", "trio")
+"""Modules that `import loomstream` must not load."""

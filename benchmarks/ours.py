@@ -1,0 +1,62 @@
+"""loomstream itself: its public API, its default middleware."""
+
+from __future__ import annotations
+
+import loomstream
+from benchmarks.client import API_KEY, MODEL, PROMPT
+from loomstream import Stream, TextDelta
+
+
+class OurAnswer:
+    """A stream that is being read."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    async def take(self, count: int) -> int:
+        """Read until `count` more text events came, or to the end; give how many came."""
+        taken = 0
+        async for event in self._stream:
+            if isinstance(event, TextDelta):
+                taken += 1
+                if taken == count:
+                    break
+        return taken
+
+    async def aclose(self) -> None:
+        """Leave it where it is."""
+        await self._stream.aclose()
+
+
+class OurClient:
+    """One model, over Chat Completions."""
+
+    spec = f"openai-compatible:{MODEL}"
+
+    def __init__(self, base_url: str) -> None:
+        self._model = loomstream.connect(self.spec, base_url=base_url, api_key=API_KEY)
+
+    async def read_all(self) -> int:
+        """Ask, read the whole answer; give the number of its text events."""
+        texts = 0
+        async with self._model.stream(PROMPT) as stream:
+            async for event in stream:
+                if isinstance(event, TextDelta):
+                    texts += 1
+        return texts
+
+    async def begin(self) -> OurAnswer:
+        """Ask, read to the first text event."""
+        answer = OurAnswer(await self._model.stream(PROMPT).__aenter__())
+        await answer.take(1)
+        return answer
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._model.aclose()
+
+
+class OurMessagesClient(OurClient):
+    """One model, over Anthropic's Messages."""
+
+    spec = f"anthropic:{MODEL}"

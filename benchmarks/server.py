@@ -1,0 +1,177 @@
+"""The provider of the benchmarks: a loopback server in a process of its own, so that its CPU is not counted.
+
+Contract: `python -m benchmarks.server` prints its port and serves until its standard input closes. The path says what
+is answered, so that every client is driven by its base URL alone:
+
+- `/burst/COUNT/PER_CHUNK/…`: COUNT text events, all at once, PER_CHUNK of them in each HTTP chunk.
+- `/paced/COUNT/GAP_US/…`: one text event at once; COUNT more follow once `GET /go` was asked, to all waiting streams in
+  turn, one event of one stream every GAP_US microseconds.
+
+A path that ends in `/messages` is answered in Anthropic's words, every other in those of Chat Completions. It must not
+import loomstream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
+    b"x-request-id: req_0123456789\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+_GO_DELAY_S = 0.1
+"""From `/go` to the first event: the client takes the time meanwhile."""
+_BACKLOG = 4096
+
+
+class Wire(NamedTuple):
+    """What precedes the text events, one of them, and what follows them."""
+
+    opening: bytes
+    text: bytes
+    closing: bytes
+
+
+def _chat(delta: str, finish: str = "null", choices: str = "", usage: str = "null") -> bytes:
+    """Give one event of Chat Completions, with the side fields that hosts really send."""
+    choice = f'{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":{finish}}}' if not choices else ""
+    return (
+        'data: {"id":"chatcmpl-C9dX2mQvT0uWkqYy7sVf1hJb","object":"chat.completion.chunk","created":1760000000,'
+        f'"model":"m","service_tier":"default","system_fingerprint":"fp_1234567890","choices":[{choice}],'
+        f'"usage":{usage}}}\n\n'
+    ).encode()
+
+
+_USAGE = '{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21}'
+CHAT = Wire(
+    opening=_chat('{"role":"assistant","content":"","refusal":null}'),
+    text=_chat('{"content":" river"}'),
+    closing=_chat("{}", '"stop"') + _chat("", choices="none", usage=_USAGE) + b"data: [DONE]\n\n",
+)
+
+
+def _message(name: str, fields: str) -> bytes:
+    return f'event: {name}\ndata: {{"type":"{name}",{fields}}}\n\n'.encode()
+
+
+MESSAGES = Wire(
+    opening=_message(
+        "message_start",
+        '"message":{"id":"msg_01XFDUDYJgAACzvnptvVoYEL","type":"message","role":"assistant","model":"m","content":[],'
+        '"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":9,"output_tokens":1}}',
+    )
+    + _message("content_block_start", '"index":0,"content_block":{"type":"text","text":""}'),
+    text=_message("content_block_delta", '"index":0,"delta":{"type":"text_delta","text":" river"}'),
+    closing=_message("content_block_stop", '"index":0')
+    + _message(
+        "message_delta",
+        '"delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"input_tokens":9,"output_tokens":12}',
+    )
+    + b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+)
+
+
+def http_chunk(data: bytes) -> bytes:
+    """Give the data as one chunk of HTTP/1.1."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+@lru_cache(maxsize=8)
+def burst(wire: Wire, count: int, per_chunk: int) -> bytes:
+    """Give a whole response."""
+    chunks = [http_chunk(wire.text * min(per_chunk, count - done)) for done in range(0, count, per_chunk)]
+    return b"".join((_HEAD, http_chunk(wire.opening), *chunks, http_chunk(wire.closing), b"0\r\n\r\n"))
+
+
+class _Paced(NamedTuple):
+    transport: asyncio.WriteTransport
+    wire: Wire
+    events: int
+    gap_s: float
+
+
+class _Server:
+    """The streams that wait for `/go`."""
+
+    def __init__(self) -> None:
+        self.waiting: list[_Paced] = []
+
+    def go(self) -> None:
+        """Send everything. Blocks the loop on purpose: only so are gaps far below a millisecond kept."""
+        streams, self.waiting = self.waiting, []
+        streams = [stream for stream in streams if not stream.transport.is_closing()]
+        due = time.perf_counter()
+        for _ in range(max((stream.events for stream in streams), default=0)):
+            for stream in streams:
+                stream.transport.write(http_chunk(stream.wire.text))
+                # A late event delays those behind it: never two at once to make up for it.
+                due = max(due + stream.gap_s, time.perf_counter())
+                time.sleep(max(0.0, due - time.perf_counter()))
+        for stream in streams:
+            stream.transport.write(http_chunk(stream.wire.closing) + b"0\r\n\r\n")
+
+
+class _Connection(asyncio.Protocol):
+    """One keep-alive connection; a request is answered as soon as its body is whole."""
+
+    def __init__(self, server: _Server) -> None:
+        self._server = server
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 (for the type checker: TCP can be written to)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        for path in self._requests():
+            self._answer(path)
+
+    def _requests(self) -> Iterator[str]:
+        """Give the path of each request that is whole, and forget it."""
+        while (end := self._received.find(b"\r\n\r\n") + 4) > 3:  # noqa: PLR2004 (not found, plus 4)
+            head = self._received[:end]
+            _, found, length = head.lower().partition(b"\r\ncontent-length:")
+            size = int(length.split(b"\r\n", 1)[0]) if found else 0
+            if len(self._received) < end + size:
+                return
+            self._received = self._received[end + size :]
+            yield head.split(b" ", 2)[1].decode("latin-1")
+
+    def _answer(self, path: str) -> None:
+        wire = MESSAGES if path.endswith("/messages") else CHAT
+        match path.split("/"):
+            case ["", "burst", count, per_chunk, *_]:
+                self._transport.write(burst(wire, int(count), int(per_chunk)))
+            case ["", "paced", count, gap_us, *_]:
+                self._transport.write(_HEAD + http_chunk(wire.opening) + http_chunk(wire.text))
+                self._server.waiting.append(_Paced(self._transport, wire, int(count), int(gap_us) / 1e6))
+            case ["", "go"]:
+                self._transport.write(b"HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n")
+                asyncio.get_running_loop().call_later(_GO_DELAY_S, self._server.go)
+            case _:
+                self._transport.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+
+
+async def serve() -> None:
+    """Serve until the standard input closes."""
+    server = _Server()
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_server(lambda: _Connection(server), "127.0.0.1", 0, backlog=_BACKLOG)
+    print(listening.sockets[0].getsockname()[1], flush=True)
+    ended = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), ended.set)  # nothing is ever written to it: it becomes readable when it closes
+    await ended.wait()
+    listening.close()
+
+
+if __name__ == "__main__":
+    from benchmarks.limits import raise_open_files
+
+    raise_open_files()
+    asyncio.run(serve())

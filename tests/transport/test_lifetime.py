@@ -1,0 +1,366 @@
+"""Connections live as long as they should and no longer: nothing leaks, whatever way a response is left."""
+
+import asyncio
+import gc
+import subprocess
+import sys
+
+import anyio
+import pytest
+import trio
+
+from loomstream.errors import ConnectionLost, LoomstreamError
+from loomstream.transport.http import HttpOptions, HttpTransport
+from loomstream.transport.watch import drain
+from loomstream.wire import WireRequest
+
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+EVENT = b"9\r\ndata: 1\n\n\r\n"
+LAST = b"0\r\n\r\n"
+
+asynchronous = pytest.mark.anyio
+
+
+def tasks_and_sockets(backend: str) -> tuple[int, int]:
+    gc.collect()
+    tasks = len(asyncio.all_tasks()) if backend == "asyncio" else trio.lowlevel.current_statistics().tasks_living
+    return tasks, len([item for item in gc.get_objects() if type(item).__name__ == "StreamReader"])
+
+
+async def streaming(connection):
+    """Answer every request with one event, and wait."""
+    while True:
+        await connection.request()
+        await connection.send(CHUNKED + EVENT)
+        await connection.wait_closed()
+        return
+
+
+@asynchronous
+async def test_leaving_early_closes_the_connection_before_the_next_statement(serve, transport, post, anyio_backend):
+    gone = []
+
+    async def script(connection):
+        await streaming(connection)
+        gone.append(True)
+
+    server = await serve(script)
+    async with transport.open(post(server.url)) as response:
+        assert await anext(response.chunks) == b"data: 1\n\n"
+        sockets = open_sockets(server.port)
+        assert sockets == 1
+    assert open_sockets(server.port) == 0
+    await server.all_closed()
+    assert gone == [True]
+
+
+def open_sockets(port: int) -> int:
+    """Count this process's own client sockets to a port, without waiting for anybody."""
+    import socket  # noqa: PLC0415 (used here alone)
+
+    count = 0
+    for item in gc.get_objects():
+        if isinstance(item, socket.socket) and item.fileno() >= 0 and item.family == socket.AF_INET:
+            try:
+                count += item.getpeername()[1] == port
+            except OSError:
+                continue
+    return count
+
+
+@asynchronous
+async def test_a_body_read_to_its_end_keeps_the_connection(serve, transport, post):
+    async def script(connection):
+        while True:
+            await connection.request()
+            await connection.send(CHUNKED + EVENT + LAST)
+
+    server = await serve(script)
+    for _ in range(5):
+        async with transport.open(post(server.url)) as response:
+            assert [chunk async for chunk in response.chunks] == [b"data: 1\n\n"]
+    assert (len(server.requests), server.connections) == (5, 1)
+
+
+@asynchronous
+async def test_draining_a_late_last_chunk_keeps_the_connection(serve, transport, post):
+    """The last chunk comes when the reader has what it wants and drains."""
+    late = anyio.Event()
+
+    async def script(connection):
+        while True:
+            await connection.request()
+            await connection.send(CHUNKED + EVENT)
+            await late.wait()
+            await connection.send(LAST)
+
+    server = await serve(script)
+    for _ in range(3):
+        async with transport.open(post(server.url)) as response:
+            assert await anext(response.chunks) == b"data: 1\n\n"
+            late.set()
+            await drain(response, limit_s=5)
+    assert server.connections == 1
+
+
+@asynchronous
+async def test_without_draining_the_connection_is_closed(serve, transport, post):
+    server = await serve(streaming)
+    for _ in range(3):
+        async with transport.open(post(server.url)) as response:
+            assert await anext(response.chunks) == b"data: 1\n\n"
+    await server.all_closed()
+    assert server.connections == 3
+
+
+@asynchronous
+async def test_draining_is_bounded_and_never_raises(serve, transport, post):
+    async def endless(connection):
+        await connection.request()
+        await connection.send(CHUNKED)
+        while True:
+            await connection.send(b"1000\r\n" + b"x" * 0x1000 + b"\r\n")
+
+    async def cut(connection):
+        await connection.request()
+        await connection.send(CHUNKED + EVENT)
+
+    async def silent(connection):
+        await connection.request()
+        await connection.send(CHUNKED)
+        await connection.wait_closed()
+
+    for script in (endless, cut, silent):
+        server = await serve(script)
+        async with transport.open(post(server.url)) as response:
+            await drain(response, max_bytes=20_000, limit_s=0.02)
+        await server.all_closed()
+
+
+@asynchronous
+async def test_a_thousand_early_breaks_leak_nothing(serve, transport, post, anyio_backend):
+    server = await serve(streaming)
+    before = None
+    for round_number in range(1000):
+        async with transport.open(post(server.url)) as response:
+            async for chunk in response.chunks:
+                assert chunk == b"data: 1\n\n"
+                break
+        if round_number == 0:
+            await server.all_closed()
+            before = tasks_and_sockets(anyio_backend)
+    await server.all_closed()
+    assert open_sockets(server.port) == 0
+    assert tasks_and_sockets(anyio_backend) == before
+
+
+@asynchronous
+@pytest.mark.parametrize("phase", ["connect", "headers", "body"])
+async def test_cancelling_in_each_phase_leaves_nothing(serve, transport, post, anyio_backend, phase):
+    reached = anyio.Event()
+
+    async def script(connection):
+        if phase != "connect":
+            await connection.request()
+        if phase == "body":
+            await connection.send(CHUNKED + EVENT)
+        reached.set()
+        await connection.wait_closed()
+
+    server = await serve(script)
+    url = server.url.replace("http:", "https:") if phase == "connect" else server.url
+    await anyio.wait_all_tasks_blocked()  # the server has started its own tasks
+    before, _ = tasks_and_sockets(anyio_backend)
+
+    async def use() -> None:
+        async with transport.open(post(url)) as response:
+            async for _ in response.chunks:
+                pass
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(use)
+        with anyio.fail_after(10):
+            await reached.wait()
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    await server.all_closed()
+    assert open_sockets(server.port) == 0
+    assert tasks_and_sockets(anyio_backend)[0] == before
+
+
+@asynchronous
+async def test_a_dead_kept_connection_is_replaced_once(serve, transport, post):
+    """The server ends the kept connection just when the next request arrives: that request never counted."""
+
+    async def script(connection):
+        await connection.request()
+        await connection.send(CHUNKED + EVENT + LAST)
+        await connection.head()  # the second request on this connection: closed without a byte
+
+    server = await serve(script)
+    for _ in range(3):
+        async with transport.open(post(server.url)) as response:
+            assert [chunk async for chunk in response.chunks] == [b"data: 1\n\n"]
+    assert server.connections == 3
+
+
+@asynchronous
+async def test_a_fresh_connection_that_dies_is_not_retried(serve, transport, post):
+    async def script(connection):
+        await connection.request()
+
+    server = await serve(script)
+    with pytest.raises(ConnectionLost):
+        async with transport.open(post(server.url)):
+            pass
+    assert server.connections == 1
+
+
+@asynchronous
+async def test_a_kept_connection_that_answered_in_part_is_not_retried(serve, transport, post):
+    """Bytes of an answer came: the provider did work, and a second try could bill twice."""
+
+    async def script(connection):
+        await connection.request()
+        await connection.send(CHUNKED + EVENT + LAST)
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 O")
+
+    server = await serve(script)
+    async with transport.open(post(server.url)) as response:
+        assert [chunk async for chunk in response.chunks] == [b"data: 1\n\n"]
+    with pytest.raises(ConnectionLost):
+        async with transport.open(post(server.url)):
+            pass
+    assert len(server.requests) == 2
+
+
+@asynchronous
+async def test_responses_may_be_closed_in_any_order_and_by_another_task(serve, transport, post):
+    server = await serve(streaming)
+    contexts = [transport.open(post(server.url)) for _ in range(4)]
+    for context in contexts:
+        response = await context.__aenter__()
+        assert await anext(response.chunks) == b"data: 1\n\n"
+
+    async def leave(context) -> None:
+        await context.__aexit__(None, None, None)
+
+    await leave(contexts.pop(1))
+    async with anyio.create_task_group() as tasks:
+        for context in contexts:
+            tasks.start_soon(leave, context)
+    await server.all_closed()
+
+
+@asynchronous
+async def test_an_error_in_the_body_of_the_with_passes_and_closes(serve, transport, post):
+    server = await serve(streaming)
+    with pytest.raises(ZeroDivisionError):
+        async with transport.open(post(server.url)) as response:
+            await anext(response.chunks)
+            raise ZeroDivisionError
+    await server.all_closed()
+
+
+@asynchronous
+async def test_many_responses_at_once_do_not_mix(serve, transport):
+    """More than aiohttp's usual hundred, each with its own text, delivered in small cuts."""
+    together = anyio.Event()
+
+    async def script(connection):
+        request = await connection.request()
+        name = request.split(b" ")[1].strip(b"/")
+        await connection.send(CHUNKED)
+        if server.connections == 150:
+            together.set()
+        await together.wait()
+        for _ in range(5):
+            await connection.send(b"%x\r\n%b\r\n" % (len(name), name))
+        await connection.send(LAST)
+
+    server = await serve(script)
+    texts = {}
+
+    async def use(number: int) -> None:
+        async with transport.open(WireRequest(url=f"{server.url}/n{number}", headers={})) as response:
+            texts[number] = b"".join([chunk async for chunk in response.chunks])
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(150):
+            tasks.start_soon(use, number)
+    assert texts == {number: f"n{number}".encode() * 5 for number in range(150)}
+
+
+async def _two_requests(transport: HttpTransport) -> int:
+    accepted = 0
+
+    async def handle(stream) -> None:
+        nonlocal accepted
+        accepted += 1
+        async with stream:
+            try:
+                while True:
+                    await stream.receive()
+                    await stream.send(CHUNKED + EVENT + LAST)
+            except (anyio.EndOfStream, anyio.BrokenResourceError):
+                return
+
+    async def run(listener) -> None:
+        async with listener:
+            await listener.serve(handle)
+
+    async with anyio.create_task_group() as tasks:
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        tasks.start_soon(run, listener)
+        for _ in range(2):
+            request = WireRequest(method="GET", url=f"http://127.0.0.1:{port}", headers={})
+            async with transport.open(request) as response:
+                assert [chunk async for chunk in response.chunks] == [b"data: 1\n\n"]
+        tasks.cancel_scope.cancel()
+    return accepted
+
+
+def test_one_transport_serves_several_event_loops_one_after_another():
+    """Each loop has its own connections, and closes them at its end although nobody said so."""
+    transport = HttpTransport(HttpOptions())
+    for backend in ("asyncio", "trio", "asyncio", "trio"):
+        assert anyio.run(_two_requests, transport, backend=backend) == 1
+    gc.collect()
+
+
+def test_importing_the_transport_loads_no_http_client():
+    code = (
+        "import sys, loomstream.transport.http, loomstream.transport.watch\n"
+        "loomstream.transport.http.HttpTransport()\n"
+        "print(sorted({'httpx', 'aiohttp', 'httpcore', 'asyncio', 'trio', 'ssl'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+@asynchronous
+async def test_a_closed_transport_opens_anew(serve, transport, post):
+    async def script(connection):
+        while True:
+            await connection.request()
+            await connection.send(CHUNKED + EVENT + LAST)
+
+    server = await serve(script)
+    for _ in range(2):
+        async with transport.open(post(server.url)) as response:
+            assert [chunk async for chunk in response.chunks] == [b"data: 1\n\n"]
+        await transport.aclose()
+        await server.all_closed()
+    assert server.connections == 2
+
+
+@asynchronous
+async def test_errors_are_ours_even_when_the_transport_closes_under_a_reader(serve, transport, post):
+    server = await serve(streaming)
+    with pytest.raises(LoomstreamError):
+        async with transport.open(post(server.url)) as response:
+            assert await anext(response.chunks) == b"data: 1\n\n"
+            await transport.aclose()
+            await anext(response.chunks)
