@@ -49,9 +49,9 @@ MEASURES = (
         floor="bare",
         floor_title=_BARE,
         path="burst/{events}/64",
-        default=Size(20_000, 1, 7),
-        quick=Size(2_000, 1, 2),
-        peer=Size(3_000, 1, 2),
+        default=Size(20_000, 1, 5),
+        quick=Size(500, 1, 2),
+        peer=Size(1_000, 1, 2),
         bar=3,
     ),
     Measure(
@@ -61,7 +61,7 @@ MEASURES = (
         kind="paced",
         floor="bare",
         floor_title=_BARE,
-        path="paced/{events}/{gap_us}",
+        path="paced/{events}/{streams}/{gap_us}",
         default=Size(100, 100, 5),
         quick=Size(10, 20, 2),
         peer=Size(30, 100, 2),
@@ -75,7 +75,7 @@ MEASURES = (
         floor="bare",
         floor_title=_BARE,
         path="burst/3/1",
-        default=Size(3, 1_000, 7),
+        default=Size(3, 1_000, 5),
         quick=Size(3, 100, 2),
         peer=Size(3, 200, 2),
         bar=4,
@@ -100,7 +100,7 @@ MEASURES = (
         kind="memory",
         floor="aiohttp",
         floor_title="bare aiohttp",
-        path="paced/{events}/{gap_us}",
+        path="paced/1/1/0",
         default=Size(1, 1_000, 3),
         quick=Size(1, 50, 1),
         peer=Size(1, 1_000, 1),
@@ -113,7 +113,7 @@ MEASURES = (
         kind="many",
         floor="bare",
         floor_title=_BARE,
-        path="paced/{events}/{gap_us}",
+        path="paced/{events}/10/1000",
         default=Size(5, 10_000, 1),
         quick=Size(2, 100, 1),
         peer=Size(0, 0, 0),
@@ -122,10 +122,10 @@ MEASURES = (
     ),
 )
 
-GAP_US = 100
-"""Between two paced events of any two streams, in microseconds."""
-PEER_GAP_US = 1_200
-"""The same for peers: the slowest needs about 500 µs of CPU for an event."""
+GAP_US = 20_000
+"""Between two paced events of one stream, in microseconds: long enough that none is read together with the next."""
+PEER_GAP_US = 120_000
+"""The same for peers: the slowest needs about 500 µs of CPU for each of the 100 streams' events."""
 
 HEAVY = ("aiohttp", "anyio", "asyncio", "click", "httpx", "httpx2", "rich", "ssl", "trio")
 """Modules that `import loomstream` must not load."""

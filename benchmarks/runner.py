@@ -130,7 +130,7 @@ def _figure(measure: Measure, size: Size, client: str, port: int, *, is_peer: bo
     if measure.kind == "import":
         return _import(client)
     gap_us = PEER_GAP_US if is_peer else GAP_US
-    path = measure.path.format(events=size.events, gap_us=gap_us)
+    path = measure.path.format(events=size.events, streams=size.streams, gap_us=gap_us)
     job = {
         "kind": measure.kind,
         "client": client,

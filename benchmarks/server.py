@@ -4,8 +4,8 @@ Contract: `python -m benchmarks.server` prints its port and serves until its sta
 is answered, so that every client is driven by its base URL alone:
 
 - `/burst/COUNT/PER_CHUNK/…`: COUNT text events, all at once, PER_CHUNK of them in each HTTP chunk.
-- `/paced/COUNT/GAP_US/…`: one text event at once; COUNT more follow once `GET /go` was asked, to all waiting streams in
-  turn, one event of one stream every GAP_US microseconds.
+- `/paced/COUNT/GROUP/GAP_US/…`: one text event at once; COUNT more follow once `GET /go` was asked: one event to each
+  waiting stream in turn, with a pause after every GROUP events, so that they begin GAP_US microseconds apart.
 
 A path that ends in `/messages` is answered in Anthropic's words, every other in those of Chat Completions. It must not
 import loomstream.
@@ -92,6 +92,7 @@ class _Paced(NamedTuple):
     transport: asyncio.WriteTransport
     wire: Wire
     events: int
+    group: int
     gap_s: float
 
 
@@ -107,11 +108,12 @@ class _Server:
         streams = [stream for stream in streams if not stream.transport.is_closing()]
         due = time.perf_counter()
         for _ in range(max((stream.events for stream in streams), default=0)):
-            for stream in streams:
+            for position, stream in enumerate(streams, 1):
                 stream.transport.write(http_chunk(stream.wire.text))
-                # A late event delays those behind it: never two at once to make up for it.
-                due = max(due + stream.gap_s, time.perf_counter())
-                time.sleep(max(0.0, due - time.perf_counter()))
+                if position % stream.group == 0:
+                    # A late group delays those behind it: never two at once to make up for it.
+                    due = max(due + stream.gap_s, time.perf_counter())
+                    time.sleep(max(0.0, due - time.perf_counter()))
         for stream in streams:
             stream.transport.write(http_chunk(stream.wire.closing) + b"0\r\n\r\n")
 
@@ -148,9 +150,10 @@ class _Connection(asyncio.Protocol):
         match path.split("/"):
             case ["", "burst", count, per_chunk, *_]:
                 self._transport.write(burst(wire, int(count), int(per_chunk)))
-            case ["", "paced", count, gap_us, *_]:
+            case ["", "paced", count, group, gap_us, *_]:
                 self._transport.write(_HEAD + http_chunk(wire.opening) + http_chunk(wire.text))
-                self._server.waiting.append(_Paced(self._transport, wire, int(count), int(gap_us) / 1e6))
+                paced = _Paced(self._transport, wire, int(count), int(group), int(gap_us) / 1e6)
+                self._server.waiting.append(paced)
             case ["", "go"]:
                 self._transport.write(b"HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n")
                 asyncio.get_running_loop().call_later(_GO_DELAY_S, self._server.go)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from loomstream.errors import UsageError
 from loomstream.events import (
     Citation,
     Cost,
@@ -99,10 +100,14 @@ class Accumulator:
         self._unknown_frames = 0
 
     def add(self, event: Event) -> None:
-        """Take the next event."""
+        """Take the next event. Raises `UsageError` for one whose block has not opened."""
         take = self._TABLE.get(event.__class__)
         if take is not None:
-            take(self, event)
+            try:
+                take(self, event)
+            except KeyError as error:
+                msg = f"a {type(event).__name__} belongs to block {error}, which has not opened: its start is missing"
+                raise UsageError(msg) from None
 
     @property
     def start(self) -> Start:
@@ -119,7 +124,7 @@ class Accumulator:
             model=start.model,
             response_id=start.response_id,
             request_id=start.request_id,
-            message=choices[0].message if choices else Message("assistant", ()),
+            message=choices[0].message if choices and choices[0].index == 0 else Message("assistant", ()),
             choices=choices,
             usage=self.usage,
             cost=self.cost,

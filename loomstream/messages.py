@@ -8,8 +8,9 @@ provider cannot honour.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
-from typing import Literal, TypedDict, cast
+from collections.abc import Iterable, Mapping, Sequence
+from types import UnionType
+from typing import Literal, TypedDict, cast, get_args
 
 import msgspec
 from msgspec import Raw as RawJSON
@@ -174,7 +175,7 @@ class Request(Struct, frozen=True, kw_only=True):
 class RequestOptions(TypedDict, total=False):
     """What `connect` (as defaults) and `Model.stream` take beside the prompt; the fields of `Request`.
 
-    `tool_choice` may be a mode (`auto`, `any`, `none`) or the name of a tool.
+    `tool_choice` may be a mode (`auto`, `any`, `none`) or the name of a tool; `stop_sequences` may be one text.
     """
 
     system: str
@@ -284,21 +285,51 @@ def tool_result(call: ToolCall, text: str, *, is_error: bool = False) -> Message
 def to_messages(prompt: Prompt) -> tuple[Message, ...]:
     """Give the conversation that a prompt stands for.
 
-    Raises `RequestError` where it is empty or holds anything but messages.
+    Raises `RequestError` where it is empty or holds anything but messages of content blocks.
     """
     if isinstance(prompt, str):
         prompt = user(prompt)
-    messages = (prompt,) if isinstance(prompt, Message) else tuple(prompt)
+    messages = (prompt,) if isinstance(prompt, Message) else _items("the prompt", prompt, "a text, or Messages")
     if not messages:
         msg = "the prompt is empty: give a text, a Message, or a list of Messages"
         raise RequestError(msg)
-    for position, message in enumerate(messages):
-        if not isinstance(message, Message):  # pyright: ignore[reportUnnecessaryIsInstance] (callers without types)
-            msg = f"messages[{position}] is a {type(message).__name__}: use loomstream.user('…') or a Message"
+    return tuple(_checked(f"messages[{position}]", message) for position, message in enumerate(messages))
+
+
+def _items(place: str, value: object, remedy: str) -> tuple[object, ...]:
+    if not isinstance(value, Iterable):
+        msg = f"{place} is a {type(value).__name__}: give {remedy}"
+        raise RequestError(msg)
+    return tuple(cast("Iterable[object]", value))
+
+
+def _checked(place: str, message: object) -> Message:
+    """Give the message, or raise: what is no block would be left out of the wire request in silence."""
+    if not isinstance(message, Message):
+        msg = f"{place} is a {type(message).__name__}: use loomstream.user('…') or a Message"
+        raise RequestError(msg)
+    if message.role not in _ROLES:
+        msg = f"{place}.role is {message.role!r}: known are {', '.join(_ROLES)}"
+        raise RequestError(msg)
+    _check_blocks(f"{place}.content", message.content, ContentBlock, "content blocks, as loomstream.user('…') does")
+    for position, block in enumerate(message.content):
+        if isinstance(block, ToolResult):
+            remedy = "texts and images, as loomstream.tool_result(call, '…') does"
+            _check_blocks(f"{place}.content[{position}].content", block.content, Text | Image, remedy)
+    return message
+
+
+def _check_blocks(place: str, content: object, kinds: UnionType, remedy: str) -> None:
+    if isinstance(content, str):
+        msg = f"{place} is a str: give {remedy}"
+        raise RequestError(msg)
+    for position, block in enumerate(_items(place, content, remedy)):
+        if not isinstance(block, kinds):
+            msg = f"{place}[{position}] is a {type(block).__name__}: give {remedy}"
             raise RequestError(msg)
-    return messages
 
 
+_ROLES: tuple[str, ...] = get_args(Role)
 _OPTION_NAMES = frozenset(RequestOptions.__annotations__)
 _MODES: dict[str, ToolChoice] = {"auto": ToolChoice("auto"), "any": ToolChoice("any"), "none": ToolChoice("none")}
 
@@ -311,8 +342,7 @@ def check_options(options: Mapping[str, object]) -> None:
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(_OPTION_NAMES))}"
             msg = f"unknown option {name!r}: {hint}"
             raise UsageError(msg)
-    tools = cast("Sequence[object]", options.get("tools") or ())
-    for position, tool in enumerate(tools):
+    for position, tool in enumerate(_items("tools", options.get("tools") or (), "a list of loomstream.Tool")):
         if not isinstance(tool, Tool):
             msg = f"tools[{position}] is a {type(tool).__name__}: give a loomstream.Tool(name, description, parameters)"
             raise RequestError(msg)
@@ -326,13 +356,23 @@ def make_request(prompt: Prompt, options: RequestOptions) -> Request:
     check_options(cast("Mapping[str, object]", options))
     fields = dict(cast("Mapping[str, object]", options))
     for name in ("tools", "stop_sequences"):
-        if name in fields:
-            fields[name] = tuple(cast("Sequence[object]", fields[name]))
+        value = fields.get(name) or ()
+        fields[name] = (value,) if isinstance(value, str) else _items(name, value, "a list")
     choice = fields.get("tool_choice")
     if isinstance(choice, str):
         fields["tool_choice"] = _MODES.get(choice) or ToolChoice("tool", choice)
     try:
-        return msgspec.convert({"messages": to_messages(prompt), **fields}, Request)
+        request = msgspec.convert({"messages": to_messages(prompt), **fields}, Request)
     except msgspec.ValidationError as error:
         msg = f"the request cannot be built: {error}"
         raise RequestError(msg) from None
+    _check_tool_choice(request)
+    return request
+
+
+def _check_tool_choice(request: Request) -> None:
+    names = [tool.name for tool in request.tools]
+    choice = request.tool_choice
+    if choice is not None and choice.mode == "tool" and names and choice.name not in names:
+        msg = f"tool_choice names {choice.name!r}: give auto, any, none, or one of the tools ({', '.join(names)})"
+        raise RequestError(msg)

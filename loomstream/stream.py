@@ -27,7 +27,7 @@ from loomstream.errors import (
     StreamTruncated,
     UsageError,
 )
-from loomstream.events import Cost, Event, ReasoningDelta, Stop, TextDelta, TextStart, ToolCallStart, Usage
+from loomstream.events import Cost, Event, ReasoningDelta, TextDelta, TextStart, ToolCallStart, Usage
 from loomstream.handler import Handler
 from loomstream.messages import Request, Response, Timing
 from loomstream.transport.interrupt import Interrupt, interrupt
@@ -66,10 +66,10 @@ class Stream:
         self._provider = provider
         self._model = model
         self._state = _State.NEW
-        self._busy = False
+        self._ready = False
         self._left: anyio.Event | None = None
         self._stack: AsyncExitStack | None = None
-        self._next: Callable[[], Awaitable[Event]] | None = None
+        self._next: Callable[[], Awaitable[Event]] = self._open
         self._interrupt: Interrupt = _NO_INTERRUPT
         self._cancelled = False
         self._fold = Accumulator()
@@ -97,12 +97,13 @@ class Stream:
 
         A reader that is waiting in another task gets `StreamCancelled`.
         """
-        if self._state is _State.OPEN and self._busy:
+        if self._interrupt.waiting:
             self.cancel()
             self._left = self._left or anyio.Event()
             await self._left.wait()
         if self._state in (_State.OPEN, _State.NEW):
             self._state = _State.CLOSED
+        self._ready = False
         await self._close_upstream()
 
     def cancel(self) -> None:
@@ -132,31 +133,63 @@ class Stream:
         return self
 
     async def __anext__(self) -> Event:
-        if self._state is not _State.OPEN or self._busy:
-            return self._refuse()
-        self._busy = True
+        if not self._ready:
+            return await self._begin()
+        self._ready = False
+        interrupt = self._interrupt
+        interrupt.waiting = True
         try:
-            if self._next is None:
-                event = await self._begin()
-            else:
-                with self._interrupt:
-                    event = await self._next()
-        except StopAsyncIteration:
-            await self._end()
-            raise
-        except Exception as error:  # noqa: BLE001 (only typed errors come out of a stream)
-            raise await self._failed(error) from _cause(error)
-        finally:
-            self._busy = False
-            if self._left is not None:
-                self._left.set()
-        self._fold.add(event)
-        if self._first_text_s is None or event.__class__ is Stop:
+            interrupt.mark()
+            event = await self._next()
+            self._fold.add(event)
+        except BaseException as error:  # noqa: BLE001 (every end of the events is told apart there)
+            interrupt.waiting = False
+            return await self._ended(interrupt.convert(error))
+        interrupt.waiting = False
+        self._ready = True
+        if self._left is not None:
+            self._left.set()
+        if self._first_text_s is None:
             self._note_time(event)
         return event
 
+    async def _begin(self) -> Event:
+        """Send the request and give the first event; refuse to where that is out of place."""
+        if self._state is not _State.OPEN or self._interrupt is not _NO_INTERRUPT:
+            return self._refuse()
+        self._began_s = anyio.current_time()
+        self._interrupt = interrupt()
+        self._next = self._interrupt.wrap(self._open)
+        total_s = self._request.timeouts.total_s
+        if total_s is not None:
+            self._interrupt.at(self._began_s + total_s, lambda: _deadline(total_s))
+        if self._cancelled:
+            self.cancel()
+        self._ready = True
+        return await self.__anext__()
+
+    async def _open(self) -> Event:
+        self._stack = AsyncExitStack()
+        events = await self._stack.enter_async_context(self._handler(self._request))
+        self._next = self._interrupt.wrap(events.__anext__)
+        return await events.__anext__()
+
+    async def _ended(self, error: BaseException) -> Event:
+        """Raise what ends the stream, with the upstream closed before; a cancellation only passes."""
+        try:
+            if isinstance(error, StopAsyncIteration):
+                await self._end()
+                raise StopAsyncIteration
+            if isinstance(error, Exception):
+                raise await self._failed(error) from _cause(error)
+            self._ready = True
+            raise error
+        finally:
+            if self._left is not None:
+                self._left.set()
+
     def _refuse(self) -> Event:
-        if self._busy:
+        if self._state is _State.OPEN:
             msg = "this stream is being read already: one stream has one consumer"
             raise UsageError(msg)
         match self._state:
@@ -170,28 +203,11 @@ class Stream:
                 msg = "this stream is closed; its response is in stream.response"
         raise UsageError(msg)
 
-    async def _begin(self) -> Event:
-        self._began_s = anyio.current_time()
-        self._interrupt = interrupt()
-        self._next = self._open
-        total_s = self._request.timeouts.total_s
-        if total_s is not None:
-            self._interrupt.at(self._began_s + total_s, lambda: _deadline(total_s))
-        if self._cancelled:
-            self.cancel()
-        with self._interrupt:
-            return await self._open()
-
-    async def _open(self) -> Event:
-        self._stack = AsyncExitStack()
-        events = await self._stack.enter_async_context(self._handler(self._request))
-        self._next = events.__anext__
-        return await self._next()
-
     async def _end(self) -> None:
         if self._fold.stop is None:
             raise await self._failed(StreamTruncated("the events ended without a Stop: a middleware lost it"))
         self._state = _State.ENDED
+        self._ready = False
         await self._close_upstream()
 
     async def _failed(self, error: Exception) -> LoomstreamError:
@@ -216,8 +232,6 @@ class Stream:
             self._first_event_s = self._first_event_s or now_s
             if kind is TextDelta:
                 self._first_text_s = now_s
-        elif kind is Stop:
-            self._total_s = anyio.current_time() - self._began_s
 
     # --- what has come ---------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ CONFTEST = Path(__file__).with_name("conftest.py")
 SUITES = {
     "in a test": "def test_it(skip_loudly):\n    skip_loudly('the server', 'pip install server')\n",
     "in a module": "import pytest\npytest.skip('NOT TESTED: the server', allow_module_level=True)\n",
-    "with others": "import pytest\ndef test_it(): pass\n@pytest.mark.skip(reason='the server')\ndef test_other(): pass\n",
+    "with others": "import pytest\ndef test_a(): pass\n@pytest.mark.skip(reason='the server')\ndef test_b(): pass\n",
 }
 
 
@@ -45,8 +45,11 @@ def test_otherwise_a_skip_is_loud_and_passes(tmp_path: Path) -> None:
 
 
 def test_without_a_skip_such_a_session_passes(tmp_path: Path) -> None:
-    done = run(tmp_path, "import pytest\ndef test_it(): pass\n@pytest.mark.xfail\ndef test_x(): assert 0\n",
-               LOOMSTREAM_NO_SKIPS="1")
+    done = run(
+        tmp_path,
+        "import pytest\ndef test_it(): pass\n@pytest.mark.xfail\ndef test_x(): assert 0\n",
+        LOOMSTREAM_NO_SKIPS="1",
+    )
     assert done.returncode == 0, done.stdout
 
 

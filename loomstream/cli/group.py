@@ -21,6 +21,7 @@ from typing import Any, NoReturn, cast
 import click
 
 from loomstream.cli.exit_codes import CLOSED_PIPE, INTERRUPTED, MEANINGS, OTHER, TERMINATED, exit_code
+from loomstream.cli.hints import with_hint
 from loomstream.cli.output import complain
 from loomstream.errors import LoomstreamError
 
@@ -101,7 +102,7 @@ def _report(error: Exception) -> int:
         traceback.print_exception(error)
     match error:
         case LoomstreamError():
-            complain(str(error))
+            complain(with_hint(error))
             return exit_code(error)
         case OSError():
             where = f" ({error.filename})" if error.filename else ""

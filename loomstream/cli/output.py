@@ -7,7 +7,6 @@ has closed takes everything and keeps nothing.
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from typing import Literal, TextIO
@@ -55,19 +54,17 @@ class Channel:
         self._stream.flush()
 
 
-def write_json_line(line: bytes, *, flush: bool = True) -> None:
+def write_json_line(line: bytes) -> None:
     """Write a line of JSON (without its end) to standard output."""
     stream = sys.stdout
     if stream is None:
         return
     line = escape_json(line) if stream.isatty() else line
-    binary = getattr(stream, "buffer", None)
-    if isinstance(binary, io.BufferedIOBase):
-        binary.write(line + b"\n")
+    if hasattr(stream, "buffer"):
+        stream.buffer.write(line + b"\n")
     else:  # a replaced stream without bytes below, as under some test runners
         stream.write(line.decode() + "\n")
-    if flush:
-        stream.flush()
+    stream.flush()
 
 
 def complain(message: str) -> None:

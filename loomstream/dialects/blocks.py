@@ -110,7 +110,7 @@ class Blocks:
         out.append(ToolCallDelta(block.index, piece))
 
     def close(self, out: list[Event | Failure], block: OpenBlock, *, cut: bool = False) -> None:
-        """Close a block; closing it again does nothing. `cut`: the answer ended at a token limit."""
+        """Close a block; closing it again does nothing. `cut`: it did not end by itself."""
         if self.open.pop(block.index, None) is None:
             return
         if block.kind == "text":

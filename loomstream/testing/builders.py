@@ -14,6 +14,7 @@ from loomstream.events import (
     ToolCallStart,
     Usage,
 )
+from loomstream.wire.json import is_object
 
 
 def text_events(*pieces: str, provider: str = "scripted", model: str = "scripted-model") -> list[Event]:
@@ -38,11 +39,13 @@ def tool_call_events(
 ) -> list[Event]:
     """Give the events of an answer that calls one tool, with its arguments in the given pieces of JSON text."""
     deltas: list[Event] = [ToolCallDelta(0, piece) for piece in pieces if piece]
+    arguments = "".join(pieces)
+    arguments = arguments if arguments.strip() else "{}"
     return [
         Start(provider, model),
         ToolCallStart(0, id, name),
         *deltas,
-        ToolCallEnd(0, id, name, "".join(pieces) or "{}"),
+        ToolCallEnd(0, id, name, arguments, executable=is_object(arguments)),
         Usage(input_tokens=1, output_tokens=len(deltas), final=True),
         Stop("tool_use", "tool_calls"),
     ]

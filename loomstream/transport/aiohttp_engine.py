@@ -13,13 +13,14 @@ from __future__ import annotations
 import io
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import aiohttp
 import anyio
 import httpx
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.helpers import _EXC_SENTINEL as _NO_CAUSE
 from yarl import URL
 
 from loomstream.errors import LoomstreamError
@@ -67,12 +68,24 @@ class _Handler(ResponseHandler):
     used = False
     answered = False
 
-    def data_received(self, data: bytes) -> None:
+    def expect_answer(self) -> None:
+        """Watch for the next answer's first bytes; later ones go to aiohttp without a detour."""
+        self.answered = False
+        self.data_received = self._receive_first
+
+    def _receive_first(self, data: bytes) -> None:
         self.answered = True
-        super().data_received(data)
-        # aiohttp's C parser reports bad chunked framing to the next response only: this one's reader waits for ever.
-        if self._exception is not None and self._payload is not None and not self._payload.is_eof():
-            self._payload.set_exception(self._exception)
+        del self.data_received
+        self.data_received(data)
+
+    def set_exception(self, exc: BaseException, exc_cause: BaseException = _NO_CAUSE) -> None:
+        """Pass an error on to the body's reader too.
+
+        aiohttp's C parser reports malformed chunks to the reader of the next response only: this one waits for ever.
+        """
+        super().set_exception(exc, exc_cause)
+        if self._payload is not None and not self._payload.is_eof() and self._payload.exception() is None:
+            self._payload.set_exception(exc)
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -98,8 +111,9 @@ class _Connector(aiohttp.TCPConnector):
             raise
         handler = connection.protocol
         assert isinstance(handler, _Handler)  # noqa: S101 (for the type checker: the factory makes no other)
-        attempt.reused, handler.used, handler.answered = handler.used, True, False
+        attempt.reused, handler.used = handler.used, True
         attempt.handler = handler
+        handler.expect_answer()
         return connection
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
@@ -168,7 +182,7 @@ class AiohttpLane:
         content = request.content
         return await self._session.request(
             request.method,
-            URL(str(request.url), encoded=True),
+            _as_written(str(request.url)),
             headers=headers,
             data=io.BytesIO(content) if len(content) >= _LARGE_BODY_BYTES else content or None,
             allow_redirects=False,
@@ -181,6 +195,12 @@ class AiohttpLane:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._session.close()
+
+
+@lru_cache(maxsize=256)
+def _as_written(url: str) -> URL:
+    """Give the URL without yarl's rewriting, which turns %3A into a colon and breaks signatures."""
+    return URL(url, encoded=True)
 
 
 def _connect_limit(request: httpx.Request) -> aiohttp.ClientTimeout:

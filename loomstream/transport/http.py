@@ -145,10 +145,10 @@ class HttpTransport:
 
     def _running_client(self) -> AsyncClient:
         if self._client is None:
-            from loomstream.transport.default_client import make_client  # noqa: PLC0415 (loads httpx)
+            from loomstream.transport.default_client import DefaultClient  # noqa: PLC0415 (loads httpx)
 
             assert self._proxies is not None  # noqa: S101 (for the type checker: set where no client was given)
-            self._client = cast("AsyncClient", make_client(self._options, self._proxies))
+            self._client = cast("AsyncClient", DefaultClient(self._options, self._proxies))
         return self._client
 
     def _build(self, client: AsyncClient, wire_request: WireRequest, connect_s: float | None) -> object:
@@ -256,11 +256,11 @@ _BODY_PHASE: Phase = "body"
 
 
 def _byte_stream(response: _Response) -> _ByteStream:
-    """Give httpcore's own stream where there is one: the layers of httpx around it are a generator each."""
+    """Give the stream below httpx's own two layers: each is a generator that only passes bytes on."""
     stream: object = response.stream
-    for name in ("_stream", "_httpcore_stream"):
-        stream = getattr(stream, name, None)
-    return cast("_ByteStream", stream) if _is_httpcore(stream) else response.stream
+    if type(stream).__name__ == "BoundAsyncStream":
+        stream = getattr(stream, "_stream", stream)
+    return cast("_ByteStream", getattr(stream, "_httpcore_stream", stream))
 
 
 def _is_httpcore(stream: object) -> bool:

@@ -1,44 +1,50 @@
 """Interrupts one reader from outside: the total deadline, and `Stream.cancel()` from another task.
 
-Contract: each step of the reader runs inside `with interrupt:`, and nothing is open between two steps. An interrupt
-reaches the reader where it waits, as the error that was given; the reader's own task is not left cancelled, and a
-cancellation that came from elsewhere stays what it is. On asyncio it is the algorithm of `asyncio.timeout`: one
-`Task.cancel`, taken back by `Task.uncancel`. On trio it is a cancel scope around each step.
+Contract: the reader calls `mark` before each step and awaits what `wrap` made of the step; where the step raises, the
+error goes through `convert`. An interrupt reaches the reader where it waits, as the error that was given; the reader's
+own task is not left cancelled, and a cancellation that came from elsewhere stays what it is. Nothing is open between
+two steps. On asyncio it is the algorithm of `asyncio.timeout`: one `Task.cancel`, taken back by `Task.uncancel`, which
+costs a step no more than to note its task. On trio it is a cancel scope around each step.
 """
 
 from __future__ import annotations
 
 import asyncio
 from asyncio import CancelledError, current_task
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import anyio
 
 from loomstream.errors import LoomstreamError
 
+_T = TypeVar("_T")
+
 
 class Interrupt:
     """At most one error, delivered to whoever reads; on asyncio."""
 
-    __slots__ = ("_cancelling", "_task", "_timer", "error")
+    __slots__ = ("_cancelling", "_loop", "_task", "_timer", "error", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._loop = loop
         self.error: LoomstreamError | None = None
+        self.waiting = False
+        """Whether a step is under way; the reader sets it."""
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def at(self, deadline: float, make_error: Callable[[], LoomstreamError]) -> None:
         """Interrupt at a time of the event loop's clock, in seconds."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop or asyncio.get_running_loop()
         self._timer = loop.call_at(deadline, lambda: self.set(make_error()))
 
     def set(self, error: LoomstreamError) -> None:
         """Interrupt now; only the first error counts."""
         if self.error is None:
             self.error = error
-            if self._task is not None:
+            if self.waiting and self._task is not None:
                 self._task.cancel()
 
     def disarm(self) -> None:
@@ -47,22 +53,24 @@ class Interrupt:
             self._timer.cancel()
             self._timer = None
 
-    def __enter__(self) -> None:
-        """Begin a step. Raises the error where it is set already."""
+    def mark(self) -> None:
+        """Say that a step begins in the running task. Raises the error where it is set already."""
         if self.error is not None:
             raise self.error
-        task = self._task = current_task()
-        self._cancelling = 0 if task is None else task.cancelling()
+        task = self._task = current_task(self._loop)  # without the loop it would ask the system for its process id
+        if task is not None:
+            self._cancelling = task.cancelling()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """End a step. Raises the error where it came meanwhile."""
-        task, self._task = self._task, None
-        if kind is None or self.error is None or task is None or not issubclass(kind, CancelledError):
-            return
-        if task.uncancel() <= self._cancelling:
-            raise self.error from None
+    def wrap(self, step: Callable[[], Awaitable[_T]]) -> Callable[[], Awaitable[_T]]:
+        """Give the step as it is to be awaited."""
+        return step
+
+    def convert(self, error: BaseException) -> BaseException:
+        """Give the error of an interrupted step; any other one unchanged."""
+        task = self._task
+        if self.error is None or task is None or not isinstance(error, CancelledError):
+            return error
+        return self.error if task.uncancel() <= self._cancelling else error
 
 
 class ScopeInterrupt(Interrupt):
@@ -88,36 +96,36 @@ class ScopeInterrupt(Interrupt):
             if self._scope is not None:
                 self._scope.cancel()
 
-    def _pass_deadline(self) -> None:
+    def mark(self) -> None:
+        """Say that a step begins. Raises the error where it is set already, or the deadline has passed."""
         if self.error is None and self._make_error is not None and anyio.current_time() >= self._deadline:
             self.error = self._make_error()
-
-    def __enter__(self) -> None:
-        """Begin a step. Raises the error where it is set already."""
-        self._pass_deadline()
         if self.error is not None:
             raise self.error
-        self._scope = anyio.CancelScope(deadline=self._deadline)
-        self._scope.__enter__()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """End a step. Raises the error where it came meanwhile."""
-        scope, self._scope = self._scope, None
-        if scope is None:
-            return
-        scope.__exit__(kind, error, traceback)
-        if scope.cancelled_caught:
-            self._pass_deadline()
-            if self.error is not None:
-                raise self.error from None
+    def wrap(self, step: Callable[[], Awaitable[_T]]) -> Callable[[], Awaitable[_T]]:
+        """Give the step within a cancel scope of its own."""
+
+        async def scoped() -> _T:
+            with anyio.CancelScope(deadline=self._deadline) as scope:
+                self._scope = scope
+                try:
+                    return await step()
+                finally:
+                    self._scope = None
+            self.mark()  # the scope was cancelled: by `set`, or by its deadline
+            raise anyio.get_cancelled_exc_class()
+
+        return scoped
+
+    def convert(self, error: BaseException) -> BaseException:
+        """Give the error unchanged: the scope has told its own cancellation from others."""
+        return error
 
 
 def interrupt() -> Interrupt:
     """Give the kind of interrupt that fits the running event loop."""
     try:
-        asyncio.get_running_loop()
+        return Interrupt(asyncio.get_running_loop())
     except RuntimeError:
         return ScopeInterrupt()
-    return Interrupt()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from loomstream.errors import ConfigError
@@ -20,6 +21,7 @@ _VALUE = re.compile(r"[\t\x20-\x7e]*")
 _PORTS = {"http": 80, "https": 443}
 
 
+@lru_cache(maxsize=256)
 def check_url(url: str, *, allow_http: bool) -> Target:
     """Give where a URL leads. Raises `ConfigError` for one that must not be used; see the module's contract."""
     parts = _split(url)

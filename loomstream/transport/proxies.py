@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -38,6 +39,7 @@ class Target(Struct, frozen=True):
     port: int
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Say whether a host name or address is this machine (RFC 6761 section 6.3, RFC 1122 section 3.2.1.3)."""
     name = host.strip("[]").rstrip(".").lower()

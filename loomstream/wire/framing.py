@@ -22,7 +22,7 @@ def skip_byte_order_mark(opening: bytes, chunk: bytes) -> tuple[bytes | None, by
         The next call's `opening`, None where none is needed; and the text behind the mark.
     """
     text = opening + chunk
-    if text != _BYTE_ORDER_MARK and _BYTE_ORDER_MARK.startswith(text):
+    if _BYTE_ORDER_MARK.startswith(text):
         return text, b""
     return None, text.removeprefix(_BYTE_ORDER_MARK)
 

@@ -42,9 +42,8 @@ def sniff(first_bytes: bytes, expected: str, content_type: str) -> str | Failure
         The decoder: `sse`, `ndjson` or `json`; None while the bytes do not decide; or the failure
         `UnexpectedContent` for anything else, which quotes the first 512 bytes at most.
     """
-    opening, text = skip_byte_order_mark(b"", first_bytes)
-    text = text.lstrip(_WHITESPACE)
-    if opening or not text:
+    text = skip_byte_order_mark(b"", first_bytes)[1].lstrip(_WHITESPACE)
+    if not text:
         return None
     if text.startswith(b"{"):
         return _kind_of_object(expected, content_type)

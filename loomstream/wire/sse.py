@@ -140,8 +140,6 @@ class SSEDecoder:
             self._skip_newline = chunk.endswith(b"\r")
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         self._take(chunk, out)
-        if self._skip_newline:
-            self._between_frames = False
 
     def _take(self, text: bytes, out: list[Frame | Failure]) -> None:
         """Take text whose newlines are all LF."""

@@ -1,5 +1,6 @@
 """A server on loopback that a test scripts, and `looms` as a process of its own in a clean environment."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -50,11 +51,9 @@ class Exchange:
 
     def wait_closed(self) -> None:
         """Return when the client has closed the connection."""
-        try:
+        with contextlib.suppress(ConnectionError):
             while self._handler.rfile.read(1):
                 pass
-        except ConnectionError:
-            pass
 
 
 Script = Callable[[Exchange], None]
@@ -82,10 +81,8 @@ class Stub:
             def do_POST(self) -> None:
                 exchange = Exchange(self)
                 stub.exchanges.append(exchange)
-                try:
+                with contextlib.suppress(ConnectionError):  # the client went away: the script's business
                     stub.script(exchange)
-                except ConnectionError:
-                    pass
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass
@@ -118,6 +115,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("LOOM", "OLLAMA")) or name.upper().endswith(_SECRET_WORDS):
             monkeypatch.delenv(name)
+    for name in ("PYTHONDEVMODE", "PYTHONASYNCIODEBUG"):  # they make a process report slow steps on standard error
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
     monkeypatch.setenv("NO_PROXY", "*")
 
@@ -126,7 +125,7 @@ Start = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture
-def start(clean_environment: None, tmp_path: Path) -> Iterator[Start]:
+def start(clean_environment: None, tmp_path: Path) -> Iterator[Start]:  # noqa: ARG001 (for its effect)
     """Start `looms` as a process; its standard input is empty unless given."""
     processes: list[subprocess.Popen[bytes]] = []
 

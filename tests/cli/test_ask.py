@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.cli.conftest import CANARY, END, Exchange, Stub, answer, delta
 
 from loomstream.cli.group import looms
-from loomstream.events import decode
+from loomstream.events import Start, Stop, TextDelta, decode
+from tests.cli.conftest import CANARY, END, Exchange, Stub, answer, delta
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
@@ -92,9 +92,9 @@ def test_no_prompt_is_an_error(stub: Stub, arguments: list[str]) -> None:
 def test_events_are_json_lines(stub: Stub) -> None:
     result = ask("hi", *stub.options, "--events")
     events = [decode(line) for line in result.stdout.splitlines()]
-    assert [type(event).__name__ for event in events][0] == "Start"
-    assert [event.text for event in events if type(event).__name__ == "TextDelta"] == ["Hel", "lo"]
-    assert type(events[-1]).__name__ == "Stop"
+    assert isinstance(events[0], Start)
+    assert [event.text for event in events if isinstance(event, TextDelta)] == ["Hel", "lo"]
+    assert isinstance(events[-1], Stop)
     assert result.stderr == ""
 
 

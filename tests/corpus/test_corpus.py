@@ -249,7 +249,7 @@ def unexplained(recorded: dict[str, Any], found: Differences) -> Differences:
     return {key: value for key, value in found.items() if key not in explained}
 
 
-def check_end(recorded: dict[str, Any], outcome: Outcome, reading: oracle.Reading) -> None:
+def check_end(outcome: Outcome, reading: oracle.Reading) -> None:
     """The stream ends as the oracle says: with the provider's error, truncated, or in one `Stop`."""
     check_order(outcome.events, complete=outcome.error is None)
     if reading.error is not None:
@@ -289,7 +289,7 @@ def test_an_exchange_holds_what_its_bytes_say(exchange: dict[str, Any]) -> None:
     outcome = run(exchange, [exchange["body"]])
     assert any(isinstance(event, Start) for event in outcome.events)
     assert unexplained(exchange, differences(outcome.response, reading)) == {}
-    check_end(exchange, outcome, reading)
+    check_end(outcome, reading)
 
 
 def strings_in(value: object) -> set[str]:
@@ -343,7 +343,7 @@ def test_a_stream_that_ends_early_is_never_passed_off_as_whole(stream: dict[str,
         body = stream["body"][:place]
         reading = oracle.read(stream["api"], body, streaming=True)
         outcome = run(stream, [body])
-        check_end(stream, outcome, reading)
+        check_end(outcome, reading)
         found = differences(outcome.response, reading)
         compared = {key for key in found if key.endswith((".text", ".reasoning", ".refusal"))}
         assert {key: found[key] for key in compared} == {}

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import anyio
 import pytest
 
-from loomstream.errors import ConfigError
-from loomstream.events import Event
+from loomstream.errors import ConfigError, LoomstreamError
+from loomstream.events import Event, TextDelta
 from loomstream.local import LocalServer, fetch_model, launch
 from loomstream.stream import Stream
 from loomstream.testing import check_order
@@ -56,6 +56,26 @@ async def read(stream: Stream) -> list[Event]:
         events = [event async for event in stream]
     check_order(events)
     return events
+
+
+async def read_to_error(stream: Stream) -> tuple[list[Event], LoomstreamError]:
+    """Read a stream that fails, give what came and the error, which must tell the same."""
+    events: list[Event] = []
+    with pytest.raises(LoomstreamError) as caught:  # noqa: PT012 (only reading stands in it)
+        async with stream:
+            async for event in stream:
+                events.append(event)  # noqa: PERF401 (what came before the error counts)
+    check_order(events, complete=False)
+    partial = caught.value.partial
+    assert partial is not None
+    assert not partial.complete
+    assert partial.text == "".join(event.text for event in events if isinstance(event, TextDelta))
+    return events, caught.value
+
+
+@pytest.fixture(scope="session", name="read_to_error")
+def read_to_error_fixture() -> Callable[[Stream], Awaitable[tuple[list[Event], LoomstreamError]]]:
+    return read_to_error
 
 
 @pytest.fixture(scope="session", name="read")

@@ -9,13 +9,22 @@ from typing import Any
 import pytest
 
 import loomstream as ls
-from loomstream.errors import BadFrame, ConnectionLost, ContextTooLong, IdleTimeout, Overloaded, RateLimited
+from loomstream.errors import (
+    BadFrame,
+    ConnectionLost,
+    ContextTooLong,
+    IdleTimeout,
+    LoomstreamError,
+    Overloaded,
+    RateLimited,
+)
 from loomstream.events import Event
 from loomstream.messages import Timeouts
 
 pytestmark = pytest.mark.anyio
 
 Read = Callable[[ls.Stream], Awaitable[list[Event]]]
+ReadToError = Callable[[ls.Stream], Awaitable[tuple[list[Event], LoomstreamError]]]
 
 PATHS = {"openai:gpt-4o": "/v1", "anthropic:claude-sonnet-4-5": "/anthropic"}
 WEATHER = ls.Tool(
@@ -45,7 +54,7 @@ async def test_text(model: ls.Model, llmock: Any, read: Read, spec: str) -> None
     stream = model.stream("Where does it run?")
     events = await read(stream)
     assert stream.response.text == "The river runs to the sea."
-    assert [event.text for event in events if isinstance(event, ls.TextDelta)][0] == "The "
+    assert next(event.text for event in events if isinstance(event, ls.TextDelta)) == "The "
     assert stream.response.stop is not None
     assert stream.response.stop.reason == "end_turn"
     assert stream.usage is not None
@@ -106,22 +115,19 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-async def test_a_broken_stream_never_passes_for_a_whole_one(model: ls.Model, llmock: Any, kind: str) -> None:  # noqa: ANN401 (as above)
+async def test_a_broken_stream_never_passes_for_a_whole_one(
+    model: ls.Model,
+    llmock: Any,  # noqa: ANN401 (as above)
+    kind: str,
+    read_to_error: ReadToError,
+) -> None:
     script(llmock, type="reply", text=TEXT)
     script(llmock, type="stream_fault", kind=kind, after_chunks=6)
-    events: list[Event] = []
-    stream = model.stream("Count")
-    with pytest.raises(BROKEN[kind]) as caught:
-        async with stream:
-            async for event in stream:
-                events.append(event)  # noqa: PERF401 (what came before the error counts)
-    delivered = "".join(event.text for event in events if isinstance(event, ls.TextDelta))
-    error = caught.value
-    assert delivered
-    assert TEXT.startswith(delivered)
+    _, error = await read_to_error(model.stream("Count"))
+    assert isinstance(error, BROKEN[kind])
     assert error.partial is not None
-    assert error.partial.text == delivered
-    assert not error.partial.complete
+    assert error.partial.text
+    assert TEXT.startswith(error.partial.text)
     assert error.committed
     assert error.retry_safety == "maybe"
     assert llmock.get("/_llmock/requests")["requests"][0]["fault"].startswith(f"stream:{kind}")
@@ -177,9 +183,11 @@ async def test_an_overloaded_server_says_when(model: ls.Model, llmock: Any, spec
 
 
 async def test_the_server_finds_no_fault_with_us(model: ls.Model, llmock: Any) -> None:  # noqa: ANN401 (as above)
-    """Its verdict: a broken stream was not taken for a whole one, and nothing was sent twice."""
-    script(llmock, type="stream_fault", kind="truncate", after_chunks=4)
-    with pytest.raises(ls.StreamTruncated):
-        await model.complete("Count")
+    """Its verdict: what cannot succeed was not sent again."""
+    for status in (400, 401, 403, 404):
+        script(llmock, type="fail", status=status)
+        with pytest.raises(ls.ProviderError) as caught:
+            await model.complete(f"What does {status} mean?")
+        assert caught.value.retry_safety == "no"
     verdict = llmock.get("/_llmock/verdict")
-    assert (verdict["attempts"], verdict["faults_injected"], verdict["errors"]) == (1, 1, 0)
+    assert (verdict["attempts"], verdict["faults_injected"], verdict["errors"]) == (4, 4, 0)

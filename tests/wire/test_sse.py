@@ -199,6 +199,26 @@ def test_one_frame_a_chunk() -> None:
             assert simplify(decoder.feed(head + b"data: " + data + b"\n\n")) == [(name, data)]
 
 
+@pytest.mark.parametrize(
+    ("chunk", "frames"),
+    [
+        (b"data: a\rdata: b\n\n", [("", b"a\nb")]),
+        (b"event: ping\rdata: b\n\n", [("ping", b"b")]),
+        (b"event: ping\n\n", []),
+        (b"event: ping\n\nevent: ping\ndata: \n\n", [("ping", b"")]),
+        (b"event: ping\ndata: a\nevent: pong\n\n", [("pong", b"a")]),
+        (b"event: ping\nevent: ping\ndata: a\n\n", [("ping", b"a")]),
+        (b"data: a\n\n\n\n", [("", b"a")]),
+        (b"data: a\r\r", [("", b"a")]),
+        (b"\n\n", []),
+        (b"", []),
+    ],
+)
+def test_a_chunk_that_only_looks_ordinary(chunk: bytes, frames: list[Pair]) -> None:
+    before = b"event: ping\ndata: 1\n\n"
+    assert decode(before, chunk, before) == [("ping", b"1"), *frames, ("ping", b"1")]
+
+
 def test_more_names_than_are_remembered_are_still_read() -> None:
     names = [f"event-{number}" for number in range(400)] * 2
     body = "".join(f"event: {name}\ndata: x\n\n" for name in names).encode()

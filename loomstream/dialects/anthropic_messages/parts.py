@@ -235,8 +235,8 @@ class Parts:
 
     # --- stop ------------------------------------------------------------------------------------
 
-    def stop(self, index: int | None, out: _Out) -> None:
-        """Close the wire's block `index`; one that is not open is no matter."""
+    def stop(self, index: int | None, out: _Out, *, cut: bool = False) -> None:
+        """Close the wire's block `index`; one that is not open is no matter. `cut`: the provider did not close it."""
         index = self._last if index is None else index
         part = self._open.pop(index, None)
         if part is None:
@@ -247,12 +247,12 @@ class Parts:
         elif part.kind != "kept":
             if not part.block.arguments:
                 self._blocks.arguments(out, part.block, part.input)
-            self._blocks.close(out, part.block)
+            self._blocks.close(out, part.block, cut=cut)
 
     def stop_all(self, out: _Out) -> None:
         """Close what is open."""
         for index in list(self._open):
-            self.stop(index, out)
+            self.stop(index, out, cut=True)
 
     def _finish_server_call(self, part: Part, out: _Out) -> None:
         block = part.block

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from loomstream.dialects import Target
+from loomstream.dialects.bodies import encode_body
 from loomstream.dialects.fields import JSONObject
 from loomstream.messages import (
     ContentBlock,
@@ -33,11 +34,10 @@ _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 def build_request(request: Request, target: Target) -> WireRequest:
     """Give the wire request for `POST {base_url}/chat/completions`."""
-    body = _body(request, target) | dict(request.extra_body)
     return WireRequest(
         url=f"{target.base_url}/chat/completions",
         headers={**_HEADERS, **request.extra_headers},
-        body=msgspec.json.encode(body),
+        body=encode_body(_body(request, target), request.extra_body),
     )
 
 

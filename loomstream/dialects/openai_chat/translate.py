@@ -17,6 +17,7 @@ from loomstream.dialects.blocks import Blocks, OpenBlock, SurrogateJoiner, up_to
 from loomstream.dialects.fields import as_list, as_object, as_text, freeze, is_null, read_text
 from loomstream.dialects.openai_chat.calls import ToolCalls
 from loomstream.dialects.openai_chat.errors import stream_error
+from loomstream.dialects.openai_chat.shortcut import Shortcut
 from loomstream.dialects.openai_chat.usage import read_usage
 from loomstream.dialects.openai_chat.wire import Choice, Chunk, ContentPart, Delta, chunk_decoder, part_decoder
 from loomstream.errors import BadFrame, Failure, StreamTruncated
@@ -82,6 +83,9 @@ class ChatTranslator:
         self._reader = Reader(chunk_decoder)
         self._read = self._reader.read
         self._blocks = Blocks()
+        self._shortcut = Shortcut()
+        self._growing = -1
+        """The index of the text block that the shortcut's pattern belongs to."""
         self._joiner = SurrogateJoiner()
         self._choices: dict[int, _ChoiceState] = {}
         self._started = False
@@ -96,22 +100,34 @@ class ChatTranslator:
         """Take a frame, give its events."""
         if self._over:
             return []
-        if frame.data == _DONE:
+        data = frame.data
+        if self._growing in self._blocks.open:
+            text = self._shortcut.text(data)
+            if text is not None:
+                return [TextDelta(self._growing, text)] if text else []
+        if data == _DONE:
             return self._end(marker=True)
-        chunk = self._read(frame.data)
+        chunk = self._read(data)
         if isinstance(chunk, Failure):
             self._over = True
             return [chunk]
         out: _Out = []
         choices = chunk.choices
+        side_fields = not choices or _has_side_fields(chunk)
         if choices:
             if not self._started:
                 self._start(chunk, out)
             for choice in choices:
                 self._choice(choice, choice.delta, out)
-        if not choices or _has_side_fields(chunk):
+        if side_fields:
             self._side_fields(chunk, frame, out)
-        return self._sealed(out) if self._reader.carried or self._blocks.failed else self._closed(out)
+        if self._reader.carried or self._blocks.failed:
+            self._growing = -1
+            return self._sealed(out)
+        if len(out) == 1 and not side_fields and isinstance(delta := out[0], TextDelta):
+            self._growing = delta.index
+            self._shortcut.learn(data, delta.text)
+        return self._closed(out)
 
     def finish(self) -> list[Event | Failure]:
         """Say that the body is over, give what was still to come."""
@@ -203,19 +219,17 @@ class ChatTranslator:
 
     # --- choices ---------------------------------------------------------------------------------
 
-    def _state(self, index: int) -> _ChoiceState:
-        state = self._choices.get(index)
-        if state is None:
-            state = self._choices[index] = _ChoiceState(index, ToolCalls(self._blocks, index))
+    def _open_choice(self, index: int) -> _ChoiceState:
+        state = self._choices[index] = _ChoiceState(index, ToolCalls(self._blocks, index))
         return state
 
     def _choice(self, choice: Choice, delta: Delta | None, out: _Out) -> None:
-        state = self._state(choice.index)
+        state = self._choices.get(choice.index) or self._open_choice(choice.index)
         if delta is None and state.current is None and state.text_index is None:
             delta = choice.message
         if delta is not None:
             self._delta(state, delta, out)
-        if choice.finish_reason is not None and choice.finish_reason != "":
+        if choice.finish_reason:
             self._finish_choice(state, choice.finish_reason, out)
 
     def _delta(self, state: _ChoiceState, delta: Delta, out: _Out) -> None:

@@ -1,0 +1,52 @@
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+from click.testing import CliRunner
+
+from loomstream.cli.group import looms
+
+HEAVY = ("httpx", "aiohttp", "anyio", "asyncio", "rich", "keyring", "yaml", "loomstream.model")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["ask", "--help"], ["decode", "--help"], ["providers", "--help"]],
+    ids=" ".join,
+)
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    program = (
+        "import sys\nfrom loomstream.cli import main\n"
+        f"sys.argv = ['looms', *{arguments!r}]\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        f"print('loaded:', [name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout.splitlines()[-1] == "loaded: []"
+
+
+def test_help_lists_commands_and_exit_codes() -> None:
+    result = CliRunner().invoke(looms, ["--help"])
+    assert result.exit_code == 0
+    for word in ("ask", "decode", "providers", "130  interrupted", "  4  the key was refused"):
+        assert word in result.output
+
+
+def test_the_version_is_the_package_s() -> None:
+    result = CliRunner().invoke(looms, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"loomstream {metadata.version('loomstream')}\n")
+
+
+@pytest.mark.parametrize("arguments", [["aks"], ["--nonsense"], ["decode"]])
+def test_wrong_usage_is_2(arguments: list[str]) -> None:
+    result = CliRunner().invoke(looms, arguments)
+    assert result.exit_code == 2
+    assert "Usage: " in result.stderr
+
+
+def test_it_runs_as_a_module_and_by_both_names() -> None:
+    done = subprocess.run([sys.executable, "-m", "loomstream", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("loomstream ")
+    scripts = {entry.name: entry.value for entry in metadata.entry_points(group="console_scripts")}
+    assert scripts["looms"] == scripts["loomstream"] == "loomstream.cli:main"

@@ -1,0 +1,253 @@
+"""Blocks: indexes, ends, limits, and characters that were cut over two deltas."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw as RawJSON
+
+from loomstream.accumulate import fold
+from loomstream.dialects import blocks
+from loomstream.dialects.blocks import Blocks, SurrogateJoiner, heal, up_to_failure
+from loomstream.errors import BadFrame, Failure, LimitExceeded
+from loomstream.events import (
+    Citation,
+    Event,
+    Opaque,
+    ReasoningDelta,
+    ReasoningEnd,
+    ReasoningStart,
+    RefusalDelta,
+    Start,
+    Stop,
+    TextDelta,
+    TextEnd,
+    TextStart,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+    Unknown,
+)
+from loomstream.testing import check_order
+from loomstream.wire.json import SURROGATE_OFFSET
+
+Out = list[Event | Failure]
+HIGH, LOW = chr(0xD83D + SURROGATE_OFFSET), chr(0xDE00 + SURROGATE_OFFSET)
+FACE = "\N{GRINNING FACE}"
+
+
+def test_indexes_are_given_in_order_over_all_kinds_and_choices() -> None:
+    out: Out = []
+    made = Blocks()
+    opened = [
+        made.open_text(out),
+        made.open_reasoning(out, 1),
+        made.open_tool_call(out, "id", "f"),
+        made.open_tool_call(out, "", "g", 1),
+    ]
+    assert [block.index for block in opened] == [0, 1, 2, 3]
+    assert made.claim(out) == 4
+    assert out == [
+        TextStart(0),
+        ReasoningStart(1, 1),
+        ToolCallStart(2, "id", "f"),
+        ToolCallStart(3, "call_3", "g", 1),
+    ]
+
+
+def test_a_block_closes_once() -> None:
+    out: Out = []
+    made = Blocks()
+    block = made.open_text(out)
+    made.close(out, block)
+    made.close(out, block)
+    assert out == [TextStart(0), TextEnd(0)]
+
+
+def test_reasoning_ends_with_its_signatures() -> None:
+    out: Out = []
+    made = Blocks()
+    block = made.open_reasoning(out)
+    block.opaque.append(Opaque("p", "signature", "s"))
+    made.close(out, block)
+    assert out[-1] == ReasoningEnd(0, (Opaque("p", "signature", "s"),))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "arguments", "executable"),
+    [
+        (['{"a"', ":1}"], '{"a":1}', True),
+        ([], "{}", True),
+        ([""], "{}", True),
+        (["  "], "{}", True),
+        (['{"a"'], '{"a"', False),
+        (["[1]"], "[1]", False),
+        (["null"], "null", False),
+        (['"text"'], '"text"', False),
+    ],
+)
+def test_a_call_is_executable_where_its_arguments_are_an_object(
+    pieces: list[str],
+    arguments: str,
+    executable: bool,  # noqa: FBT001 (a parameter of the table)
+) -> None:
+    out: Out = []
+    made = Blocks()
+    block = made.open_tool_call(out, "id", "f")
+    for piece in pieces:
+        made.arguments(out, block, piece)
+    made.close(out, block)
+    assert out[-1] == ToolCallEnd(0, "id", "f", arguments, executable=executable)
+    assert [event.arguments for event in out if isinstance(event, ToolCallDelta)] == [p for p in pieces if p]
+
+
+def test_a_call_that_a_token_limit_cut_before_its_arguments_must_not_be_run() -> None:
+    out: Out = []
+    made = Blocks()
+    made.close(out, made.open_tool_call(out, "id", "f"), cut=True)
+    assert out[-1] == ToolCallEnd(0, "id", "f", "{}", executable=False)
+
+
+def test_what_is_open_closes_in_order_of_one_choice_or_of_all() -> None:
+    out: Out = []
+    made = Blocks()
+    made.open_text(out, 0)
+    made.open_text(out, 1)
+    made.open_reasoning(out, 0)
+    del out[:]
+    made.close_all(out, 0)
+    assert out == [TextEnd(0), ReasoningEnd(2)]
+    made.close_all(out)
+    assert out[2:] == [TextEnd(1)]
+    made.close_all(out)
+    assert len(out) == 3
+
+
+def test_too_many_blocks_are_refused() -> None:
+    out: Out = []
+    made = Blocks()
+    for _ in range(blocks.MAX_BLOCKS):
+        made.claim(out)
+    assert not made.failed
+    assert out == []
+    made.claim(out)
+    assert made.failed
+    assert isinstance(out[-1], Failure)
+    assert isinstance(out[-1].error, LimitExceeded)
+    assert str(blocks.MAX_BLOCKS) in str(out[-1].error)
+
+
+def test_too_long_arguments_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "MAX_TOOL_ARGUMENTS_CHARS", 10)
+    out: Out = []
+    made = Blocks()
+    block = made.open_tool_call(out, "id", "f")
+    made.arguments(out, block, "0123456789")
+    assert not made.failed
+    made.arguments(out, block, "!")
+    assert made.failed
+    assert isinstance(out[-1], Failure)
+    assert "tool call 'id' are longer than 10" in str(out[-1].error)
+
+
+# --- surrogates ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "healed"),
+    [
+        ("plain", "plain"),
+        (HIGH + LOW, FACE),
+        (f"a{HIGH}{LOW}b", f"a{FACE}b"),
+        (HIGH, "\ufffd"),
+        (LOW, "\ufffd"),
+        (LOW + HIGH, "\ufffd\ufffd"),
+        (HIGH + HIGH + LOW, "\ufffd" + FACE),
+        (HIGH + "x" + LOW, "\ufffdx\ufffd"),
+        (chr(0xD800 + SURROGATE_OFFSET) + chr(0xDC00 + SURROGATE_OFFSET), "\U00010000"),
+        (chr(0xDBFF + SURROGATE_OFFSET) + chr(0xDFFF + SURROGATE_OFFSET), "\U0010ffff"),
+        (chr(0xD7FF + SURROGATE_OFFSET), chr(0xD7FF + SURROGATE_OFFSET)),
+        (chr(0xE000 + SURROGATE_OFFSET), chr(0xE000 + SURROGATE_OFFSET)),
+    ],
+)
+def test_pairs_join_and_halves_are_replaced(text: str, healed: str) -> None:
+    assert heal(text) == healed
+
+
+ENDS: dict[str, tuple[Event, Event, type[TextDelta | ReasoningDelta | ToolCallDelta]]] = {
+    "text": (TextStart(0), TextEnd(0), TextDelta),
+    "reasoning": (ReasoningStart(0), ReasoningEnd(0), ReasoningDelta),
+}
+
+
+@pytest.mark.parametrize("kind", ENDS)
+def test_halves_in_two_deltas_join(kind: str) -> None:
+    start, end, delta = ENDS[kind]
+    joined = SurrogateJoiner().join([start, delta(0, "a" + HIGH), delta(0, LOW + "b"), end])
+    assert joined == [start, delta(0, "a"), delta(0, FACE + "b"), end]
+
+
+@pytest.mark.parametrize("kind", ENDS)
+def test_a_half_that_stays_alone_is_replaced_at_the_end(kind: str) -> None:
+    start, end, delta = ENDS[kind]
+    assert SurrogateJoiner().join([start, delta(0, HIGH), end]) == [start, delta(0, "\ufffd"), end]
+
+
+def test_halves_in_arguments_join() -> None:
+    events: Out = [
+        ToolCallStart(0, "i" + HIGH, "f"),
+        ToolCallDelta(0, '"' + HIGH),
+        ToolCallDelta(0, LOW + '"'),
+        ToolCallEnd(0, "i" + HIGH, "f", f'"{HIGH}{LOW}"', (Opaque("p", "k", "d"),), executable=False),
+    ]
+    assert SurrogateJoiner().join(events) == [
+        ToolCallStart(0, "i\ufffd", "f"),
+        ToolCallDelta(0, '"'),
+        ToolCallDelta(0, FACE + '"'),
+        ToolCallEnd(0, "i\ufffd", "f", f'"{FACE}"', (Opaque("p", "k", "d"),), executable=False),
+    ]
+
+
+def test_a_half_is_held_from_one_frame_to_the_next_and_blocks_are_kept_apart() -> None:
+    joiner = SurrogateJoiner()
+    assert joiner.join([TextDelta(0, HIGH), ReasoningDelta(1, HIGH)]) == []
+    assert joiner.join([TextDelta(0, "x")]) == [TextDelta(0, "\ufffdx")]
+    assert joiner.join([ReasoningDelta(1, LOW)]) == [ReasoningDelta(1, FACE)]
+
+
+def test_a_refusal_and_other_fields_are_healed_where_they_stand() -> None:
+    failure = Failure(BadFrame("x"))
+    events: Out = [
+        Start("p", "m" + LOW),
+        RefusalDelta(0, "no" + HIGH, 1),
+        Citation(1, title=HIGH + LOW, start=3, raw=RawJSON(f'"{HIGH}"'.encode())),
+        Unknown("n", LOW),
+        Stop("end_turn", HIGH),
+        failure,
+    ]
+    assert SurrogateJoiner().join(events) == [
+        Start("p", "m\ufffd"),
+        RefusalDelta(0, "no\ufffd", 1),
+        Citation(1, title=FACE, start=3, raw=RawJSON('"\ufffd"'.encode())),
+        Unknown("n", "\ufffd"),
+        Stop("end_turn", "\ufffd"),
+        failure,
+    ]
+
+
+@given(st.text(st.sampled_from(["a", HIGH, LOW]), max_size=12), st.lists(st.integers(0, 12), max_size=4))
+def test_a_text_is_the_same_however_it_was_cut(text: str, cuts: list[int]) -> None:
+    places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    deltas: Out = [TextDelta(0, text[a:b]) for a, b in zip(places, places[1:], strict=False) if a < b]
+    joined = SurrogateJoiner().join([Start(), TextStart(0), *deltas, TextEnd(0), Stop("end_turn")])
+    events = [event for event in joined if not isinstance(event, Failure)]
+    check_order(events)
+    assert fold(events).text == heal(text)
+
+
+def test_nothing_follows_a_failure() -> None:
+    failure = Failure(BadFrame("x"))
+    assert up_to_failure([TextStart(0), failure, TextEnd(0), failure]) == [TextStart(0), failure]
+    assert up_to_failure([TextStart(0)]) == [TextStart(0)]
+    assert up_to_failure([]) == []

@@ -1,0 +1,143 @@
+"""Handlers compose: the first middleware listed is the outermost, and a stage sees every event of one stream."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from loomstream.errors import MiddlewareError, UsageError
+from loomstream.events import Event, Notice, TextDelta, TextStart
+from loomstream.handler import Handler, Middleware, Stage, compose, stage
+from loomstream.messages import Request
+from loomstream.testing import scripted_model, text_events
+
+pytestmark = pytest.mark.anyio
+
+
+def naming(name: str, log: list[str]) -> Middleware:
+    def wrap(handler: Handler) -> Handler:
+        @asynccontextmanager
+        async def named(request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
+            log.append(f"+{name}")
+            async with handler(request) as events:
+                yield events
+            log.append(f"-{name}")
+
+        return named
+
+    return wrap
+
+
+def per_event(change: Callable[[Event], Iterable[Event]]) -> Middleware:
+    def make(request: Request) -> Stage:
+        del request
+        return change
+
+    return stage(make)
+
+
+def upper(event: Event) -> Iterable[Event]:
+    return [TextDelta(event.index, event.text.upper())] if isinstance(event, TextDelta) else [event]
+
+
+async def test_the_first_one_listed_is_the_outermost() -> None:
+    log: list[str] = []
+    model = scripted_model(text_events("a"), middleware=[naming("outer", log), naming("inner", log)])
+    await model.complete("hi")
+    assert log == ["+outer", "+inner", "-inner", "-outer"]
+
+
+async def test_no_middleware_is_the_handler_itself() -> None:
+    @asynccontextmanager
+    async def handler(request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
+        del request
+        raise NotImplementedError
+        yield
+
+    assert compose(handler) is handler
+
+
+async def test_a_stage_replaces_one_event_by_others() -> None:
+    response = await scripted_model(text_events("a", "b"), middleware=[per_event(upper)]).complete("hi")
+    assert response.text == "AB"
+
+
+async def test_a_stage_may_drop_and_add_events() -> None:
+    def change(event: Event) -> Iterable[Event]:
+        if isinstance(event, TextDelta):
+            return () if event.text == "b" else (Notice("warning", "seen"), event)
+        return (event,)
+
+    async with scripted_model(text_events("a", "b"), middleware=[per_event(change)]).stream("hi") as stream:
+        events = [event async for event in stream]
+    assert events.count(Notice("warning", "seen")) == 1
+    assert stream.response.text == "a"
+
+
+async def test_stages_apply_from_the_inside_out() -> None:
+    def exclaim(event: Event) -> Iterable[Event]:
+        return [TextDelta(event.index, event.text + "b!")] if isinstance(event, TextDelta) else [event]
+
+    outer_first = scripted_model(text_events("a"), middleware=[per_event(upper), per_event(exclaim)])
+    assert (await outer_first.complete("hi")).text == "AB!"
+    inner_first = scripted_model(text_events("a"), middleware=[per_event(exclaim), per_event(upper)])
+    assert (await inner_first.complete("hi")).text == "Ab!"
+
+
+async def test_each_stream_has_its_own_stage() -> None:
+    seen: list[int | None] = []
+
+    def make(request: Request) -> Stage:
+        count = 0
+
+        def counting(event: Event) -> Iterable[Event]:
+            nonlocal count
+            count += 1
+            if isinstance(event, TextDelta):
+                seen.append(request.max_tokens)
+                return [TextDelta(event.index, str(count))]
+            return [event]
+
+        return counting
+
+    model = scripted_model(text_events("a"), middleware=[stage(make)])
+    assert (await model.complete("hi", max_tokens=1)).text == "3"
+    assert (await model.complete("hi", max_tokens=2)).text == "3"
+    assert seen == [1, 2]
+
+
+async def test_a_stage_that_raises_is_a_middleware_error_and_closes_the_upstream() -> None:
+    def broken(event: Event) -> Iterable[Event]:
+        if isinstance(event, TextDelta):
+            raise KeyError(event.text)
+        return [event]
+
+    model = scripted_model(text_events("a"), middleware=[per_event(broken)])
+    async with model.stream("hi") as stream:
+        with pytest.raises(MiddlewareError, match="KeyError") as raised:
+            await stream.collect()
+        assert model.open_streams == 0
+    assert isinstance(raised.value.__cause__, KeyError)
+
+
+async def test_a_stage_that_loses_a_start_is_told_so() -> None:
+    model = scripted_model(
+        text_events("a"), middleware=[per_event(lambda event: () if isinstance(event, TextStart) else (event,))]
+    )
+    async with model.stream("hi") as stream:
+        with pytest.raises(UsageError, match="TextDelta .*block 0") as raised:
+            await stream.collect()
+        assert model.open_streams == 0
+    assert raised.value.partial == stream.response
+
+
+async def test_a_break_closes_what_a_stage_reads() -> None:
+    model = scripted_model(text_events("a", "b"), middleware=[per_event(upper)])
+    async with model.stream("hi") as stream:
+        async for event in stream:
+            if isinstance(event, TextDelta):
+                break
+    assert model.open_streams == 0
+    assert stream.response.text == "A"
