@@ -1,7 +1,9 @@
-"""One measurement in a process of its own: `python -m benchmarks.child '{"kind": …, "client": …, …}'`.
+"""One client's measurements in a process of its own: `python -m benchmarks.child '{"kind": …, "client": …, …}'`.
 
-Contract: prints one line of JSON with `value` and what else was noted. CPU is this process's own, by `process_time`;
-the server is another process. Every count is checked: a client that loses an event has no figure.
+Contract: for each line on standard input one measurement is taken and one line of JSON printed: `value`, and what else
+was noted. So the clients of a run take turns within fractions of a second, and a busy moment of the machine hits all of
+them alike. CPU is this process's own, by `process_time`; the server is another process. Every count is checked: a
+client that loses an event has no figure.
 """
 
 from __future__ import annotations
@@ -20,8 +22,6 @@ from urllib.parse import urlsplit
 from benchmarks.client import PEERS, Answer, Client, client_class
 from benchmarks.limits import raise_open_files, resident_bytes
 
-_PARTS = 10
-"""A measurement is cut into so many parts, of which the cheapest counts: other processes can only add to it."""
 _OPEN_AT_ONCE = 100
 _PROBE_S = 0.01
 _LOOPBACK = ("127.", "::1", "localhost", "/")
@@ -43,73 +43,63 @@ class Job(NamedTuple):
 Result = dict[str, float]
 
 
-async def at_once(job: Job) -> Result:
+async def at_once(job: Job, client: Client) -> Result:
     """Give the CPU per event of one stream whose events all came at once, in µs."""
-    async with aclosing(client_class(job.client)(job.base_url)) as client:
-        times = [await _timed(lambda: _read_all(client, job.events)) for _ in range(1 + _PARTS)]
-    return {"value": min(times[1:]) * 1e6 / job.events}
+    cpu_s = await _timed(lambda: _read_all(client, job.events))
+    return {"value": cpu_s * 1e6 / job.events}
 
 
-async def request(job: Job) -> Result:
+async def request(job: Job, client: Client) -> Result:
     """Give the CPU of a request with a short answer, in µs; one after the other."""
-    times = job.streams // _PARTS
 
     async def ask() -> None:
-        for _ in range(times):
+        for _ in range(job.streams):
             await _read_all(client, job.events)
 
-    async with aclosing(client_class(job.client)(job.base_url)) as client:
-        await ask()
-        parts = [await _timed(ask) for _ in range(_PARTS)]
-    return {"value": min(parts) * 1e6 / times}
+    await _read_all(client, job.events)
+    return {"value": await _timed(ask) * 1e6 / job.streams}
 
 
-async def paced(job: Job) -> Result:
+async def paced(job: Job, client: Client) -> Result:
     """Give the CPU per event of many streams whose events come one by one, in µs.
 
     Opening and closing the streams is not counted.
     """
-    async with aclosing(client_class(job.client)(job.base_url)) as client:
-        answers = await _open(client, job.streams)
-        await asyncio.to_thread(_go, job.base_url)
-        times = [await _timed(lambda: _take_all(answers, job.events // _PARTS)) for _ in range(_PARTS)]
-        reads = sum(getattr(answer, "reads", 0) for answer in answers)
-        await _close(answers)
+    answers = await _open(client, job.streams)
+    read_before = _reads(answers)
+    _go(job.base_url)
+    cpu_s = await _timed(lambda: _take_all(answers, job.events))
+    reads = _reads(answers) - read_before
+    await _close(answers)
     events = job.events * job.streams
-    # The first read of each answer came before.
-    return {"value": min(times) * 1e6 * _PARTS / events} | (
-        {"reads_per_event": (reads - job.streams) / events} if reads else {}
-    )
+    return {"value": cpu_s * 1e6 / events} | ({"reads_per_event": reads / events} if reads else {})
 
 
-async def memory(job: Job) -> Result:
+async def memory(job: Job, client: Client) -> Result:
     """Give the memory of open streams above that of the client with none, in MB."""
-    async with aclosing(client_class(job.client)(job.base_url)) as client:
-        await _close(await _open(client, 1))
-        gc.collect()
-        before = resident_bytes()
-        answers = await _open(client, job.streams)
-        gc.collect()
-        grown = resident_bytes() - before
-        await _close(answers)
-    return {"value": grown / 1e6, "kb_per_stream": grown / 1e3 / job.streams}
+    await _close(await _open(client, 1))
+    gc.collect()
+    before = resident_bytes()
+    answers = await _open(client, job.streams)
+    gc.collect()
+    grown = resident_bytes() - before
+    await _close(answers)
+    return {"value": grown / 1e6, "kB_per_stream": grown / 1e3 / job.streams}
 
 
-async def many(job: Job) -> Result:
+async def many(job: Job, client: Client) -> Result:
     """Give the 99th percentile of the event loop's lag while events come on very many streams, in ms."""
-    async with aclosing(client_class(job.client)(job.base_url)) as client:
-        answers = await _open(client, job.streams)
-        reading = asyncio.gather(*(_take(answer, job.events) for answer in answers))
-        await asyncio.to_thread(_go, job.base_url)
-        cpu_s, began = time.process_time(), time.perf_counter()
-        lags = await _lags(reading)
-        busy = (time.process_time() - cpu_s) / (time.perf_counter() - began)
-        await _close(answers)
-    lags.sort()
+    answers = await _open(client, job.streams)
+    reading = asyncio.gather(*(_take(answer, job.events) for answer in answers))
+    _go(job.base_url)
+    cpu_s, began = time.process_time(), time.perf_counter()
+    lags = sorted(await _lags(reading))
+    busy = (time.process_time() - cpu_s) / (time.perf_counter() - began)
+    await _close(answers)
     return {"value": 1e3 * lags[len(lags) * 99 // 100], "worst": 1e3 * lags[-1], "busy": busy}
 
 
-KINDS: dict[str, Callable[[Job], Awaitable[Result]]] = {
+KINDS: dict[str, Callable[[Job, Client], Awaitable[Result]]] = {
     "at_once": at_once,
     "request": request,
     "paced": paced,
@@ -156,6 +146,11 @@ async def _close(answers: list[Answer]) -> None:
         await answer.aclose()
 
 
+def _reads(answers: list[Answer]) -> int:
+    """Give how often the answers' sockets were read; 0 where the client does not say."""
+    return sum(getattr(answer, "reads", 0) for answer in answers)
+
+
 async def _lags(reading: asyncio.Future[list[None]]) -> list[float]:
     """Sleep again and again until the future is done; give by how many seconds each sleep was too long."""
     lags: list[float] = []
@@ -197,18 +192,20 @@ def _settle_allocator() -> None:
     bytes(_ALLOCATOR_BYTES)
 
 
+async def _serve(job: Job) -> None:
+    async with aclosing(client_class(job.client)(job.base_url)) as client:
+        for _ in sys.stdin:
+            print(json.dumps(await KINDS[job.kind](job, client)), flush=True)
+
+
 def main() -> None:
-    """Run the job that the first argument describes."""
+    """Take the measurements that the first argument describes."""
     job = Job(**json.loads(sys.argv[1]))
     if job.client in PEERS:
         sys.addaudithook(refuse_other_hosts)
     raise_open_files()
     _settle_allocator()
-
-    async def run() -> Result:
-        return await KINDS[job.kind](job)
-
-    print(json.dumps(asyncio.run(run())))
+    asyncio.run(_serve(job))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 
 class Size(NamedTuple):
-    """How much of it: text events of a stream, streams or requests, rounds of floor and ours in turn."""
+    """How much of it: text events of a stream, streams or requests, turns of a process, rounds of fresh processes."""
 
     events: int
     streams: int
+    turns: int
     rounds: int
 
 
@@ -20,6 +21,8 @@ class Measure(NamedTuple):
     """One line of the table.
 
     `path` is the server's path, filled in with the size; `kind` is the function in `benchmarks.child`, or `import`.
+    A process takes its turns one after the other with those of the other clients; the cheapest is its figure, because
+    other processes can only add to it. The median of the rounds is shown.
     `floor` is a name out of `benchmarks.client.CLIENTS`.
     """
 
@@ -49,9 +52,9 @@ MEASURES = (
         floor="bare",
         floor_title=_BARE,
         path="burst/{events}/64",
-        default=Size(20_000, 1, 5),
-        quick=Size(500, 1, 2),
-        peer=Size(1_000, 1, 2),
+        default=Size(20_000, 1, 12, 5),
+        quick=Size(500, 1, 2, 2),
+        peer=Size(1_000, 1, 4, 1),
         bar=3,
     ),
     Measure(
@@ -62,9 +65,9 @@ MEASURES = (
         floor="bare",
         floor_title=_BARE,
         path="paced/{events}/{streams}/{gap_us}",
-        default=Size(100, 100, 5),
-        quick=Size(10, 20, 2),
-        peer=Size(30, 100, 2),
+        default=Size(10, 100, 8, 5),
+        quick=Size(5, 20, 2, 2),
+        peer=Size(5, 100, 3, 1),
         bar=1.6,
     ),
     Measure(
@@ -75,9 +78,9 @@ MEASURES = (
         floor="bare",
         floor_title=_BARE,
         path="burst/3/1",
-        default=Size(3, 1_000, 5),
-        quick=Size(3, 100, 2),
-        peer=Size(3, 200, 2),
+        default=Size(3, 100, 12, 5),
+        quick=Size(3, 10, 2, 2),
+        peer=Size(3, 50, 4, 1),
         bar=4,
     ),
     Measure(
@@ -88,9 +91,9 @@ MEASURES = (
         floor="bare",
         floor_title="import msgspec",
         path="",
-        default=Size(0, 0, 9),
-        quick=Size(0, 0, 2),
-        peer=Size(0, 0, 3),
+        default=Size(0, 0, 1, 9),
+        quick=Size(0, 0, 1, 2),
+        peer=Size(0, 0, 1, 3),
         bar=2.5,
     ),
     Measure(
@@ -101,9 +104,9 @@ MEASURES = (
         floor="aiohttp",
         floor_title="bare aiohttp",
         path="paced/1/1/0",
-        default=Size(1, 1_000, 3),
-        quick=Size(1, 50, 1),
-        peer=Size(1, 1_000, 1),
+        default=Size(1, 1_000, 1, 3),
+        quick=Size(1, 50, 1, 1),
+        peer=Size(1, 1_000, 1, 1),
         bar=1.5,
     ),
     Measure(
@@ -114,9 +117,9 @@ MEASURES = (
         floor="bare",
         floor_title=_BARE,
         path="paced/{events}/10/1000",
-        default=Size(5, 10_000, 1),
-        quick=Size(2, 100, 1),
-        peer=Size(0, 0, 0),
+        default=Size(5, 10_000, 1, 1),
+        quick=Size(2, 100, 1, 1),
+        peer=Size(0, 0, 0, 0),
         limit=50,
         only_full=True,
     ),

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 import msgspec
 
 from benchmarks.client import IMPORTS
-from benchmarks.runner import OURS, Figures, Outcome
+from benchmarks.runner import FLOOR, OURS, Figures, Outcome
 
 _VERDICTS = {True: "holds", False: "MISSED", None: ""}
 _PACKAGES = {"pydantic-ai": "pydantic-ai-slim", "any-llm": "any-llm-sdk"}
@@ -48,7 +48,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     """Give the table of floor and ours, the notes, and the table of the peers where there are any."""
     rows = [("measure", "floor", "", OURS, "ratio (min-max)", "bar", "")]
     for outcome in outcomes:
-        measure, floor, ours = outcome.measure, outcome.clients["floor"], outcome.clients[OURS]
+        measure, floor, ours = outcome.measure, outcome.clients[FLOOR], outcome.clients[OURS]
         values = [f"{_number(figures.value)} {measure.unit}" for figures in (floor, ours)]
         rows.append(
             (
@@ -68,7 +68,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
 def _notes(outcomes: Sequence[Outcome]) -> list[str]:
     lines: list[str] = []
     for outcome in outcomes:
-        for name in ("floor", OURS):
+        for name in (FLOOR, OURS):
             for note, value in outcome.clients[name].notes.items():
                 shown = f"{value:.2f}" if isinstance(value, float) else value or "none"
                 lines.append(f"{outcome.measure.name}, {name}: {note.replace('_', ' ')} {shown}")
@@ -76,7 +76,7 @@ def _notes(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _peers(outcomes: Sequence[Outcome]) -> list[str]:
-    names = [name for name in outcomes[0].clients if name not in ("floor", OURS)] if outcomes else []
+    names = [name for name in outcomes[0].clients if name not in (FLOOR, OURS)] if outcomes else []
     if not names:
         return []
     rows = [("client", *(f"{outcome.measure.name}, {outcome.measure.unit}" for outcome in outcomes))]

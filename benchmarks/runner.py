@@ -1,7 +1,7 @@
-"""Runs the measures: a server and a fresh child for each figure, floor and ours in turn.
+"""Runs the measures: a server, and fresh processes that take turns: floor, ours, floor, ours.
 
 Contract: `run` gives values; it prints nothing. A child that fails raises `BenchmarkError`, except a peer's, whose
-failure is its figure.
+failure is its figure. Every process that was started has ended when `run` returns.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import cast
+from types import TracebackType
+from typing import IO, Protocol, Self, cast
 
 from msgspec import Struct, field
 
@@ -23,8 +26,10 @@ from benchmarks.client import IMPORTS
 from benchmarks.measures import GAP_US, HEAVY, PEER_GAP_US, Measure, Size
 
 ROOT = Path(__file__).resolve().parent.parent
+FLOOR = "floor"
 OURS = "loomstream"
-_CHILD_LIMIT_S = 180
+_CHILD_LIMIT_S = 120
+_END_LIMIT_S = 5
 _DROPPED = ("PYTHONDONTWRITEBYTECODE", "PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "PYTHONPROFILEIMPORTTIME")
 """Variables that would falsify the figures."""
 ENVIRONMENT = {
@@ -46,13 +51,15 @@ heavy = [name for name in {heavy!r} if name in sys.modules]
 print(json.dumps({{"value": took * 1e3, "heavy": heavy}}))
 """
 
+Result = dict[str, object]
+
 
 class BenchmarkError(Exception):
     """A figure could not be had; the message says which and why."""
 
 
 class Figures(Struct):
-    """One client's figures for one measure, and their ratios to the floor of the same round."""
+    """One client's figures for one measure, one a round, and their ratios to the floor's of the same round."""
 
     values: list[float] = field(default_factory=list[float])
     ratios: list[float] = field(default_factory=list[float])
@@ -87,62 +94,130 @@ class Outcome(Struct):
 
 
 def run(measure: Measure, *, quick: bool, peers: Sequence[str] = (), say: Callable[[str], None]) -> Outcome:
-    """Take one measure: floor, ours, peers, again and again.
+    """Take one measure: floor and ours in turn in every round, each peer beside a floor of its own afterwards.
 
     `say` is told what is being done. Raises `BenchmarkError`.
     """
     size = measure.quick if quick else measure.default
-    clients = {"floor": Figures(), OURS: Figures()} | {name: Figures() for name in peers}
-    with _server() as port:
-        if measure.kind == "import":  # the first one writes the byte code
-            for name in (measure.floor, OURS, *peers):
-                _import(name)
-        for round_number in range(size.rounds):
-            say(f"{measure.title}: round {round_number + 1} of {size.rounds}")
-            _round(measure, size, port, clients, quick=quick, with_peers=round_number < measure.peer.rounds)
+    clients = {name: Figures() for name in (FLOOR, OURS, *peers)}
+    if measure.kind == "import":  # the first one may have to write the byte code
+        for name in (measure.floor, OURS):
+            _Import(name).turn()
+    for number in range(size.rounds):
+        say(f"{measure.title}: round {number + 1} of {size.rounds}")
+        _round(measure, size, {name: clients[name] for name in (FLOOR, OURS)})
+    for name in peers:
+        say(f"{measure.title}: {name}")
+        _peer(measure, size if quick else measure.peer, name, clients)
     return Outcome(measure, size, clients)
 
 
-def _round(
-    measure: Measure, size: Size, port: int, clients: dict[str, Figures], *, quick: bool, with_peers: bool
-) -> None:
-    floor = 0.0
+def _peer(measure: Measure, size: Size, name: str, clients: dict[str, Figures]) -> None:
+    try:
+        for _ in range(size.rounds):
+            _round(measure, size, {FLOOR: Figures(), name: clients[name]}, gap_us=PEER_GAP_US)
+    except BenchmarkError as error:
+        clients[name].failure = str(error)
+
+
+def _round(measure: Measure, size: Size, clients: dict[str, Figures], gap_us: int = GAP_US) -> None:
+    with ExitStack() as stack:
+        port = stack.enter_context(_server())
+        path = measure.path.format(events=size.events, streams=size.streams, gap_us=gap_us)
+        takers: dict[str, _Taker] = {
+            name: _taker(
+                stack, measure, size, measure.floor if name == FLOOR else name, f"http://127.0.0.1:{port}/{path}/v1"
+            )
+            for name in clients
+        }
+        turns = [{name: taker.turn() for name, taker in takers.items()} for _ in range(size.turns)]
+    best = {name: min((turn[name] for turn in turns), key=_value) for name in clients}
     for name, figures in clients.items():
-        is_peer = name not in ("floor", OURS)
-        if figures.failure or (is_peer and not with_peers):
-            continue
-        own_size = measure.peer if is_peer and not quick else size
-        try:
-            result = _figure(measure, own_size, measure.floor if name == "floor" else name, port, is_peer=is_peer)
-        except BenchmarkError as error:
-            if not is_peer:
-                raise
-            figures.failure = str(error)
-            continue
-        value = cast("float", result.pop("value"))
-        floor = value if name == "floor" else floor
-        figures.values.append(value)
-        figures.ratios.append(value / floor)
-        figures.notes |= result
+        figures.values.append(_value(best[name]))
+        figures.ratios.append(_value(best[name]) / _value(best[FLOOR]))
+        figures.notes |= {note: noted for note, noted in best[name].items() if note != "value"}
 
 
-def _figure(measure: Measure, size: Size, client: str, port: int, *, is_peer: bool) -> dict[str, object]:
+def _value(result: Result) -> float:
+    return cast("float", result["value"])
+
+
+class _Taker(Protocol):
+    def turn(self) -> Result: ...
+
+
+def _taker(stack: ExitStack, measure: Measure, size: Size, client: str, base_url: str) -> _Taker:
     if measure.kind == "import":
-        return _import(client)
-    gap_us = PEER_GAP_US if is_peer else GAP_US
-    path = measure.path.format(events=size.events, streams=size.streams, gap_us=gap_us)
+        return _Import(client)
     job = {
         "kind": measure.kind,
         "client": client,
-        "base_url": f"http://127.0.0.1:{port}/{path}/v1",
+        "base_url": base_url,
         "events": size.events,
         "streams": size.streams,
     }
-    return _child(f"{client}, {measure.name}", "-m", "benchmarks.child", json.dumps(job))
+    return stack.enter_context(_Child(f"{client}, {measure.name}", "-m", "benchmarks.child", json.dumps(job)))
 
 
-def _import(client: str) -> dict[str, object]:
-    return _child(f"import {IMPORTS[client]}", "-c", _IMPORT.format(module=IMPORTS[client], heavy=HEAVY))
+class _Child:
+    """A process that takes a measurement for each line it gets; see `benchmarks.child`."""
+
+    def __init__(self, what: str, *arguments: str) -> None:
+        self._what = what
+        self._errors: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 (closed by `__exit__`)
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+        self._alarm = threading.Timer(_CHILD_LIMIT_S, self._process.kill)
+        self._alarm.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def turn(self) -> Result:
+        """Have one measurement taken. Raises `BenchmarkError`."""
+        process = self._process
+        assert process.stdin is not None  # noqa: S101 (for the type checker: both are pipes)
+        assert process.stdout is not None  # noqa: S101 (as above)
+        with suppress(BrokenPipeError):  # it has ended already, perhaps after it had answered
+            process.stdin.write("\n")
+            process.stdin.flush()
+        line = process.stdout.readline()
+        if not line:
+            raise BenchmarkError(self._reason())
+        return json.loads(line)
+
+    def _reason(self) -> str:
+        self._process.wait(_END_LIMIT_S)
+        self._errors.seek(0)
+        last = (self._errors.read().strip() or f"it ended with code {self._process.returncode}").splitlines()[-1]
+        return f"{self._what}: {last}"
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._alarm.cancel()
+        _end(self._process)
+        self._errors.close()
+
+
+class _Import:
+    """A fresh interpreter that imports one module."""
+
+    def __init__(self, client: str) -> None:
+        self._module = IMPORTS[client]
+
+    def turn(self) -> Result:
+        """Have it imported once. Raises `BenchmarkError`."""
+        code = _IMPORT.format(module=self._module, heavy=HEAVY)
+        with _Child(f"import {self._module}", "-c", code) as child:
+            return child.turn()
 
 
 def installed(name: str) -> bool:
@@ -160,41 +235,32 @@ def environment() -> dict[str, str]:
     return kept | ENVIRONMENT
 
 
-def _child(what: str, *arguments: str) -> dict[str, object]:
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a process: all of ours end by themselves when their standard input closes."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(BrokenPipeError):  # it has ended already
+                pipe.close()
     try:
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=ROOT,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=_CHILD_LIMIT_S,
-            check=False,
-        )
+        process.wait(_END_LIMIT_S)
     except subprocess.TimeoutExpired:
-        msg = f"{what}: not done within {_CHILD_LIMIT_S} s"
-        raise BenchmarkError(msg) from None
-    if done.returncode:
-        last = (done.stderr.strip() or "no output").splitlines()[-1]
-        msg = f"{what}: {last}"
-        raise BenchmarkError(msg)
-    return json.loads(done.stdout.splitlines()[-1])
+        process.kill()
+        process.wait()
 
 
 @contextmanager
 def _server() -> Generator[int]:
-    """Run a server; give its port. It ends by itself when its standard input closes."""
-    command = [sys.executable, "-m", "benchmarks.server"]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdin is not None  # noqa: S101 (for the type checker: both are pipes)
-        assert process.stdout is not None  # noqa: S101 (as above)
-        try:
-            yield int(process.stdout.readline())
-        finally:
-            process.stdin.close()
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:  # it may be in the middle of a paced round
-                process.kill()
+    """Run a server; give its port."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.server"],
+        cwd=ROOT,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None  # noqa: S101 (for the type checker: it is a pipe)
+        yield int(process.stdout.readline())
+    finally:
+        _end(process)

@@ -61,5 +61,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not (_no_skips() and _skipped):
         return
     terminalreporter.section(f"{NO_SKIPS}=1 and {len(_skipped)} skipped", red=True, bold=True)
+    by_reason: dict[str, list[str]] = {}
     for nodeid, reason in _skipped.items():
-        terminalreporter.write_line(f"{nodeid}: {reason.removeprefix('Skipped: ')}")
+        by_reason.setdefault(reason.removeprefix("Skipped: "), []).append(nodeid)
+    for reason, nodeids in by_reason.items():
+        others = f" and {len(nodeids) - 1} more" if len(nodeids) > 1 else ""
+        terminalreporter.write_line(f"{nodeids[0]}{others}: {reason}")

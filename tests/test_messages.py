@@ -107,7 +107,10 @@ def test_what_is_no_message_is_refused_by_its_place(prompt: object, what: str) -
         (Message("user", cast("Any", ["hi"])), r"messages\[0\].content\[0\] is a str"),
         (Message("user", cast("Any", (Text("a"), None))), r"messages\[0\].content\[1\] is a NoneType"),
         (Message("user", cast("Any", None)), r"messages\[0\].content is a NoneType"),
-        (Message("tool", (ToolResult("id", cast("Any", "42")),)), r"content\[0\].content is a str: .*loomstream.tool_result"),
+        (
+            Message("tool", (ToolResult("id", cast("Any", "42")),)),
+            r"content\[0\].content is a str: .*loomstream.tool_result",
+        ),
         (Message("tool", (ToolResult("id", cast("Any", [{}])),)), r"content\[0\].content\[0\] is a dict"),
         (Message(cast("Any", "bot"), (Text("a"),)), r"messages\[0\].role is 'bot': .*assistant"),
     ],

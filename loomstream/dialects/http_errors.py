@@ -203,6 +203,8 @@ def limits(headers: Mapping[str, str]) -> Limits | None:
     `date` header. Unreadable and negative values count as absent.
     """
     lowered = _lower(headers)
+    if not any("ratelimit" in name or "rate-limit" in name for name in lowered):
+        return None
     requests, tokens = _family(lowered, _REQUEST_FAMILIES), _family(lowered, _TOKEN_FAMILIES)
     if requests == tokens == (None, None, None):
         return None

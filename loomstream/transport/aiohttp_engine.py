@@ -20,7 +20,7 @@ import aiohttp
 import anyio
 import httpx
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.helpers import _EXC_SENTINEL as _NO_CAUSE
+from aiohttp.helpers import _EXC_SENTINEL as _NO_CAUSE  # pyright: ignore[reportPrivateUsage] (a default to pass on)
 from yarl import URL
 
 from loomstream.errors import LoomstreamError

@@ -20,6 +20,8 @@ MAX_RATIO = 100
 FREE_BYTES = 1024 * 1024
 """The ratio is not judged below this many decoded bytes."""
 PIECE_BYTES = 64 * 1024
+"""How much is decoded at a time, about."""
+_ZLIB_HEADER_BYTES = 2
 _ZSTD_SLICE_BYTES = 256  # its API has no limit on the output; a block of 4 bytes can stand for 128 KiB
 
 
@@ -42,27 +44,18 @@ class Codec(Protocol):
 
 
 class _Zlib:
-    """gzip and deflate; deflate comes with and without zlib's header (RFC 9110 section 8.4.1.2 tells of both)."""
+    """gzip, and deflate of one kind."""
 
     def __init__(self, window_bits: int) -> None:
         self._window_bits = window_bits
         self._inner = zlib.decompressobj(window_bits)
         self._waiting = b""
-        self._given = False
 
     def feed(self, data: bytes) -> bytes:
         data = self._waiting + data
         if self._inner.eof and data:  # a further gzip member (RFC 1952 section 2.2)
             self._inner = zlib.decompressobj(self._window_bits)
-        try:
-            out = self._inner.decompress(data, PIECE_BYTES)
-        except zlib.error:
-            if self._given or self._window_bits != zlib.MAX_WBITS:
-                raise
-            self._window_bits = -zlib.MAX_WBITS
-            self._inner = zlib.decompressobj(self._window_bits)
-            out = self._inner.decompress(data, PIECE_BYTES)
-        self._given = True
+        out = self._inner.decompress(data, PIECE_BYTES)
         self._waiting = self._inner.unused_data if self._inner.eof else self._inner.unconsumed_tail
         return out
 
@@ -73,6 +66,36 @@ class _Zlib:
     @property
     def complete(self) -> bool:
         return self._inner.eof and not self._waiting
+
+
+class _Deflate:
+    """deflate, which comes with and without zlib's header (RFC 9110 section 8.4.1.2 tells of both)."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._inner: _Zlib | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        if self._inner is not None:
+            return self._inner.feed(data)
+        self._head += data
+        if len(self._head) < _ZLIB_HEADER_BYTES:
+            return b""
+        self._inner = _Zlib(zlib.MAX_WBITS if _is_zlib_header(self._head) else -zlib.MAX_WBITS)
+        return self._inner.feed(self._head)
+
+    @property
+    def pending(self) -> bool:
+        return self._inner is not None and self._inner.pending
+
+    @property
+    def complete(self) -> bool:
+        return self._inner is not None and self._inner.complete
+
+
+def _is_zlib_header(data: bytes) -> bool:
+    """Check method and check bits (RFC 1950 section 2.2)."""
+    return data[0] & 0x0F == zlib.DEFLATED and int.from_bytes(data[:_ZLIB_HEADER_BYTES], "big") % 31 == 0
 
 
 class _BrotliDecompressor(Protocol):
@@ -131,7 +154,7 @@ class _Zstd:
 _CODECS: dict[str, Callable[[], Codec]] = {
     "gzip": lambda: _Zlib(16 + zlib.MAX_WBITS),
     "x-gzip": lambda: _Zlib(16 + zlib.MAX_WBITS),
-    "deflate": lambda: _Zlib(zlib.MAX_WBITS),
+    "deflate": _Deflate,
     "br": _Brotli,
     "zstd": _Zstd,
 }

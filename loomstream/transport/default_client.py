@@ -31,8 +31,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 class DefaultClient:
     """Our own client: the part of an `httpx.AsyncClient` that a request needs.
 
-    Requests and responses are httpx's, and go straight to the transport. What httpx's client would do between the two is
-    switched off here (cookies, redirects, authentication, event hooks) and costs three times as much as the rest; it is
+    Requests and responses are httpx's, and go straight to the transport. What httpx's client would do between the two
+    is switched off here (cookies, redirects, authentication, event hooks) and costs as much as all the rest; it is
     asked only while a respx router is active, because some routers stand inside it.
     """
 

@@ -113,9 +113,10 @@ def stub() -> Iterator[Stub]:
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No key, no setting and no keyring of whoever runs the tests."""
     for name in list(os.environ):
-        if name.startswith(("LOOM", "OLLAMA")) or name.upper().endswith(_SECRET_WORDS):
+        if name.startswith(("LOOM_", "LOOMSTREAM_LOCAL", "OLLAMA")) or name.upper().endswith(_SECRET_WORDS):
             monkeypatch.delenv(name)
-    for name in ("PYTHONDEVMODE", "PYTHONASYNCIODEBUG"):  # they make a process report slow steps on standard error
+    # The first two make a process report slow steps on standard error, the third hides a missing flush.
+    for name in ("PYTHONDEVMODE", "PYTHONASYNCIODEBUG", "PYTHONUNBUFFERED"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
     monkeypatch.setenv("NO_PROXY", "*")

@@ -625,11 +625,11 @@ def test_a_call_cut_by_a_token_limit_must_not_be_run(finish: str) -> None:
 @pytest.mark.parametrize(
     ("custom", "expected"),
     [
-        ({"name": "f", "input": "text"}, ("f", '"text"')),
+        ({"name": "f", "input": "text"}, ("f", "text")),
         (None, ("", "{}")),
         (7, ("", "{}")),
         ({"name": 3}, ("", "{}")),
-        ({}, ("", '""')),
+        ({}, ("", "{}")),
     ],
 )
 def test_a_custom_call_s_text_stands_for_its_arguments(custom: object, expected: tuple[str, str]) -> None:
@@ -696,7 +696,10 @@ def test_tools_of_two_choices_are_kept_apart() -> None:
     [
         ({"images": [{"image_url": {"url": "data:image/png;base64,iVA="}}]}, ("image/png", b"\x89P", "")),
         ({"images": [{"image_url": {"url": "https://x"}}]}, ("image", b"", "https://x")),
-        ({"images": [{"image_url": {"url": "data:image/png;base64,%%"}}]}, ("image/png", b"", "data:image/png;base64,%%")),
+        (
+            {"images": [{"image_url": {"url": "data:image/png;base64,%%"}}]},
+            ("image/png", b"", "data:image/png;base64,%%"),
+        ),
         ({"images": [{"image_url": {"url": "data:odd"}}]}, ("image", b"", "data:odd")),
         ({"images": ["odd"]}, ("image", b"", "")),
         ({"images": None, "audio": {"id": "a", "data": "aGk="}}, ("audio", b"hi", "")),
@@ -745,9 +748,7 @@ def test_too_long_arguments_end_the_stream(monkeypatch: pytest.MonkeyPatch) -> N
         ({"error": {}}, ServerFault, "openai reported an error"),
     ],
 )
-def test_an_error_inside_a_stream_is_typed(
-    frame: dict[str, object], error: type[LoomstreamError], words: str
-) -> None:
+def test_an_error_inside_a_stream_is_typed(frame: dict[str, object], error: type[LoomstreamError], words: str) -> None:
     events, raised = decode_failing(sse(chunk({"content": "a"}), frame), error)
     assert words in str(raised)
     assert type(raised) is error

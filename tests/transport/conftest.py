@@ -50,7 +50,7 @@ class Connection:
 
     async def reset(self) -> None:
         """Close with RST instead of FIN."""
-        raw = self.stream.extra(SocketAttribute.raw_socket)
+        raw = self.stream.extra(SocketAttribute.raw_socket)  # noqa: S610 (anyio, not Django)
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await self.stream.aclose()
 
@@ -114,6 +114,7 @@ class FaultServer:
 
 
 Serve = Callable[..., Awaitable[FaultServer]]
+Post = Callable[..., WireRequest]
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ async def serve() -> AsyncIterator[Serve]:
         async def start(script: Script, context: ssl.SSLContext | None = None) -> FaultServer:
             server = FaultServer(script, context)
             listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-            server.port = listener.extra(SocketAttribute.local_port)
+            server.port = listener.extra(SocketAttribute.local_port)  # noqa: S610 (anyio, not Django)
             tasks.start_soon(server.run, listener)
             return server
 
@@ -159,7 +160,7 @@ def authority() -> trustme.CA:
 
 
 @pytest.fixture
-def post() -> Callable[..., WireRequest]:
+def post() -> Post:
     def make(url: str, **headers: str | Secret) -> WireRequest:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return WireRequest(url=url, headers={"content-type": "application/json", **named}, body=b'{"stream":true}')

@@ -1,7 +1,13 @@
 """A client of the user's own, httpx's or httpx2's; and a respx router, which must always be asked."""
+# ruff: noqa: PT012 (an error may come when a response is opened, read or left: a block is the unit here)
+
+from __future__ import annotations
 
 import gc
 import inspect
+from collections.abc import AsyncIterator, Callable
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import anyio
 import httpx
@@ -22,6 +28,9 @@ from loomstream.messages import Timeouts
 from loomstream.transport.http import HttpOptions, HttpTransport
 from loomstream.transport.watch import Watch
 
+if TYPE_CHECKING:
+    from tests.transport.conftest import Connection, Post, Serve
+
 pytestmark = pytest.mark.anyio
 
 PACKAGES = pytest.mark.parametrize("package", [httpx, httpx2], ids=["httpx", "httpx2"])
@@ -30,15 +39,17 @@ EVENT = b"9\r\ndata: 1\n\n\r\n"
 URL = "https://api.example.com/v1/chat"
 
 
-async def streaming(connection):
+async def streaming(connection: Connection) -> None:
     await connection.request()
     await connection.send(CHUNKED + EVENT)
     await connection.wait_closed()
 
 
 @PACKAGES
-async def test_requests_go_through_the_given_client_which_stays_open(serve, post, package):
-    async def script(connection):
+async def test_requests_go_through_the_given_client_which_stays_open(
+    serve: Serve, post: Post, package: ModuleType
+) -> None:
+    async def script(connection: Connection) -> None:
         while True:
             await connection.request()
             await connection.send(CHUNKED + EVENT + b"0\r\n\r\n")
@@ -58,7 +69,7 @@ async def test_requests_go_through_the_given_client_which_stays_open(serve, post
 
 
 @PACKAGES
-async def test_leaving_early_closes_and_leaves_no_generator(serve, post, package, anyio_backend):
+async def test_leaving_early_closes_and_leaves_no_generator(serve: Serve, post: Post, package: ModuleType) -> None:
     server = await serve(streaming)
     async with package.AsyncClient(trust_env=False) as client:
         transport = HttpTransport(client=client)
@@ -73,8 +84,8 @@ async def test_leaving_early_closes_and_leaves_no_generator(serve, post, package
 
 
 @PACKAGES
-async def test_a_mock_transport(post, package):
-    def answer(request):
+async def test_a_mock_transport(post: Post, package: ModuleType) -> None:
+    def answer(request: httpx.Request) -> object:
         assert request.headers["authorization"] == "Bearer k"
         return package.Response(200, headers={"x-a": "b"}, content=b"data: 1\n\n")
 
@@ -85,8 +96,8 @@ async def test_a_mock_transport(post, package):
 
 
 @PACKAGES
-async def test_a_mock_body_that_waits_for_ever_can_be_left(post, package):
-    async def body():
+async def test_a_mock_body_that_waits_for_ever_can_be_left(post: Post, package: ModuleType) -> None:
+    async def body() -> AsyncIterator[bytes]:
         yield b"data: 1\n\n"
         await anyio.sleep_forever()
 
@@ -100,16 +111,17 @@ async def test_a_mock_body_that_waits_for_ever_can_be_left(post, package):
 
 
 @PACKAGES
-async def test_redirects_are_not_followed_even_if_the_client_does(post, package):
+async def test_redirects_are_not_followed_even_if_the_client_does(post: Post, package: ModuleType) -> None:
     seen = []
 
-    def answer(request):
+    def answer(request: httpx.Request) -> object:
         seen.append(str(request.url))
         return package.Response(307, headers={"location": "https://evil.example/"})
 
     transport = package.MockTransport(answer)
     async with package.AsyncClient(transport=transport, follow_redirects=True) as client:
-        async with HttpTransport(client=client).open(post(URL)) as response:
+        opened = HttpTransport(client=client).open(post(URL))
+        async with opened as response:
             assert response.status == 307
     assert seen == [URL]
 
@@ -125,21 +137,24 @@ async def test_redirects_are_not_followed_even_if_the_client_does(post, package)
     ],
     ids=["default", "longer", "shorter", "none"],
 )
-async def test_only_time_outs_that_the_user_chose_count(post, package, chosen, expected):
+async def test_only_time_outs_that_the_user_chose_count(
+    post: Post, package: ModuleType, chosen: dict[str, object], expected: object
+) -> None:
     seen = []
 
-    def answer(request):
+    def answer(request: httpx.Request) -> object:
         seen.append(request.extensions["timeout"])
         return package.Response(200)
 
     async with package.AsyncClient(transport=package.MockTransport(answer), **chosen) as client:
-        async with HttpTransport(client=client).open(post(URL), connect_s=3.0):
+        opened = HttpTransport(client=client).open(post(URL), connect_s=3.0)
+        async with opened:
             pass
     assert seen == [expected]
 
 
 @PACKAGES
-async def test_a_read_time_out_that_the_user_chose_is_honoured(serve, post, package):
+async def test_a_read_time_out_that_the_user_chose_is_honoured(serve: Serve, post: Post, package: ModuleType) -> None:
     server = await serve(streaming)
     async with package.AsyncClient(timeout=package.Timeout(5.0, read=0.02), trust_env=False) as client:
         with pytest.raises(IdleTimeout, match="your HTTP client's own"):
@@ -149,7 +164,7 @@ async def test_a_read_time_out_that_the_user_chose_is_honoured(serve, post, pack
 
 
 @PACKAGES
-async def test_the_watch_bounds_a_foreign_client_too(serve, post, package):
+async def test_the_watch_bounds_a_foreign_client_too(serve: Serve, post: Post, package: ModuleType) -> None:
     server = await serve(streaming)
     watch = Watch(Timeouts(first_event_s=0.05))
     async with package.AsyncClient(trust_env=False) as client:
@@ -176,9 +191,10 @@ async def test_the_watch_bounds_a_foreign_client_too(serve, post, package):
         ("LocalProtocolError", ConnectionLost),
     ],
 )
-async def test_every_error_of_a_client_is_ours(post, package, raised, expected):
-    def fail(request):
-        raise getattr(package, raised)("boom", request=request)
+async def test_every_error_of_a_client_is_ours(post: Post, package: ModuleType, raised: str, expected: object) -> None:
+    def fail(request: httpx.Request) -> None:
+        error = getattr(package, raised)("boom", request=request)
+        raise error
 
     async with package.AsyncClient(transport=package.MockTransport(fail)) as client:
         with pytest.raises(LoomstreamError) as caught:
@@ -189,8 +205,8 @@ async def test_every_error_of_a_client_is_ours(post, package, raised, expected):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("x"), ValueError("x"), OSError(5, "x"), KeyError("x")], ids=repr)
-async def test_other_errors_of_a_client_are_connection_lost(post, error):
-    def fail(_):
+async def test_other_errors_of_a_client_are_connection_lost(post: Post, error: Exception) -> None:
+    def fail(_: httpx.Request) -> None:
         raise error
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(fail)) as client:
@@ -199,8 +215,8 @@ async def test_other_errors_of_a_client_are_connection_lost(post, error):
                 pass
 
 
-async def test_an_assertion_in_a_mock_is_the_tests_own(post):
-    def check(request):
+async def test_an_assertion_in_a_mock_is_the_tests_own(post: Post) -> None:
+    def check(request: httpx.Request) -> None:
         assert request.method == "GET", "wrong method"
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(check)) as client:
@@ -210,7 +226,7 @@ async def test_an_assertion_in_a_mock_is_the_tests_own(post):
 
 
 @PACKAGES
-async def test_a_closed_client_is_a_usage_error(post, package):
+async def test_a_closed_client_is_a_usage_error(post: Post, package: ModuleType) -> None:
     client = package.AsyncClient()
     await client.aclose()
     with pytest.raises(UsageError, match="closed"):
@@ -219,7 +235,7 @@ async def test_a_closed_client_is_a_usage_error(post, package):
 
 
 @pytest.mark.parametrize("make", [httpx.Client, httpx2.Client, object, dict, lambda: "https://x", lambda: httpx])
-def test_anything_else_is_a_usage_error_that_says_what_to_pass(make):
+def test_anything_else_is_a_usage_error_that_says_what_to_pass(make: Callable[[], object]) -> None:
     with pytest.raises(UsageError, match=r"pass an httpx\.AsyncClient or an httpx2\.AsyncClient"):
         HttpTransport(client=make())
 
@@ -228,7 +244,7 @@ def test_anything_else_is_a_usage_error_that_says_what_to_pass(make):
 
 
 @respx.mock
-async def test_a_client_of_mine_under_respx(post):
+async def test_a_client_of_mine_under_respx(post: Post) -> None:
     route = respx.post(URL).mock(return_value=httpx.Response(200, content=b"data: 1\n\n"))
     async with httpx.AsyncClient() as client, HttpTransport(client=client).open(post(URL)) as response:
         assert [chunk async for chunk in response.chunks] == [b"data: 1\n\n"]
@@ -236,15 +252,17 @@ async def test_a_client_of_mine_under_respx(post):
 
 
 @pytest.mark.parametrize("using", ["httpcore", "httpx"])
-async def test_the_default_client_is_intercepted_while_a_router_is_active(serve, transport, post, using):
-    async def script(connection):
+async def test_the_default_client_is_intercepted_while_a_router_is_active(
+    serve: Serve, transport: HttpTransport, post: Post, using: str
+) -> None:
+    async def script(connection: Connection) -> None:
         while True:
             await connection.request()
             await connection.send(CHUNKED + EVENT + b"0\r\n\r\n")
 
     server = await serve(script)
 
-    async def fetch():
+    async def fetch() -> bytes:
         async with transport.open(post(server.url)) as response:
             return b"".join([chunk async for chunk in response.chunks])
 
@@ -257,7 +275,9 @@ async def test_the_default_client_is_intercepted_while_a_router_is_active(serve,
     assert len(server.requests) == 2
 
 
-async def test_a_request_that_no_route_expects_fails_the_test(serve, transport, post):
+async def test_a_request_that_no_route_expects_fails_the_test(
+    serve: Serve, transport: HttpTransport, post: Post
+) -> None:
     server = await serve(streaming)
     with respx.mock, pytest.raises(AssertionError, match="not mocked"):
         async with transport.open(post(server.url)):
@@ -265,8 +285,8 @@ async def test_a_request_that_no_route_expects_fails_the_test(serve, transport, 
     assert server.connections == 0
 
 
-async def test_a_route_may_raise_and_stream(transport, post):
-    async def body():
+async def test_a_route_may_raise_and_stream(transport: HttpTransport, post: Post) -> None:
+    async def body() -> AsyncIterator[bytes]:
         for text in (b"data: 1\n\n", b"data: 2\n\n"):
             yield text
 
@@ -279,6 +299,6 @@ async def test_a_route_may_raise_and_stream(transport, post):
             assert [chunk async for chunk in response.chunks] == [b"data: 1\n\n", b"data: 2\n\n"]
 
 
-async def test_options_do_not_touch_a_given_client():
+async def test_options_do_not_touch_a_given_client() -> None:
     async with httpx.AsyncClient() as client:
         assert HttpTransport(HttpOptions(proxy="http://p:1"), client=client)._proxies is None

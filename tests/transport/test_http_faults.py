@@ -1,8 +1,13 @@
 """Every way in which a server or the network can fail gives one typed error, on both event loops."""
+# ruff: noqa: PT012 (an error may come when a response is opened, read or left: a block is the unit here)
+
+from __future__ import annotations
 
 import gzip
 import traceback
 import zlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
@@ -17,8 +22,12 @@ from loomstream.errors import (
     TLSFailed,
     UnexpectedContent,
 )
-from loomstream.transport.http import HttpOptions, HttpTransport
+from loomstream.transport import ByteResponse
+from loomstream.transport.http import ConnectionLimits, HttpOptions, HttpTransport
 from loomstream.wire import Secret, WireRequest
+
+if TYPE_CHECKING:
+    from tests.transport.conftest import Connection, Post, Script, Serve
 
 pytestmark = pytest.mark.anyio
 
@@ -27,10 +36,10 @@ CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
 CANARY = "sk-canary-1234567890"
 
 
-def answering(*pieces):
+def answering(*pieces: bytes) -> Script:
     """Give a script that reads one request, sends the pieces and ends the connection."""
 
-    async def script(connection):
+    async def script(connection: Connection) -> None:
         await connection.request()
         for piece in pieces:
             await connection.send(piece)
@@ -38,20 +47,22 @@ def answering(*pieces):
     return script
 
 
-async def read_all(transport, request, **limits):
+async def read_all(
+    transport: HttpTransport, request: WireRequest, **limits: float
+) -> tuple[ByteResponse | None, bytes, LoomstreamError | None]:
     """Give the response and its body, and the error that ended it, if any."""
     received = []
     response = None
     try:
         async with transport.open(request, **limits) as response:
-            async for chunk in response.chunks:
-                received.append(chunk)
+            async for chunk in response.chunks:  # a comprehension would lose them at an error
+                received.append(chunk)  # noqa: PERF401 (see above)
     except LoomstreamError as error:
         return response, b"".join(received), error
     return response, b"".join(received), None
 
 
-async def test_a_whole_answer_is_read(serve, transport, post):
+async def test_a_whole_answer_is_read(serve: Serve, transport: HttpTransport, post: Post) -> None:
     server = await serve(answering(CHUNKED, b"5\r\nhello\r\n", b"6\r\n world\r\n", b"0\r\n\r\n"))
     response, body, error = await read_all(transport, post(server.url, x_note="a b", authorization=Secret("Bearer k")))
     assert (response.status, body, error) == (200, b"hello world", None)
@@ -63,20 +74,20 @@ async def test_a_whole_answer_is_read(serve, transport, post):
     assert server.requests[0].endswith(b'\r\n\r\n{"stream":true}')
 
 
-async def test_the_url_is_sent_as_it_was_written(serve, transport):
+async def test_the_url_is_sent_as_it_was_written(serve: Serve, transport: HttpTransport) -> None:
     server = await serve(answering(OK + b"content-length: 0\r\n\r\n"))
     await read_all(transport, WireRequest(url=f"{server.url}/a%3Ab/c%2Fd~?q=%7E+1", headers={}))
     assert server.requests[0].startswith(b"POST /a%3Ab/c%2Fd~?q=%7E+1 HTTP/1.1\r\n")
 
 
-async def test_a_get_without_body(serve, transport):
+async def test_a_get_without_body(serve: Serve, transport: HttpTransport) -> None:
     server = await serve(answering(OK + b"content-length: 2\r\n\r\nhi"))
     _, body, error = await read_all(transport, WireRequest(method="GET", url=f"{server.url}/v1/models", headers={}))
     assert (body, error) == (b"hi", None)
     assert server.requests[0].startswith(b"GET /v1/models HTTP/1.1\r\n")
 
 
-async def test_a_large_body_is_sent_whole(serve, transport):
+async def test_a_large_body_is_sent_whole(serve: Serve, transport: HttpTransport) -> None:
     server = await serve(answering(OK + b"content-length: 0\r\n\r\n"))
     large = bytes(range(256)) * 12_000
     _, _, error = await read_all(transport, WireRequest(url=server.url, headers={}, body=large))
@@ -84,24 +95,26 @@ async def test_a_large_body_is_sent_whole(serve, transport):
     assert server.requests[0].endswith(large)
 
 
-async def test_repeated_headers_are_joined(serve, transport, post):
+async def test_repeated_headers_are_joined(serve: Serve, transport: HttpTransport, post: Post) -> None:
     server = await serve(answering(OK + b"X-Note: one\r\nx-note: two\r\ncontent-length: 0\r\n\r\n"))
     response, _, _ = await read_all(transport, post(server.url))
     assert response.headers["x-note"] == "one, two"
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_handed_out_not_followed(serve, transport, post, status):
+async def test_a_redirect_is_handed_out_not_followed(
+    serve: Serve, transport: HttpTransport, post: Post, status: int
+) -> None:
     server = await serve(answering(b"HTTP/1.1 %d Moved\r\nlocation: /other\r\ncontent-length: 0\r\n\r\n" % status))
     response, _, error = await read_all(transport, post(server.url))
     assert (response.status, response.headers["location"], error) == (status, "/other", None)
     assert len(server.requests) == 1
 
 
-async def test_cookies_are_neither_kept_nor_sent(serve, transport, post):
+async def test_cookies_are_neither_kept_nor_sent(serve: Serve, transport: HttpTransport, post: Post) -> None:
     answer = OK + b"set-cookie: session=1; Path=/\r\ncontent-length: 0\r\n\r\n"
 
-    async def script(connection):
+    async def script(connection: Connection) -> None:
         while True:
             await connection.request()
             await connection.send(answer)
@@ -112,7 +125,7 @@ async def test_cookies_are_neither_kept_nor_sent(serve, transport, post):
     assert b"cookie" not in server.requests[1].lower()
 
 
-async def test_refused(transport, post, closed_port):
+async def test_refused(transport: HttpTransport, post: Post, closed_port: int) -> None:
     response, _, error = await read_all(transport, post(f"http://127.0.0.1:{closed_port}"))
     assert response is None
     assert type(error) is ConnectFailed
@@ -120,14 +133,16 @@ async def test_refused(transport, post, closed_port):
     assert f"refused by 127.0.0.1:{closed_port}" in str(error)
 
 
-async def test_a_host_without_address_is_named(transport, post):
+async def test_a_host_without_address_is_named(transport: HttpTransport, post: Post) -> None:
     _, _, error = await read_all(transport, post("https://no-such-host.invalid/v1"))
     assert type(error) is ConnectFailed
     assert "no-such-host.invalid" in str(error)
 
 
-async def test_tls_that_is_never_answered_is_a_connect_timeout(serve, transport, post):
-    async def silent(connection):
+async def test_tls_that_is_never_answered_is_a_connect_timeout(
+    serve: Serve, transport: HttpTransport, post: Post
+) -> None:
+    async def silent(connection: Connection) -> None:
         await connection.wait_closed()
 
     server = await serve(silent)
@@ -151,7 +166,9 @@ async def test_tls_that_is_never_answered_is_a_connect_timeout(serve, transport,
     ],
     ids=["fin", "garbage", "binary", "cut-status", "cut-headers", "only-1xx", "other-protocol"],
 )
-async def test_no_http_answer_is_connection_lost(serve, transport, post, answer):
+async def test_no_http_answer_is_connection_lost(
+    serve: Serve, transport: HttpTransport, post: Post, answer: bytes
+) -> None:
     server = await serve(answering(answer) if answer else answering())
     response, _, error = await read_all(transport, post(server.url))
     assert response is None
@@ -161,8 +178,8 @@ async def test_no_http_answer_is_connection_lost(serve, transport, post, answer)
     assert server.connections == 1
 
 
-async def test_reset_before_headers(serve, transport, post):
-    async def script(connection):
+async def test_reset_before_headers(serve: Serve, transport: HttpTransport, post: Post) -> None:
+    async def script(connection: Connection) -> None:
         await connection.request()
         await connection.reset()
 
@@ -179,7 +196,9 @@ CUTS = {
 
 
 @pytest.mark.parametrize("answer", CUTS.values(), ids=CUTS.keys())
-async def test_a_cut_body_gives_what_came_and_is_connection_lost(serve, transport, post, answer):
+async def test_a_cut_body_gives_what_came_and_is_connection_lost(
+    serve: Serve, transport: HttpTransport, post: Post, answer: bytes
+) -> None:
     server = await serve(answering(answer))
     response, body, error = await read_all(transport, post(server.url))
     assert response.status == 200
@@ -187,10 +206,10 @@ async def test_a_cut_body_gives_what_came_and_is_connection_lost(serve, transpor
     assert type(error) is ConnectionLost
 
 
-async def test_a_reset_in_the_body_is_connection_lost(serve, transport, post):
+async def test_a_reset_in_the_body_is_connection_lost(serve: Serve, transport: HttpTransport, post: Post) -> None:
     delivered = anyio.Event()
 
-    async def script(connection):
+    async def script(connection: Connection) -> None:
         await connection.request()
         await connection.send(CHUNKED + b"5\r\nhello\r\n")
         await delivered.wait()
@@ -204,7 +223,9 @@ async def test_a_reset_in_the_body_is_connection_lost(serve, transport, post):
             await anext(response.chunks)
 
 
-async def test_bytes_that_arrived_before_a_cut_are_given_to_a_slow_reader(serve, transport, post):
+async def test_bytes_that_arrived_before_a_cut_are_given_to_a_slow_reader(
+    serve: Serve, transport: HttpTransport, post: Post
+) -> None:
     """The reader comes back only when the connection is gone; nothing that came over it may be lost."""
     server = await serve(answering(CHUNKED + b"5\r\nhello\r\n"))
     received = []
@@ -214,14 +235,16 @@ async def test_bytes_that_arrived_before_a_cut_are_given_to_a_slow_reader(serve,
             for _ in range(5):
                 await anyio.lowlevel.checkpoint()
             async for chunk in response.chunks:
-                received.append(chunk)
+                received.append(chunk)  # noqa: PERF401 (a comprehension would lose them at the error)
     assert b"".join(received) == b"hello"
 
 
-async def test_a_malformed_chunk_header_in_its_own_segment_does_not_hang(serve, transport, post):
+async def test_a_malformed_chunk_header_in_its_own_segment_does_not_hang(
+    serve: Serve, transport: HttpTransport, post: Post
+) -> None:
     delivered = anyio.Event()
 
-    async def script(connection):
+    async def script(connection: Connection) -> None:
         await connection.request()
         await connection.send(CHUNKED + b"5\r\nhello\r\n")
         await delivered.wait()
@@ -236,8 +259,8 @@ async def test_a_malformed_chunk_header_in_its_own_segment_does_not_hang(serve, 
             await anext(response.chunks)
 
 
-async def test_endless_headers_are_stopped(serve, transport, post):
-    async def script(connection):
+async def test_endless_headers_are_stopped(serve: Serve, transport: HttpTransport, post: Post) -> None:
+    async def script(connection: Connection) -> None:
         await connection.request()
         await connection.send(b"HTTP/1.1 200 OK\r\n")
         while True:
@@ -249,8 +272,8 @@ async def test_endless_headers_are_stopped(serve, transport, post):
     assert "headers" in str(error)
 
 
-async def test_one_endless_header_line_is_stopped(serve, transport, post):
-    async def script(connection):
+async def test_one_endless_header_line_is_stopped(serve: Serve, transport: HttpTransport, post: Post) -> None:
+    async def script(connection: Connection) -> None:
         await connection.request()
         await connection.send(b"HTTP/1.1 200 OK\r\nx-filler: ")
         while True:
@@ -271,19 +294,21 @@ async def test_one_endless_header_line_is_stopped(serve, transport, post):
     ],
     ids=["gzip", "x-gzip", "deflate", "raw-deflate"],
 )
-async def test_an_unasked_coding_is_undone(serve, transport, post, coding, encode):
+async def test_an_unasked_coding_is_undone(
+    serve: Serve, transport: HttpTransport, post: Post, coding: str, encode: Callable[[bytes], bytes]
+) -> None:
     body = encode(b"data: hello\n\n" * 3)
     server = await serve(answering(OK + f"content-encoding: {coding}\r\n\r\n".encode() + body))
     _, received, error = await read_all(transport, post(server.url))
     assert (received, error) == (b"data: hello\n\n" * 3, None)
 
 
-async def test_a_compressed_event_stream_stays_live(serve, transport, post):
+async def test_a_compressed_event_stream_stays_live(serve: Serve, transport: HttpTransport, post: Post) -> None:
     """Each event must be readable when it came, not when the stream ends."""
     seen = anyio.Event()
     packer = zlib.compressobj(wbits=31)
 
-    async def script(connection):
+    async def script(connection: Connection) -> None:
         await connection.request()
         first = packer.compress(b"data: 1\n\n") + packer.flush(zlib.Z_SYNC_FLUSH)
         await connection.send(OK + b"content-encoding: gzip\r\n\r\n" + first)
@@ -297,7 +322,7 @@ async def test_a_compressed_event_stream_stays_live(serve, transport, post):
         assert [chunk async for chunk in response.chunks] == [b"data: 2\n\n"]
 
 
-async def test_a_gzip_bomb_is_stopped(serve, transport, post):
+async def test_a_gzip_bomb_is_stopped(serve: Serve, transport: HttpTransport, post: Post) -> None:
     bomb = gzip.compress(b":" * (64 * 1024 * 1024))
     server = await serve(answering(OK + b"content-encoding: gzip\r\n\r\n", bomb))
     _, body, error = await read_all(transport, post(server.url))
@@ -315,7 +340,9 @@ async def test_a_gzip_bomb_is_stopped(serve, transport, post):
     ],
     ids=["truncated", "broken", "unknown"],
 )
-async def test_a_coding_that_cannot_be_undone(serve, transport, post, coding, body, expected):
+async def test_a_coding_that_cannot_be_undone(
+    serve: Serve, transport: HttpTransport, post: Post, coding: str, body: bytes, expected: type[LoomstreamError]
+) -> None:
     server = await serve(answering(OK + f"content-encoding: {coding}\r\n\r\n".encode() + body))
     _, _, error = await read_all(transport, post(server.url))
     assert type(error) is expected
@@ -327,7 +354,9 @@ async def test_a_coding_that_cannot_be_undone(serve, transport, post, coding, bo
     [f"{CANARY}\r\nx-injected: 1", f"{CANARY}\n", f"{CANARY}\0", f"{CANARY}é", f"{CANARY}\u2026", f"{CANARY}\x7f"],
     ids=["crlf", "lf", "nul", "latin", "beyond-latin", "del"],
 )
-async def test_a_header_value_that_is_not_allowed_is_never_shown(serve, transport, post, value):
+async def test_a_header_value_that_is_not_allowed_is_never_shown(
+    serve: Serve, transport: HttpTransport, post: Post, value: str
+) -> None:
     server = await serve(answering(OK + b"content-length: 0\r\n\r\n"))
     _, _, error = await read_all(transport, post(server.url, authorization=Secret(value)))
     assert type(error) is ConfigError
@@ -336,14 +365,14 @@ async def test_a_header_value_that_is_not_allowed_is_never_shown(serve, transpor
     assert server.connections == 0
 
 
-async def test_space_around_a_key_is_not_part_of_it(serve, transport, post):
+async def test_space_around_a_key_is_not_part_of_it(serve: Serve, transport: HttpTransport, post: Post) -> None:
     server = await serve(answering(OK + b"content-length: 0\r\n\r\n"))
     _, _, error = await read_all(transport, post(server.url, x_api_key=Secret(f"{CANARY} \t")))
     assert error is None
     assert f"x-api-key: {CANARY}\r\n".encode() in server.requests[0].replace(b"X-Api-Key", b"x-api-key")
 
 
-async def test_a_bad_header_name_is_refused(transport):
+async def test_a_bad_header_name_is_refused(transport: HttpTransport) -> None:
     _, _, error = await read_all(transport, WireRequest(url="http://localhost", headers={"x y": "1"}))
     assert type(error) is ConfigError
 
@@ -358,7 +387,9 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("script", FAILURES.values(), ids=FAILURES.keys())
-async def test_no_error_holds_the_key(serve, transport, post, closed_port, script):
+async def test_no_error_holds_the_key(
+    serve: Serve, transport: HttpTransport, post: Post, closed_port: int, script: Script
+) -> None:
     url = f"http://127.0.0.1:{closed_port}" if script is None else (await serve(script)).url
     request = post(url, authorization=Secret(f"Bearer {CANARY}"), x_api_key=Secret(CANARY))
     _, _, error = await read_all(transport, request)
@@ -392,14 +423,14 @@ def assert_hidden(error: BaseException) -> None:
         ("http://localhost.evil.example/v1", "allow_http"),
     ],
 )
-async def test_a_url_that_must_not_be_used(transport, url, part):
+async def test_a_url_that_must_not_be_used(transport: HttpTransport, url: str, part: str) -> None:
     _, _, error = await read_all(transport, WireRequest(url=url, headers={}))
     assert type(error) is ConfigError
     assert part in str(error)
     assert "pa55word" not in str(error)
 
 
-async def test_plain_http_beyond_this_machine_can_be_allowed(serve, post):
+async def test_plain_http_beyond_this_machine_can_be_allowed(serve: Serve, post: Post) -> None:
     server = await serve(answering(OK + b"content-length: 0\r\n\r\n"))
     options = HttpOptions(allow_http=True, proxy=server.url)
     transport = HttpTransport(options)
@@ -408,16 +439,16 @@ async def test_plain_http_beyond_this_machine_can_be_allowed(serve, post):
     assert (response.status, error) == (200, None)
 
 
-async def test_the_limit_on_connections_makes_a_request_wait(serve, post):
+async def test_the_limit_on_connections_makes_a_request_wait(serve: Serve, post: Post) -> None:
     release = anyio.Event()
 
-    async def script(connection):
+    async def script(connection: Connection) -> None:
         await connection.request()
         await connection.send(OK + b"\r\n")
         await release.wait()
 
     server = await serve(script)
-    transport = HttpTransport(HttpOptions(limits=_one_connection()))
+    transport = HttpTransport(HttpOptions(limits=ConnectionLimits(max_connections=1)))
     async with transport.open(post(server.url)):
         _, _, error = await read_all(transport, post(server.url), connect_s=0.05)
         assert type(error) is ConnectTimeout
@@ -426,14 +457,8 @@ async def test_the_limit_on_connections_makes_a_request_wait(serve, post):
     assert server.connections == 1
 
 
-def _one_connection():
-    from loomstream.transport.http import ConnectionLimits  # noqa: PLC0415 (used once)
-
-    return ConnectionLimits(max_connections=1)
-
-
-async def test_tls_to_a_port_that_speaks_plain_http(serve, transport, post):
-    async def script(connection):
+async def test_tls_to_a_port_that_speaks_plain_http(serve: Serve, transport: HttpTransport, post: Post) -> None:
+    async def script(connection: Connection) -> None:
         await connection.stream.receive()
         await connection.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 

@@ -1,18 +1,26 @@
 """Connections live as long as they should and no longer: nothing leaks, whatever way a response is left."""
+# ruff: noqa: PT012 (an error may come when a response is opened, read or left: a block is the unit here)
+
+from __future__ import annotations
 
 import asyncio
 import gc
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 import trio
+from anyio.abc import Listener, SocketStream
 
 from loomstream.errors import ConnectionLost, LoomstreamError
-from loomstream.transport.http import HttpOptions, HttpTransport
+from loomstream.transport.http import Exchange, HttpOptions, HttpTransport
 from loomstream.transport.watch import drain
 from loomstream.wire import WireRequest
+
+if TYPE_CHECKING:
+    from tests.transport.conftest import Connection, Post, Serve
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 EVENT = b"9\r\ndata: 1\n\n\r\n"
@@ -27,7 +35,7 @@ def tasks_and_sockets(backend: str) -> tuple[int, int]:
     return tasks, len([item for item in gc.get_objects() if type(item).__name__ == "StreamReader"])
 
 
-async def streaming(connection):
+async def streaming(connection: Connection) -> None:
     """Answer every request with one event, and wait."""
     while True:
         await connection.request()
@@ -37,10 +45,12 @@ async def streaming(connection):
 
 
 @asynchronous
-async def test_leaving_early_closes_the_connection_before_the_next_statement(serve, transport, post, anyio_backend):
+async def test_leaving_early_closes_the_connection_before_the_next_statement(
+    serve: Serve, transport: HttpTransport, post: Post
+) -> None:
     gone = []
 
-    async def script(connection):
+    async def script(connection: Connection) -> None:
         await streaming(connection)
         gone.append(True)
 
@@ -69,8 +79,8 @@ def open_sockets(port: int) -> int:
 
 
 @asynchronous
-async def test_a_body_read_to_its_end_keeps_the_connection(serve, transport, post):
-    async def script(connection):
+async def test_a_body_read_to_its_end_keeps_the_connection(serve: Serve, transport: HttpTransport, post: Post) -> None:
+    async def script(connection: Connection) -> None:
         while True:
             await connection.request()
             await connection.send(CHUNKED + EVENT + LAST)
@@ -83,11 +93,13 @@ async def test_a_body_read_to_its_end_keeps_the_connection(serve, transport, pos
 
 
 @asynchronous
-async def test_draining_a_late_last_chunk_keeps_the_connection(serve, transport, post):
+async def test_draining_a_late_last_chunk_keeps_the_connection(
+    serve: Serve, transport: HttpTransport, post: Post
+) -> None:
     """The last chunk comes when the reader has what it wants and drains."""
     late = anyio.Event()
 
-    async def script(connection):
+    async def script(connection: Connection) -> None:
         while True:
             await connection.request()
             await connection.send(CHUNKED + EVENT)
@@ -104,7 +116,7 @@ async def test_draining_a_late_last_chunk_keeps_the_connection(serve, transport,
 
 
 @asynchronous
-async def test_without_draining_the_connection_is_closed(serve, transport, post):
+async def test_without_draining_the_connection_is_closed(serve: Serve, transport: HttpTransport, post: Post) -> None:
     server = await serve(streaming)
     for _ in range(3):
         async with transport.open(post(server.url)) as response:
@@ -114,18 +126,18 @@ async def test_without_draining_the_connection_is_closed(serve, transport, post)
 
 
 @asynchronous
-async def test_draining_is_bounded_and_never_raises(serve, transport, post):
-    async def endless(connection):
+async def test_draining_is_bounded_and_never_raises(serve: Serve, transport: HttpTransport, post: Post) -> None:
+    async def endless(connection: Connection) -> None:
         await connection.request()
         await connection.send(CHUNKED)
         while True:
             await connection.send(b"1000\r\n" + b"x" * 0x1000 + b"\r\n")
 
-    async def cut(connection):
+    async def cut(connection: Connection) -> None:
         await connection.request()
         await connection.send(CHUNKED + EVENT)
 
-    async def silent(connection):
+    async def silent(connection: Connection) -> None:
         await connection.request()
         await connection.send(CHUNKED)
         await connection.wait_closed()
@@ -138,7 +150,9 @@ async def test_draining_is_bounded_and_never_raises(serve, transport, post):
 
 
 @asynchronous
-async def test_a_thousand_early_breaks_leak_nothing(serve, transport, post, anyio_backend):
+async def test_a_thousand_early_breaks_leak_nothing(
+    serve: Serve, transport: HttpTransport, post: Post, anyio_backend: str
+) -> None:
     server = await serve(streaming)
     before = None
     for round_number in range(1000):
@@ -156,10 +170,12 @@ async def test_a_thousand_early_breaks_leak_nothing(serve, transport, post, anyi
 
 @asynchronous
 @pytest.mark.parametrize("phase", ["connect", "headers", "body"])
-async def test_cancelling_in_each_phase_leaves_nothing(serve, transport, post, anyio_backend, phase):
+async def test_cancelling_in_each_phase_leaves_nothing(
+    serve: Serve, transport: HttpTransport, post: Post, anyio_backend: str, phase: str
+) -> None:
     reached = anyio.Event()
 
-    async def script(connection):
+    async def script(connection: Connection) -> None:
         if phase != "connect":
             await connection.request()
         if phase == "body":
@@ -189,10 +205,10 @@ async def test_cancelling_in_each_phase_leaves_nothing(serve, transport, post, a
 
 
 @asynchronous
-async def test_a_dead_kept_connection_is_replaced_once(serve, transport, post):
+async def test_a_dead_kept_connection_is_replaced_once(serve: Serve, transport: HttpTransport, post: Post) -> None:
     """The server ends the kept connection just when the next request arrives: that request never counted."""
 
-    async def script(connection):
+    async def script(connection: Connection) -> None:
         await connection.request()
         await connection.send(CHUNKED + EVENT + LAST)
         await connection.head()  # the second request on this connection: closed without a byte
@@ -205,8 +221,8 @@ async def test_a_dead_kept_connection_is_replaced_once(serve, transport, post):
 
 
 @asynchronous
-async def test_a_fresh_connection_that_dies_is_not_retried(serve, transport, post):
-    async def script(connection):
+async def test_a_fresh_connection_that_dies_is_not_retried(serve: Serve, transport: HttpTransport, post: Post) -> None:
+    async def script(connection: Connection) -> None:
         await connection.request()
 
     server = await serve(script)
@@ -217,10 +233,12 @@ async def test_a_fresh_connection_that_dies_is_not_retried(serve, transport, pos
 
 
 @asynchronous
-async def test_a_kept_connection_that_answered_in_part_is_not_retried(serve, transport, post):
+async def test_a_kept_connection_that_answered_in_part_is_not_retried(
+    serve: Serve, transport: HttpTransport, post: Post
+) -> None:
     """Bytes of an answer came: the provider did work, and a second try could bill twice."""
 
-    async def script(connection):
+    async def script(connection: Connection) -> None:
         await connection.request()
         await connection.send(CHUNKED + EVENT + LAST)
         await connection.request()
@@ -236,14 +254,16 @@ async def test_a_kept_connection_that_answered_in_part_is_not_retried(serve, tra
 
 
 @asynchronous
-async def test_responses_may_be_closed_in_any_order_and_by_another_task(serve, transport, post):
+async def test_responses_may_be_closed_in_any_order_and_by_another_task(
+    serve: Serve, transport: HttpTransport, post: Post
+) -> None:
     server = await serve(streaming)
     contexts = [transport.open(post(server.url)) for _ in range(4)]
     for context in contexts:
         response = await context.__aenter__()
         assert await anext(response.chunks) == b"data: 1\n\n"
 
-    async def leave(context) -> None:
+    async def leave(context: Exchange) -> None:
         await context.__aexit__(None, None, None)
 
     await leave(contexts.pop(1))
@@ -254,7 +274,9 @@ async def test_responses_may_be_closed_in_any_order_and_by_another_task(serve, t
 
 
 @asynchronous
-async def test_an_error_in_the_body_of_the_with_passes_and_closes(serve, transport, post):
+async def test_an_error_in_the_body_of_the_with_passes_and_closes(
+    serve: Serve, transport: HttpTransport, post: Post
+) -> None:
     server = await serve(streaming)
     with pytest.raises(ZeroDivisionError):
         async with transport.open(post(server.url)) as response:
@@ -264,11 +286,11 @@ async def test_an_error_in_the_body_of_the_with_passes_and_closes(serve, transpo
 
 
 @asynchronous
-async def test_many_responses_at_once_do_not_mix(serve, transport):
+async def test_many_responses_at_once_do_not_mix(serve: Serve, transport: HttpTransport) -> None:
     """More than aiohttp's usual hundred, each with its own text, delivered in small cuts."""
     together = anyio.Event()
 
-    async def script(connection):
+    async def script(connection: Connection) -> None:
         request = await connection.request()
         name = request.split(b" ")[1].strip(b"/")
         await connection.send(CHUNKED)
@@ -295,7 +317,7 @@ async def test_many_responses_at_once_do_not_mix(serve, transport):
 async def _two_requests(transport: HttpTransport) -> int:
     accepted = 0
 
-    async def handle(stream) -> None:
+    async def handle(stream: SocketStream) -> None:
         nonlocal accepted
         accepted += 1
         async with stream:
@@ -306,13 +328,13 @@ async def _two_requests(transport: HttpTransport) -> int:
             except (anyio.EndOfStream, anyio.BrokenResourceError):
                 return
 
-    async def run(listener) -> None:
+    async def run(listener: Listener[SocketStream]) -> None:
         async with listener:
             await listener.serve(handle)
 
     async with anyio.create_task_group() as tasks:
         listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)  # noqa: S610 (anyio, not Django)
         tasks.start_soon(run, listener)
         for _ in range(2):
             request = WireRequest(method="GET", url=f"http://127.0.0.1:{port}", headers={})
@@ -322,7 +344,7 @@ async def _two_requests(transport: HttpTransport) -> int:
     return accepted
 
 
-def test_one_transport_serves_several_event_loops_one_after_another():
+def test_one_transport_serves_several_event_loops_one_after_another() -> None:
     """Each loop has its own connections, and closes them at its end although nobody said so."""
     transport = HttpTransport(HttpOptions())
     for backend in ("asyncio", "trio", "asyncio", "trio"):
@@ -330,7 +352,7 @@ def test_one_transport_serves_several_event_loops_one_after_another():
     gc.collect()
 
 
-def test_importing_the_transport_loads_no_http_client():
+def test_importing_the_transport_loads_no_http_client() -> None:
     code = (
         "import sys, loomstream.transport.http, loomstream.transport.watch\n"
         "loomstream.transport.http.HttpTransport()\n"
@@ -341,8 +363,8 @@ def test_importing_the_transport_loads_no_http_client():
 
 
 @asynchronous
-async def test_a_closed_transport_opens_anew(serve, transport, post):
-    async def script(connection):
+async def test_a_closed_transport_opens_anew(serve: Serve, transport: HttpTransport, post: Post) -> None:
+    async def script(connection: Connection) -> None:
         while True:
             await connection.request()
             await connection.send(CHUNKED + EVENT + LAST)
@@ -357,7 +379,9 @@ async def test_a_closed_transport_opens_anew(serve, transport, post):
 
 
 @asynchronous
-async def test_errors_are_ours_even_when_the_transport_closes_under_a_reader(serve, transport, post):
+async def test_errors_are_ours_even_when_the_transport_closes_under_a_reader(
+    serve: Serve, transport: HttpTransport, post: Post
+) -> None:
     server = await serve(streaming)
     with pytest.raises(LoomstreamError):
         async with transport.open(post(server.url)) as response:

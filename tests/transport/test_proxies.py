@@ -1,14 +1,24 @@
 """Which proxy a request takes, and what a proxy can do to it."""
 
+from __future__ import annotations
+
 import base64
 import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+import trustme
+from anyio.abc import ByteStream
 
 from loomstream.errors import ConfigError, ConnectFailed
 from loomstream.transport.http import HttpOptions, HttpTransport
 from loomstream.transport.proxies import Proxy, ProxyTable, Target
+from loomstream.wire import WireRequest
+
+if TYPE_CHECKING:
+    from tests.transport.conftest import Connection, FaultServer, Post, Script, Serve
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
 PASSWORD = "pa55word"
@@ -17,7 +27,7 @@ HTTPS = Target("https", "api.example.com", 443)
 HTTP = Target("http", "api.example.com", 80)
 
 
-def find(target, environ, proxy=None):
+def find(target: Target, environ: dict[str, str], proxy: str | None = None) -> str | None:
     found = ProxyTable(proxy=proxy, environ=environ).find(target)
     return found.url if found else None
 
@@ -42,7 +52,7 @@ def find(target, environ, proxy=None):
         ({"HTTPS_PROXY": "http://p:1", "REQUEST_METHOD": "GET"}, "http://p:1", None),
     ],
 )
-def test_variables(environ, for_https, for_http):
+def test_variables(environ: dict[str, str], for_https: str | None, for_http: str | None) -> None:
     assert find(HTTPS, environ) == for_https
     assert find(HTTP, environ) == for_http
 
@@ -78,32 +88,32 @@ def test_variables(environ, for_https, for_http):
         (".", "api.example.com", 443, False),
     ],
 )
-def test_no_proxy(no_proxy, host, port, is_direct):
+def test_no_proxy(no_proxy: str, host: str, port: int, is_direct: object) -> None:
     environ = {"HTTPS_PROXY": "http://p:1", "NO_PROXY": no_proxy}
     assert (find(Target("https", host, port), environ) is None) is is_direct
 
 
-def test_an_explicit_proxy_wins_over_everything():
+def test_an_explicit_proxy_wins_over_everything() -> None:
     environ = {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "*"}
     assert find(HTTPS, environ, proxy="http://mine:3") == "http://mine:3"
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.8.8", "::1", "app.localhost"])
-def test_plain_http_to_this_machine_takes_no_proxy_from_the_environment(host):
+def test_plain_http_to_this_machine_takes_no_proxy_from_the_environment(host: str) -> None:
     assert find(Target("http", host, 80), {"ALL_PROXY": "http://p:1"}) is None
     assert find(Target("https", host, 443), {"ALL_PROXY": "http://p:1"}) == "http://p:1"
     assert find(Target("http", host, 80), {}, proxy="http://mine:3") == "http://mine:3"
 
 
 @pytest.mark.parametrize("text", ["socks5://p:1", "http://", "http://p:port", "ftp://p"])
-def test_a_proxy_that_cannot_be_used(text):
+def test_a_proxy_that_cannot_be_used(text: str) -> None:
     with pytest.raises(ConfigError, match="HTTPS_PROXY"):
         find(HTTPS, {"HTTPS_PROXY": text})
     with pytest.raises(ConfigError, match="proxy="):
         find(HTTPS, {}, proxy=text)
 
 
-def test_credentials_stand_in_no_message_and_no_repr():
+def test_credentials_stand_in_no_message_and_no_repr() -> None:
     with pytest.raises(ConfigError) as caught:
         find(HTTPS, {"HTTPS_PROXY": f"socks5://user:{PASSWORD}@p:1"})
     assert PASSWORD not in str(caught.value)
@@ -117,10 +127,10 @@ def test_credentials_stand_in_no_message_and_no_repr():
 asynchronous = pytest.mark.anyio
 
 
-def proxying(upstream_port, *, seen, context=None):
+def proxying(upstream_port: int, *, seen: list[bytes]) -> Script:
     """Give the script of a proxy that connects every CONNECT to one port of loopback, and answers the rest itself."""
 
-    async def script(connection):
+    async def script(connection: Connection) -> None:
         head = await connection.head()
         seen.append(head)
         if not head.startswith(b"CONNECT "):
@@ -136,7 +146,7 @@ def proxying(upstream_port, *, seen, context=None):
     return script
 
 
-async def copy(source, target):
+async def copy(source: ByteStream, target: ByteStream) -> None:
     try:
         async for data in source:
             await target.send(data)
@@ -144,14 +154,14 @@ async def copy(source, target):
         return
 
 
-async def answer(connection):
+async def answer(connection: Connection) -> None:
     await connection.request()
     await connection.send(OK)
     await connection.wait_closed()
 
 
 @pytest.fixture
-async def tunnelled(serve, authority, tmp_path):
+async def tunnelled(serve: Serve, authority: trustme.CA, tmp_path: Path) -> tuple[FaultServer, str]:
     """Give a TLS server for model.example, which only a proxy can reach, and the options that trust it."""
     bundle = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(bundle)
@@ -160,7 +170,7 @@ async def tunnelled(serve, authority, tmp_path):
     return await serve(answer, context), str(bundle)
 
 
-async def fetch(options, request):
+async def fetch(options: HttpOptions | None, request: WireRequest) -> bytes:
     transport = HttpTransport(options)
     try:
         async with transport.open(request, connect_s=10) as response:
@@ -171,7 +181,9 @@ async def fetch(options, request):
 
 @asynchronous
 @pytest.mark.parametrize("source", ["option", "environment"])
-async def test_https_goes_through_a_tunnel(serve, post, tunnelled, monkeypatch, source):
+async def test_https_goes_through_a_tunnel(
+    serve: Serve, post: Post, tunnelled: tuple[FaultServer, str], monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
     upstream, bundle = tunnelled
     seen = []
     proxy = await serve(proxying(upstream.port, seen=seen))
@@ -189,7 +201,7 @@ async def test_https_goes_through_a_tunnel(serve, post, tunnelled, monkeypatch, 
 
 
 @asynchronous
-async def test_plain_http_is_handed_to_the_proxy_whole(serve, post):
+async def test_plain_http_is_handed_to_the_proxy_whole(serve: Serve, post: Post) -> None:
     seen = []
     proxy = await serve(proxying(0, seen=seen))
     url = proxy.url.replace("http://", f"http://user:{PASSWORD}@")
@@ -200,7 +212,9 @@ async def test_plain_http_is_handed_to_the_proxy_whole(serve, post):
 
 
 @asynchronous
-async def test_no_proxy_and_trust_env_proxies_keep_requests_direct(serve, post, monkeypatch):
+async def test_no_proxy_and_trust_env_proxies_keep_requests_direct(
+    serve: Serve, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
     direct = await serve(answer)
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
     assert await fetch(HttpOptions(), post(direct.url)) == b"hi"
@@ -220,8 +234,10 @@ async def test_no_proxy_and_trust_env_proxies_keep_requests_direct(serve, post, 
         ("garbage", "https://model.example/v1"),
     ],
 )
-async def test_a_proxy_that_says_no_is_named_without_credentials(serve, post, closed_port, kind, target):
-    async def script(connection):
+async def test_a_proxy_that_says_no_is_named_without_credentials(
+    serve: Serve, post: Post, closed_port: int, kind: str, target: str
+) -> None:
+    async def script(connection: Connection) -> None:
         await connection.head()
         answers = {"407": b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n"}
         await connection.send(answers.get(kind, b"garbage\r\n\r\n"))
@@ -236,8 +252,8 @@ async def test_a_proxy_that_says_no_is_named_without_credentials(serve, post, cl
 
 
 @asynchronous
-async def test_a_proxy_that_closes_during_connect_is_connect_failed(serve, post):
-    async def script(connection):
+async def test_a_proxy_that_closes_during_connect_is_connect_failed(serve: Serve, post: Post) -> None:
+    async def script(connection: Connection) -> None:
         await connection.head()
 
     proxy = await serve(script)

@@ -1,4 +1,7 @@
 """The time limits of one attempt, on a clock that only the test moves."""
+# ruff: noqa: PT012 (an error may come when a response is opened, read or left: a block is the unit here)
+
+from __future__ import annotations
 
 import asyncio
 import math
@@ -37,7 +40,7 @@ class _JumpingSelector(selectors.SelectSelector):
         super().__init__()
         self._virtual_loop = loop
 
-    def select(self, timeout: float | None = None):
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if not ready and timeout:
             self._virtual_loop.now += timeout
@@ -45,21 +48,21 @@ class _JumpingSelector(selectors.SelectSelector):
 
 
 @pytest.fixture(params=["asyncio wake", "asyncio scope", "trio scope"])
-def mode(request):
+def mode(request: pytest.FixtureRequest) -> str:
     """The two roads of a read; `wake` exists on asyncio only."""
     return request.param
 
 
 @pytest.fixture
-def anyio_backend(mode):
+def anyio_backend(mode: str) -> tuple[str, dict[str, object]]:
     if mode.startswith("asyncio"):
         return "asyncio", {"loop_factory": VirtualLoop}
     return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
 
 
 @pytest.fixture
-def can_wake(mode):
-    return mode.endswith("wake")
+def road(mode: str) -> str:
+    return mode.split()[1]
 
 
 class Source:
@@ -116,7 +119,7 @@ class Fake:
         self.closed = False
 
     @asynccontextmanager
-    async def open(self, wire_request, *, connect_s=None):
+    async def open(self, wire_request: WireRequest, *, connect_s: float | None = None) -> AsyncIterator[ByteResponse]:
         assert wire_request is REQUEST
         self.connect_s = connect_s
         await (anyio.sleep_forever() if math.isinf(self._headers_s) else anyio.sleep(self._headers_s))
@@ -131,20 +134,20 @@ class Fake:
         self.closed = True
 
 
-async def test_bytes_pass_and_the_end_is_none(can_wake):
+async def test_bytes_pass_and_the_end_is_none(road: str) -> None:
     watch = Watch(Timeouts())
-    async with watch.open(Fake(Source((1, b"a"), (0, b"b"), (0, None)), wake=can_wake), REQUEST) as response:
+    async with watch.open(Fake(Source((1, b"a"), (0, b"b"), (0, None)), wake=road == "wake"), REQUEST) as response:
         assert [await watch.read(response.chunks) for _ in range(3)] == [b"a", b"b", None]
 
 
-async def test_the_connect_limit_goes_to_the_transport():
+async def test_the_connect_limit_goes_to_the_transport() -> None:
     fake = Fake(Source(), wake=False)
     async with Watch(Timeouts(connect_s=3)).open(fake, REQUEST):
         assert fake.connect_s == 3
     assert fake.closed
 
 
-async def test_headers_that_do_not_come():
+async def test_headers_that_do_not_come() -> None:
     start = anyio.current_time()
     with pytest.raises(FirstEventTimeout, match=r"7 s .*Timeouts\(first_event_s=…\)"):
         async with Watch(Timeouts(first_event_s=7)).open(Fake(Source(), wake=False, headers_s=math.inf), REQUEST):
@@ -152,18 +155,18 @@ async def test_headers_that_do_not_come():
     assert anyio.current_time() - start == pytest.approx(7)
 
 
-async def test_an_error_while_opening_passes():
+async def test_an_error_while_opening_passes() -> None:
     with pytest.raises(TransportError):
         async with Watch(Timeouts()).open(Fake(Source(), wake=False, error=TransportError("x")), REQUEST):
             pytest.fail("opened")
 
 
-async def test_the_first_event_limit_covers_headers_and_bytes_that_are_no_event(can_wake):
+async def test_the_first_event_limit_covers_headers_and_bytes_that_are_no_event(road: str) -> None:
     """3 s for the headers, then a comment every 2 s: at 10 s it is over."""
     start = anyio.current_time()
     watch = Watch(Timeouts(first_event_s=10, idle_s=1000))
     comments = Source(*[(2, b": ping\n\n")] * 100)
-    fake = Fake(comments, wake=can_wake, headers_s=3)
+    fake = Fake(comments, wake=road == "wake", headers_s=3)
     with pytest.raises(FirstEventTimeout):
         async with watch.open(fake, REQUEST) as response:
             while await watch.read(response.chunks):
@@ -172,11 +175,11 @@ async def test_the_first_event_limit_covers_headers_and_bytes_that_are_no_event(
     assert fake.closed
 
 
-async def test_the_idle_limit_begins_at_the_last_progress(can_wake):
+async def test_the_idle_limit_begins_at_the_last_progress(road: str) -> None:
     watch = Watch(Timeouts(first_event_s=1000, idle_s=5))
     source = Source((4, b"data"), (4, b"data"), *[(2, b": ping")] * 100)
     with pytest.raises(IdleTimeout, match=r"5 s .*Timeouts\(idle_s=…\)"):
-        async with watch.open(Fake(source, wake=can_wake), REQUEST) as response:
+        async with watch.open(Fake(source, wake=road == "wake"), REQUEST) as response:
             for _ in range(2):
                 assert await watch.read(response.chunks) == b"data"
                 watch.progress()
@@ -186,21 +189,21 @@ async def test_the_idle_limit_begins_at_the_last_progress(can_wake):
     assert anyio.current_time() - start == pytest.approx(5)
 
 
-async def test_a_slow_consumer_never_trips_a_limit(can_wake):
+async def test_a_slow_consumer_never_trips_a_limit(road: str) -> None:
     watch = Watch(Timeouts(first_event_s=5, idle_s=5))
     source = Source(*[(1, b"data")] * 4, (1, None))
-    async with watch.open(Fake(source, wake=can_wake), REQUEST) as response:
+    async with watch.open(Fake(source, wake=road == "wake"), REQUEST) as response:
         while await watch.read(response.chunks):
             watch.progress()
             await anyio.sleep(3600)
 
 
-async def test_waiting_is_counted_across_a_slow_consumer(can_wake):
+async def test_waiting_is_counted_across_a_slow_consumer(road: str) -> None:
     """2 s of waiting, an hour of the consumer's own, and 3 s more of waiting make 5 s."""
     watch = Watch(Timeouts(first_event_s=5))
     source = Source((2, b": ping"), (math.inf, None))
     with pytest.raises(FirstEventTimeout):
-        async with watch.open(Fake(source, wake=can_wake), REQUEST) as response:
+        async with watch.open(Fake(source, wake=road == "wake"), REQUEST) as response:
             assert await watch.read(response.chunks) == b": ping"
             await anyio.sleep(3600)
             start = anyio.current_time()
@@ -208,11 +211,11 @@ async def test_waiting_is_counted_across_a_slow_consumer(can_wake):
     assert anyio.current_time() - start == pytest.approx(3)
 
 
-async def test_a_shorter_idle_limit_takes_effect_at_the_first_progress(can_wake):
+async def test_a_shorter_idle_limit_takes_effect_at_the_first_progress(road: str) -> None:
     watch = Watch(Timeouts(first_event_s=100, idle_s=2))
     source = Source((1, b"data"), (math.inf, None))
     with pytest.raises(IdleTimeout):
-        async with watch.open(Fake(source, wake=can_wake), REQUEST) as response:
+        async with watch.open(Fake(source, wake=road == "wake"), REQUEST) as response:
             await watch.read(response.chunks)
             watch.progress()
             start = anyio.current_time()
@@ -220,41 +223,41 @@ async def test_a_shorter_idle_limit_takes_effect_at_the_first_progress(can_wake)
     assert anyio.current_time() - start == pytest.approx(2)
 
 
-async def test_limits_can_be_switched_off(can_wake):
+async def test_limits_can_be_switched_off(road: str) -> None:
     watch = Watch(Timeouts(first_event_s=None, idle_s=None))
     source = Source((90_000, b"data"), (90_000, b"data"), (90_000, None))
-    async with watch.open(Fake(source, wake=can_wake, headers_s=90_000), REQUEST) as response:
+    async with watch.open(Fake(source, wake=road == "wake", headers_s=90_000), REQUEST) as response:
         assert await watch.read(response.chunks) == b"data"
         watch.progress()
         assert await watch.read(response.chunks) == b"data"
         assert await watch.read(response.chunks) is None
 
 
-async def test_an_error_of_the_body_passes_unchanged(can_wake):
+async def test_an_error_of_the_body_passes_unchanged(road: str) -> None:
     class Broken(Source):
         async def __anext__(self) -> bytes:
             raise TransportError("cut")  # noqa: EM101 (a test)
 
     watch = Watch(Timeouts())
     with pytest.raises(TransportError, match="cut"):
-        async with watch.open(Fake(Broken(), wake=can_wake), REQUEST) as response:
+        async with watch.open(Fake(Broken(), wake=road == "wake"), REQUEST) as response:
             await watch.read(response.chunks)
 
 
-async def test_cancelling_a_reader_is_cancellation_and_leaves_nothing_armed(can_wake):
+async def test_cancelling_a_reader_is_cancellation_and_leaves_nothing_armed(road: str) -> None:
     watch = Watch(Timeouts(first_event_s=50))
     source = Source((math.inf, None))
     with anyio.move_on_after(3) as scope:
-        async with watch.open(Fake(source, wake=can_wake), REQUEST) as response:
+        async with watch.open(Fake(source, wake=road == "wake"), REQUEST) as response:
             await watch.read(response.chunks)
     assert scope.cancelled_caught
     assert source.cancelled
     assert armed() == 0
 
 
-async def test_nothing_stays_armed_after_closing(can_wake):
+async def test_nothing_stays_armed_after_closing(road: str) -> None:
     watch = Watch(Timeouts(first_event_s=50))
-    async with watch.open(Fake(Source((1, b"data")), wake=can_wake), REQUEST) as response:
+    async with watch.open(Fake(Source((1, b"data")), wake=road == "wake"), REQUEST) as response:
         assert await watch.read(response.chunks) == b"data"
     assert armed() == 0
 
@@ -269,7 +272,7 @@ def armed() -> int:
 
 
 @pytest.mark.parametrize("mode", ["asyncio wake"])
-async def test_one_timer_serves_many_reads():
+async def test_one_timer_serves_many_reads() -> None:
     """A read sets no timer of its own as long as the one that is set is early enough."""
     watch = Watch(Timeouts(first_event_s=50, idle_s=50))
     source = Source(*[(0.01, b"data")] * 100)
@@ -282,10 +285,10 @@ async def test_one_timer_serves_many_reads():
         assert watch._alarm is alarm
 
 
-async def test_many_watches_end_in_any_order(can_wake):
+async def test_many_watches_end_in_any_order(road: str) -> None:
     """No scope is open across a yield, so streams close in any order and in any task."""
     watches = [Watch(Timeouts()) for _ in range(5)]
-    contexts = [watch.open(Fake(Source((1, b"data")), wake=can_wake), REQUEST) for watch in watches]
+    contexts = [watch.open(Fake(Source((1, b"data")), wake=road == "wake"), REQUEST) for watch in watches]
     for watch, context in zip(watches, contexts, strict=True):
         response = await context.__aenter__()
         assert await watch.read(response.chunks) == b"data"

@@ -15,7 +15,9 @@ from loomstream.messages import ToolCall
 async def streaming(spec: str) -> None:
     async with ls.connect(spec, max_tokens=10, temperature=0) as model:
         assert_type(model, ls.Model)
-        async with model.stream("hi", tools=[ls.Tool("f")], tool_choice="any", timeouts=ls.Timeouts(idle_s=1)) as stream:
+        async with model.stream(
+            "hi", tools=[ls.Tool("f")], tool_choice="any", timeouts=ls.Timeouts(idle_s=1)
+        ) as stream:
             assert_type(stream, ls.Stream)
             async for event in stream:
                 match event:

@@ -51,8 +51,8 @@ class ToolCalls:
         key = self._key(piece.index, id, name)
         call = self._calls.get(key)
         if call is None or self._is_new(call, id, name):
-            if call is not None and call.block is not None:
-                self._blocks.close(out, call.block)
+            if call is not None:
+                self._finish(call, out)
             call = self._calls[key] = _Call(id, name)
             self.count += 1
         call.id = call.id or id
@@ -67,11 +67,11 @@ class ToolCalls:
     def flush(self, out: _Out, *, cut: bool = False) -> None:
         """Open what was still without a name, and close every call."""
         for call in self._calls.values():
-            if call.block is None:
-                self._open(call, out)
-            if call.block is not None:
-                self._blocks.close(out, call.block, cut=cut)
+            self._finish(call, out, cut=cut)
         self._calls = {}
+
+    def _finish(self, call: _Call, out: _Out, *, cut: bool = False) -> None:
+        self._blocks.close(out, call.block or self._open(call, out), cut=cut)
 
     def _key(self, index: int | None, id: str, name: str) -> int:  # noqa: A002 (the field's name)
         if index is not None:
@@ -93,18 +93,20 @@ class ToolCalls:
         return is_object("".join(call.block.arguments if call.block else call.held))
 
     def _grow(self, call: _Call, arguments: str, out: _Out) -> None:
-        if call.block is None and call.name:
-            self._open(call, out)
         if call.block is not None:
             self._blocks.arguments(out, call.block, arguments)
-        elif arguments:
+            return
+        if arguments:
             call.held.append(arguments)
+        if call.name:
+            self._open(call, out)
 
-    def _open(self, call: _Call, out: _Out) -> None:
-        call.block = self._blocks.open_tool_call(out, call.id, call.name, self._choice)
+    def _open(self, call: _Call, out: _Out) -> OpenBlock:
+        block = call.block = self._blocks.open_tool_call(out, call.id, call.name, self._choice)
         for held in call.held:
-            self._blocks.arguments(out, call.block, held)
+            self._blocks.arguments(out, block, held)
         call.held = []
+        return block
 
 
 def _arguments(raw: RawJSON) -> str:
@@ -115,7 +117,7 @@ def _arguments(raw: RawJSON) -> str:
 
 
 def _custom(raw: RawJSON) -> Function:
-    """Read a custom tool call, whose input is text: its JSON string stands for the arguments."""
+    """Read a custom tool call, whose input is text: it stands for the arguments as it came."""
     if raw is NULL or is_null(raw):
         return Function()
     try:

@@ -8,11 +8,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterable
 
-import msgspec
-
 from loomstream.dialects import Target
 from loomstream.dialects.bodies import encode_body
-from loomstream.dialects.fields import JSONObject
+from loomstream.dialects.fields import JSONObject, as_list
 from loomstream.messages import (
     ContentBlock,
     Image,
@@ -27,6 +25,7 @@ from loomstream.messages import (
     ToolResult,
 )
 from loomstream.wire import WireRequest
+from loomstream.wire.json import loads
 
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream, application/json"}
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
@@ -134,7 +133,7 @@ def _details(content: Iterable[ContentBlock], target: Target) -> list[object]:
         if isinstance(block, Reasoning)
         for opaque in block.opaque
         if opaque.issuer == target.provider and opaque.kind == "details"
-        for item in msgspec.json.decode(opaque.data, type=list[object])
+        for item in as_list(loads(opaque.data.encode("utf-8", "replace")))
     ]
 
 

@@ -94,7 +94,7 @@ class ChatTranslator:
         self._usage: Usage | None = None
         self._usage_raw = b""
         self._sources: RawJSON = NULL
-        self._executed: set[int] = set()
+        self._executed: set[str] = set()
 
     def feed(self, frame: Frame) -> list[Event | Failure]:
         """Take a frame, give its events."""
@@ -354,8 +354,8 @@ class ChatTranslator:
             raw = RawJSON(msgspec.json.encode(tool))
             name, id = as_text(tool.get("type")), f"executed_{state.index}_{key}"  # noqa: A001 (the field's name)
             self._close_current(state, out)
-            if key not in self._executed:
-                self._executed.add(key)
+            if id not in self._executed:
+                self._executed.add(id)
                 arguments = as_text(tool.get("arguments")) or "{}"
                 out.append(ServerToolCall(self._blocks.claim(out), id, name, arguments, state.index, raw))
             if tool.get("output") is not None:
