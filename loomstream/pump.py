@@ -12,7 +12,7 @@ import msgspec
 
 from loomstream.dialects import Dialect, Target
 from loomstream.dialects.http_errors import limits, request_id
-from loomstream.errors import Failure, LoomstreamError, RedirectRefused
+from loomstream.errors import Failure, LoomstreamError, RedirectRefused, UnexpectedContent
 from loomstream.events import CONTENT_EVENTS, Event, EventBase, Raw, Start, Stop
 from loomstream.providers import DIALECTS, dialect_module, look_up
 from loomstream.wire import Decoder, Frame
@@ -23,6 +23,9 @@ from loomstream.wire.sse import SSEDecoder
 
 MAX_ERROR_BODY_BYTES = 64 * 1024
 """No more of an error response is read."""
+
+MAX_SNIFFED_BYTES = 64 * 1024
+"""A body must show within this many bytes what it is: some hosts keep a connection alive by blank lines."""
 
 _DECODERS: dict[str, Callable[[], Decoder]] = {
     "sse": SSEDecoder,
@@ -76,11 +79,13 @@ class Pump:
             return []
         if self._decoder is None:
             chunk = self._head + chunk
-            chosen = sniff(chunk, self._expected, self._content_type)
-            if chosen is None:
+            chosen = sniff(chunk[:MAX_SNIFFED_BYTES], self._expected, self._content_type)
+            if chosen is None and len(chunk) < MAX_SNIFFED_BYTES:
                 self._head = chunk
                 return []
             self._head = b""
+            if chosen is None:
+                chosen = Failure(UnexpectedContent(f"the answer begins with {MAX_SNIFFED_BYTES} bytes of white space"))
             if isinstance(chosen, Failure):
                 return self._checked([chosen])
             self._decoder = _DECODERS[chosen]()

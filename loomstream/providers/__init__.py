@@ -12,6 +12,7 @@ import importlib
 from importlib import metadata
 from typing import Literal, cast
 
+import msgspec
 from msgspec import Struct
 
 from loomstream.dialects import Dialect, Quirks
@@ -51,27 +52,43 @@ class Provider(Struct, frozen=True, kw_only=True):
 
 @functools.cache
 def _installed() -> dict[str, Provider]:
-    rows: dict[str, Provider] = {}
-    for entry in metadata.entry_points(group=ENTRY_POINT_GROUP):
+    rows = [_loaded(entry) for entry in metadata.entry_points(group=ENTRY_POINT_GROUP)]
+    return {row.name: row for row in rows}
+
+
+def _loaded(entry: metadata.EntryPoint) -> Provider:
+    place = f"the entry point {entry.name!r} of group {ENTRY_POINT_GROUP}"
+    try:
         row = entry.load()
-        if not isinstance(row, Provider):
-            msg = (
-                f"the entry point {entry.name!r} of group {ENTRY_POINT_GROUP} gives a {type(row).__name__}, no Provider"
-            )
-            raise ConfigError(msg)
-        rows[row.name] = row
-    return rows
+    except Exception as error:
+        msg = f"{place} cannot be loaded ({type(error).__name__}: {error}): repair or uninstall its package"
+        raise ConfigError(msg) from error
+    if not isinstance(row, Provider):
+        msg = f"{place} gives a {type(row).__name__}, no Provider"
+        raise ConfigError(msg)
+    try:
+        dialect_module(row.dialect)
+        return msgspec.convert(msgspec.structs.asdict(row), Provider)
+    except (ConfigError, msgspec.ValidationError) as error:
+        msg = f"{place} gives a row that cannot be used: {error}"
+        raise ConfigError(msg) from error
 
 
 def all_providers() -> tuple[Provider, ...]:
-    """Give every row: the table's, then those of installed packages. Raises `ConfigError` for a bad entry point."""
-    from loomstream.providers.table import TABLE  # noqa: PLC0415 (the table imports this module)
+    """Give every row: the table's, then those of installed packages, which cannot take the place of one of the table.
 
-    return tuple({**{row.name: row for row in TABLE}, **_installed()}.values())
+    Raises `ConfigError` for a bad entry point.
+    """
+    from loomstream.providers.table import BY_NAME, TABLE  # noqa: PLC0415 (the table imports this module)
+
+    return (*TABLE, *(row for name, row in _installed().items() if name not in BY_NAME))
 
 
 def look_up(name: str) -> Provider:
-    """Give the row of this name (case-sensitive), or raise `UnknownProvider`, which suggests the nearest names."""
+    """Give the row of this name (case-sensitive).
+
+    Raises `UnknownProvider`, which suggests the nearest name, and `ConfigError` for a bad entry point.
+    """
     from loomstream.providers.table import BY_NAME  # noqa: PLC0415 (the table imports this module)
 
     row = BY_NAME.get(name) or _installed().get(name)
