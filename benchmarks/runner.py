@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
+from statistics import median, median_low
 from types import TracebackType
 from typing import IO, Protocol, Self, cast
 
@@ -131,11 +131,12 @@ def _round(measure: Measure, size: Size, clients: dict[str, Figures], gap_us: in
             for name in clients
         }
         turns = [{name: taker.turn() for name, taker in takers.items()} for _ in range(size.turns)]
-    best = {name: min((turn[name] for turn in turns), key=_value) for name in clients}
+    pick = median_low if measure.typical else min
+    picked = {name: pick([_value(turn[name]) for turn in turns]) for name in clients}
     for name, figures in clients.items():
-        figures.values.append(_value(best[name]))
-        figures.ratios.append(_value(best[name]) / _value(best[FLOOR]))
-        figures.notes |= {note: noted for note, noted in best[name].items() if note != "value"}
+        figures.values.append(picked[name])
+        figures.ratios.append(picked[name] / picked[FLOOR])
+        figures.notes |= {note: noted for note, noted in turns[-1][name].items() if note != "value"}
 
 
 def _value(result: Result) -> float:

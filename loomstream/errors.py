@@ -46,7 +46,7 @@ request again can do harm: `yes` (the provider did no work), `maybe` (it may hav
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 
 if TYPE_CHECKING:
     from loomstream.events import Usage
@@ -102,6 +102,18 @@ class LoomstreamError(Exception):
     def message(self) -> str:
         """What went wrong, where, and what to do about it."""
         return str(self)
+
+    def redact(self, secret: str) -> Self:
+        """Take a credential out of everything that the error says, for a peer may echo what it was sent."""
+        if secret:
+            self.args = tuple(_without(value, secret) for value in self.args)
+            for name, value in vars(self).items():
+                setattr(self, name, _without(value, secret))
+        return self
+
+
+def _without(value: object, secret: str) -> object:
+    return value.replace(secret, "…") if isinstance(value, str) else value
 
 
 class ConfigError(LoomstreamError):

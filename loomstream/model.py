@@ -236,7 +236,9 @@ class Model:
                 headers=response.headers,
                 warnings=dialect.warnings(request, target),
                 raw_events=request.raw_events,
+                secret=secret,
             )
+            del wire_request  # a long prompt need not stay in memory while its answer streams
             if response.status >= _REDIRECT:
                 raise pump.status_error(response.status, await _error_body(response, watch))
             async with aclosing(_events(response, watch, pump)) as events:
@@ -325,6 +327,8 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
     candidates), `UsageError` (unknown option, unusable client).
     """
     provider, model = parse_spec(spec if spec is not None else _choose())
+    if provider.launch and model != provider.default_model:
+        model_path, model = _own_file(provider, model, model_path)
     allowed = spec is not None if download is None else download
     launch_options = {"model_path": model_path, "download": allowed, "progress": progress} if provider.launch else None
     options = HttpOptions(
@@ -343,6 +347,19 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
         middleware=middleware,
         request_defaults=request_defaults,
     )
+
+
+def _own_file(
+    provider: Provider, model: str, model_path: str | os.PathLike[str] | None
+) -> tuple[str | os.PathLike[str], str]:
+    """Give the path and the name of a model file that stands in a spec's place of a model id."""
+    if not model.endswith(".gguf"):
+        msg = (
+            f"{provider.name} runs {provider.default_model} or a GGUF file, not {model!r}: "
+            f"write {provider.name} or {provider.name}:PATH.gguf"
+        )
+        raise UnknownModel(msg, provider=provider.name, model=model)
+    return model_path or model, os.path.basename(model).removesuffix(".gguf")  # noqa: PTH119 (a name, not a path)
 
 
 def parse_spec(spec: str) -> tuple[Provider, str]:

@@ -12,10 +12,10 @@ import msgspec
 
 from loomstream.dialects import Dialect, Target
 from loomstream.dialects.http_errors import limits, request_id
-from loomstream.errors import Failure, LoomstreamError, RedirectRefused, UnexpectedContent
+from loomstream.errors import Failure, LoomstreamError, RedirectRefused, UnexpectedContent, UsageError
 from loomstream.events import CONTENT_EVENTS, Event, EventBase, Raw, Start, Stop
 from loomstream.providers import DIALECTS, dialect_module, look_up
-from loomstream.wire import Decoder, Frame
+from loomstream.wire import Decoder, Frame, Secret
 from loomstream.wire.json_body import BODY, JSONBodyDecoder
 from loomstream.wire.ndjson import NDJSONDecoder
 from loomstream.wire.sniff import sniff
@@ -36,17 +36,22 @@ _CONTENT: frozenset[type[EventBase]] = frozenset(CONTENT_EVENTS)
 _REDIRECT = 300
 _ERROR = 400
 
+_BUFFERS = (bytes, bytearray, memoryview)
+
+Buffer = bytes | bytearray | memoryview
+"""Captured bytes."""
+
 _Out = list[Event | Failure]
 
 
 class Pump:
-    """One response's bytes to events.
+    """One response's bytes to events. `secret` is the key that was sent: no error shows it, should the peer echo it.
 
     `progressed` is True after a `feed` that gave a content event; `over` after `Stop` or a failure,
     `ended_well` after `Stop`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (what is known of a response; all keyword-only)
         self,
         *,
         dialect: Dialect,
@@ -56,7 +61,9 @@ class Pump:
         headers: Mapping[str, str] | None = None,
         warnings: tuple[str, ...] = (),
         raw_events: bool = False,
+        secret: Secret | None = None,
     ) -> None:
+        self._secret = secret
         self.dialect = dialect
         self.target = target
         self._expected = expected
@@ -150,12 +157,16 @@ class Pump:
         error.provider = error.provider or self.target.provider
         error.model = error.model or self.target.model
         error.request_id = error.request_id or request_id(self.headers)
+        if self._secret is not None:
+            error.redact(self._secret.reveal())
 
     def status_error(self, status: int, body: bytes) -> LoomstreamError:
         """Give the typed error of a response whose status is no success; `body` is its beginning."""
         target = self.target
         if status >= _ERROR:
-            return self.dialect.parse_error(status, self.headers, body[:MAX_ERROR_BODY_BYTES], target)
+            error = self.dialect.parse_error(status, self.headers, body[:MAX_ERROR_BODY_BYTES], target)
+            self._complete_error(error)
+            return error
         msg = (
             f"{target.provider} answered {status} and points to another address: redirects are not followed, so that "
             "no key or prompt goes to a host that you did not name; set base_url to the final address"
@@ -165,7 +176,7 @@ class Pump:
 
 def decode(  # noqa: PLR0913 (what was captured; all but the bytes are keyword-only)
     provider: str,
-    chunks: bytes | Iterable[bytes],
+    chunks: Buffer | Iterable[Buffer],
     *,
     dialect: str | None = None,
     content_type: str | None = None,
@@ -182,7 +193,7 @@ def decode(  # noqa: PLR0913 (what was captured; all but the bytes are keyword-o
 
     Raises `UnknownProvider` and `ConfigError` (no such dialect) at once; out of the iteration `StreamTruncated` where
     the terminal marker is missing, a `ProviderError` where the provider sent one, a `WireError` for anything
-    unreadable.
+    unreadable, `UsageError` for chunks that are no bytes.
     """
     row = look_up(provider)
     target = Target(provider=row.name, model=model or row.default_model, base_url=row.base_url, quirks=row.quirks)
@@ -196,13 +207,26 @@ def decode(  # noqa: PLR0913 (what was captured; all but the bytes are keyword-o
         headers=head,
         raw_events=raw_events,
     )
-    pieces = (chunks,) if isinstance(chunks, bytes) else chunks
+    pieces = _pieces(chunks)
     return _body_events(pump, pieces) if status < _REDIRECT else _error_events(pump, status, pieces)
+
+
+def _pieces(chunks: Buffer | Iterable[Buffer]) -> Iterator[bytes]:
+    for chunk in (chunks,) if isinstance(chunks, _BUFFERS) else chunks:
+        if not isinstance(chunk, _BUFFERS):  # pyright: ignore[reportUnnecessaryIsInstance] (callers without types)
+            msg = f"decode got a {type(chunk).__name__}: give the body's bytes, whole or in pieces"
+            raise UsageError(msg)
+        yield bytes(chunk)
 
 
 def _error_events(pump: Pump, status: int, pieces: Iterable[bytes]) -> Iterator[Event]:
     yield from ()
-    raise pump.status_error(status, b"".join(pieces))
+    body = bytearray()
+    for piece in pieces:
+        body += piece
+        if len(body) >= MAX_ERROR_BODY_BYTES:
+            break
+    raise pump.status_error(status, bytes(body))
 
 
 def _body_events(pump: Pump, pieces: Iterable[bytes]) -> Iterator[Event]:

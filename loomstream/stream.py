@@ -8,8 +8,8 @@ the handler's own context.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from types import TracebackType
 from typing import Self
@@ -68,7 +68,7 @@ class Stream:
         self._state = _State.NEW
         self._ready = False
         self._left: anyio.Event | None = None
-        self._stack: AsyncExitStack | None = None
+        self._context: AbstractAsyncContextManager[AsyncIterator[Event]] | None = None
         self._next: Callable[[], Awaitable[Event]] = self._open
         self._interrupt: Interrupt = _NO_INTERRUPT
         self._cancelled = False
@@ -118,13 +118,13 @@ class Stream:
     async def _close_upstream(self) -> None:
         """Shielded and bounded; ends with a checkpoint, because a socket closes one tick after its `close()`."""
         self._interrupt.disarm()
-        stack, self._stack = self._stack, None
-        if stack is None:
+        context, self._context = self._context, None
+        if context is None:
             return
         if self._total_s is None:
             self._total_s = anyio.current_time() - self._began_s
         with anyio.move_on_after(CLOSE_LIMIT_S, shield=True):
-            await stack.aclose()
+            await context.__aexit__(None, None, None)
             await anyio.lowlevel.checkpoint()
 
     # --- iterating -------------------------------------------------------------------------------
@@ -169,8 +169,9 @@ class Stream:
         return await self.__anext__()
 
     async def _open(self) -> Event:
-        self._stack = AsyncExitStack()
-        events = await self._stack.enter_async_context(self._handler(self._request))
+        context = self._handler(self._request)
+        events = await context.__aenter__()
+        self._context = context
         self._next = self._interrupt.wrap(events.__anext__)
         return await events.__anext__()
 

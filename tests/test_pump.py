@@ -26,6 +26,7 @@ from loomstream.errors import (
     StreamTruncated,
     UnexpectedContent,
     UnknownProvider,
+    UsageError,
 )
 from loomstream.events import Event, Limits, Raw, Start, Stop, TextDelta, Unknown
 from loomstream.providers import DIALECTS, dialect_module
@@ -297,6 +298,12 @@ def test_an_unknown_dialect_is_refused_at_once() -> None:
 def test_a_body_may_be_any_bytes(kind: type[bytes]) -> None:
     assert decode(kind(BODY)) == decode(BODY)
     assert decode([kind(BODY[:20]), kind(BODY[20:])]) == decode(BODY)
+
+
+@pytest.mark.parametrize("chunks", ["data: {}", ["data: {}"], [100]])
+def test_what_is_no_bytes_is_a_usage_error(chunks: object) -> None:
+    with pytest.raises(UsageError, match="give the body's bytes"):
+        decode(chunks)  # type: ignore[arg-type]
 
 
 def test_chunks_may_come_from_a_generator_which_is_read_no_further_than_the_end() -> None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
-from importlib import metadata
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import msgspec
 from msgspec import Struct
 
 from loomstream.dialects import Dialect, Quirks
 from loomstream.errors import ConfigError, UnknownProvider
+
+if TYPE_CHECKING:
+    from importlib import metadata
 
 ENTRY_POINT_GROUP = "loomstream.providers"
 
@@ -52,6 +54,8 @@ class Provider(Struct, frozen=True, kw_only=True):
 
 @functools.cache
 def _installed() -> dict[str, Provider]:
+    from importlib import metadata  # noqa: PLC0415 (30 ms, and only for a name that the table does not have)
+
     rows = [_loaded(entry) for entry in metadata.entry_points(group=ENTRY_POINT_GROUP)]
     return {row.name: row for row in rows}
 

@@ -10,10 +10,27 @@ order law.
 
 from __future__ import annotations
 
-from loomstream.testing.builders import text_events, tool_call_events
-from loomstream.testing.order import OrderViolation, check_order
-from loomstream.testing.replay import Recording, ReplayTransport, replay_model
-from loomstream.testing.scripted import Pause, Script, scripted_model
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from loomstream.testing.builders import text_events, tool_call_events
+    from loomstream.testing.order import OrderViolation, check_order
+    from loomstream.testing.replay import Recording, ReplayTransport, replay_model
+    from loomstream.testing.scripted import Pause, Script, scripted_model
+
+_HOME_OF = {
+    "OrderViolation": "order",
+    "Pause": "scripted",
+    "Recording": "replay",
+    "ReplayTransport": "replay",
+    "Script": "scripted",
+    "check_order": "order",
+    "replay_model": "replay",
+    "scripted_model": "scripted",
+    "text_events": "builders",
+    "tool_call_events": "builders",
+}
 
 __all__ = (
     "OrderViolation",
@@ -27,3 +44,14 @@ __all__ = (
     "text_events",
     "tool_call_events",
 )
+
+
+def __getattr__(name: str) -> object:
+    """Load a name on first use: the pytest plugin lives here, and is loaded by every session of its users."""
+    module = _HOME_OF.get(name)
+    if module is None:
+        msg = f"module 'loomstream.testing' has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = getattr(importlib.import_module(f"loomstream.testing.{module}"), name)
+    globals()[name] = value
+    return value

@@ -36,6 +36,9 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._jumping = _JumpingSelector()
         super().__init__(self._jumping)
+        # asyncio's own: what is due so soon is due now. Its nanosecond vanishes in the times of a long virtual day, and a
+        # timer that is due would then never ring.
+        self._clock_resolution = 1e-6
 
     def time(self) -> float:
         """Give the virtual time in seconds; it begins at 0."""
@@ -43,7 +46,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
 
 def virtual_clock_backends() -> list[tuple[str, Mapping[str, Any]]]:
-    """Give the values of anyio's `anyio_backend` fixture for a virtual clock: asyncio, and trio where it is installed."""
+    """Give what the `anyio_backend` fixture may return for a virtual clock: asyncio, and trio where installed."""
     backends: list[tuple[str, Mapping[str, Any]]] = [("asyncio", {"loop_factory": VirtualClockLoop})]
     try:
         from trio.testing import MockClock  # noqa: PLC0415 (trio is optional)

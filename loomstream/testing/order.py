@@ -12,7 +12,6 @@ from typing import NoReturn
 
 from loomstream.events import (
     Citation,
-    Cost,
     Event,
     File,
     Notice,
@@ -45,7 +44,6 @@ class OrderViolation(AssertionError):
 _OPENS: dict[type[object], str] = {TextStart: "text", ReasoningStart: "reasoning", ToolCallStart: "tool_call"}
 _GROWS: dict[type[object], str] = {TextDelta: "text", ReasoningDelta: "reasoning", ToolCallDelta: "tool_call"}
 _CLOSES: dict[type[object], str] = {TextEnd: "text", ReasoningEnd: "reasoning", ToolCallEnd: "tool_call"}
-_WHOLE = (File, ServerToolCall, ServerToolResult)
 
 
 class _Law:
@@ -86,39 +84,47 @@ class _Law:
         self._content(event)
 
     def _content(self, event: Event) -> None:
-        kind = event.__class__
-        if isinstance(event, Usage | Cost):
-            self._counts(event)
-        elif isinstance(event, Stop):
-            if self.open:
-                self.fail(event, f"comes while blocks are open: {self.open}")
-            self.stopped = True
-        elif isinstance(event, TextStart | ReasoningStart | ToolCallStart):
-            self._new_index(event, event.index, _OPENS[kind])
-            self.open[event.index] = _OPENS[kind]
-            self.pieces[event.index] = []
-            if isinstance(event, ToolCallStart):
-                self.calls[event.index] = (event.id, event.name)
-        elif isinstance(event, TextDelta | ReasoningDelta | ToolCallDelta):
-            self._grow(event, event.arguments if isinstance(event, ToolCallDelta) else event.text)
-        elif isinstance(event, TextEnd | ReasoningEnd | ToolCallEnd):
-            self._close(event)
-        elif isinstance(event, RefusalDelta):
-            if self.seen.get(event.index) != "refusal":
-                self._new_index(event, event.index, "refusal")
-            if not event.text:
-                self.fail(event, "is empty")
-        elif isinstance(event, Citation):
-            if self.seen.get(event.index) != "text":
-                self.fail(event, "cites no text block")
-        elif isinstance(event, _WHOLE):
-            self._new_index(event, event.index, "whole")
+        match event:
+            case Usage():
+                self._counts(event)
+            case Stop():
+                if self.open:
+                    self.fail(event, f"comes while blocks are open: {self.open}")
+                self.stopped = True
+            case TextStart() | ReasoningStart() | ToolCallStart():
+                self._new_index(event, event.index, _OPENS[event.__class__])
+                self.open[event.index] = _OPENS[event.__class__]
+                self.pieces[event.index] = []
+                if isinstance(event, ToolCallStart):
+                    self.calls[event.index] = (event.id, event.name)
+            case TextDelta() | ReasoningDelta() | ToolCallDelta():
+                self._grow(event, event.arguments if isinstance(event, ToolCallDelta) else event.text)
+            case TextEnd() | ReasoningEnd() | ToolCallEnd():
+                self._close(event)
+            case _:
+                self._single(event)
 
-    def _counts(self, event: Usage | Cost) -> None:
-        if isinstance(event, Usage):
-            counts = (event.input_tokens, event.output_tokens, event.cache_read_tokens, event.cache_write_tokens)
-            if min(*counts, event.reasoning_tokens, event.cache_write_1h_tokens) < 0:
-                self.fail(event, "holds a negative count")
+    def _single(self, event: Event) -> None:
+        """Check what has no start and end of its own."""
+        match event:
+            case RefusalDelta(text=""):
+                self.fail(event, "is empty")
+            case RefusalDelta(index=index, text=text):
+                if self.seen.get(index) != "refusal":
+                    self._new_index(event, index, "refusal")
+                if not text:
+                    self.fail(event, "is empty")
+            case Citation(index=index) if self.seen.get(index) != "text":
+                self.fail(event, "cites no text block")
+            case File() | ServerToolCall() | ServerToolResult():
+                self._new_index(event, event.index, "whole")
+            case _:
+                pass
+
+    def _counts(self, event: Usage) -> None:
+        counts = (event.input_tokens, event.output_tokens, event.cache_read_tokens, event.cache_write_tokens)
+        if min(*counts, event.reasoning_tokens, event.cache_write_1h_tokens) < 0:
+            self.fail(event, "holds a negative count")
 
     def _new_index(self, event: Event, index: int, kind: str) -> None:
         if index != self.next_index:

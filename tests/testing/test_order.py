@@ -63,7 +63,7 @@ VIOLATIONS: dict[str, tuple[list[Event], str]] = {
     "server result skips": ([S, ServerToolResult(2, "id", "f")], "next free one is 0"),
     "refusal skips": ([S, RefusalDelta(1, "no")], "next free one is 0"),
     "refusal in a text": ([S, T0, RefusalDelta(0, "no")], "next free one is 1"),
-    "empty refusal": ([S, RefusalDelta(0, "")], "is empty"),
+    "empty refusal": ([S, RefusalDelta(0, "n"), RefusalDelta(0, "")], "is empty"),
     "empty text": ([S, T0, TextDelta(0, "")], "is empty"),
     "empty reasoning": ([S, R0, ReasoningDelta(0, "")], "is empty"),
     "empty arguments": ([S, C0, ToolCallDelta(0, "")], "is empty"),

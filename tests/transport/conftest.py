@@ -1,5 +1,6 @@
 """A server on loopback that sends what a script says, byte for byte, and counts what reaches it."""
 
+import gc
 import socket
 import ssl
 import struct
@@ -130,6 +131,23 @@ async def serve() -> AsyncIterator[Serve]:
 
         yield start
         tasks.cancel_scope.cancel()
+
+
+@pytest.fixture
+def open_sockets() -> Callable[[int], int]:
+    """Give a count of this process's own client sockets to a port, taken without waiting for anybody."""
+
+    def count(port: int) -> int:
+        return sum(_is_connected_to(item, port) for item in gc.get_objects() if isinstance(item, socket.socket))
+
+    return count
+
+
+def _is_connected_to(item: socket.socket, port: int) -> bool:
+    try:
+        return item.fileno() >= 0 and item.getpeername()[1] == port
+    except (OSError, IndexError):
+        return False
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import asyncio
 import gc
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,9 +15,10 @@ import pytest
 import trio
 from anyio.abc import Listener, SocketStream
 
-from loomstream.errors import ConnectionLost, LoomstreamError
+from loomstream.errors import ConnectionLost, FirstEventTimeout, IdleTimeout, LoomstreamError
+from loomstream.messages import Timeouts
 from loomstream.transport.http import Exchange, HttpOptions, HttpTransport
-from loomstream.transport.watch import drain
+from loomstream.transport.watch import Watch, drain
 from loomstream.wire import WireRequest
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ async def streaming(connection: Connection) -> None:
 
 @asynchronous
 async def test_leaving_early_closes_the_connection_before_the_next_statement(
-    serve: Serve, transport: HttpTransport, post: Post
+    open_sockets: Callable[[int], int], serve: Serve, transport: HttpTransport, post: Post
 ) -> None:
     gone = []
 
@@ -62,20 +64,6 @@ async def test_leaving_early_closes_the_connection_before_the_next_statement(
     assert open_sockets(server.port) == 0
     await server.all_closed()
     assert gone == [True]
-
-
-def open_sockets(port: int) -> int:
-    """Count this process's own client sockets to a port, without waiting for anybody."""
-    import socket  # noqa: PLC0415 (used here alone)
-
-    count = 0
-    for item in gc.get_objects():
-        if isinstance(item, socket.socket) and item.fileno() >= 0 and item.family == socket.AF_INET:
-            try:
-                count += item.getpeername()[1] == port
-            except OSError:
-                continue
-    return count
 
 
 @asynchronous
@@ -151,7 +139,7 @@ async def test_draining_is_bounded_and_never_raises(serve: Serve, transport: Htt
 
 @asynchronous
 async def test_a_thousand_early_breaks_leak_nothing(
-    serve: Serve, transport: HttpTransport, post: Post, anyio_backend: str
+    open_sockets: Callable[[int], int], serve: Serve, transport: HttpTransport, post: Post, anyio_backend: str
 ) -> None:
     server = await serve(streaming)
     before = None
@@ -171,7 +159,12 @@ async def test_a_thousand_early_breaks_leak_nothing(
 @asynchronous
 @pytest.mark.parametrize("phase", ["connect", "headers", "body"])
 async def test_cancelling_in_each_phase_leaves_nothing(
-    serve: Serve, transport: HttpTransport, post: Post, anyio_backend: str, phase: str
+    open_sockets: Callable[[int], int],
+    serve: Serve,
+    transport: HttpTransport,
+    post: Post,
+    anyio_backend: str,
+    phase: str,
 ) -> None:
     reached = anyio.Event()
 
@@ -388,3 +381,70 @@ async def test_errors_are_ours_even_when_the_transport_closes_under_a_reader(
             assert await anext(response.chunks) == b"data: 1\n\n"
             await transport.aclose()
             await anext(response.chunks)
+
+
+@asynchronous
+async def test_a_live_answer_that_stalls_trips_the_idle_limit(
+    serve: Serve, transport: HttpTransport, post: Post
+) -> None:
+    server = await serve(streaming)
+    watch = Watch(Timeouts(idle_s=0.02))
+    with pytest.raises(IdleTimeout):
+        async with watch.open(transport, post(server.url)) as response:
+            assert await watch.read(response.chunks) == b"data: 1\n\n"
+            watch.progress()
+            await watch.read(response.chunks)
+    await server.all_closed()
+
+
+@asynchronous
+async def test_headers_that_never_come_trip_the_first_event_limit(
+    serve: Serve, transport: HttpTransport, post: Post
+) -> None:
+    async def silent(connection: Connection) -> None:
+        await connection.request()
+        await connection.wait_closed()
+
+    server = await serve(silent)
+    with pytest.raises(FirstEventTimeout):
+        async with Watch(Timeouts(first_event_s=0.02)).open(transport, post(server.url)):
+            pass
+    await server.all_closed()
+
+
+@asynchronous
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # `wake` exists on asyncio only
+async def test_waking_a_reader_that_waits(serve: Serve, transport: HttpTransport, post: Post) -> None:
+    server = await serve(streaming)
+    async with transport.open(post(server.url)) as response, anyio.create_task_group() as tasks:
+        assert await anext(response.chunks) == b"data: 1\n\n"
+        caught = []
+
+        async def read() -> None:
+            with pytest.raises(IdleTimeout) as error:
+                await anext(response.chunks)
+            caught.append(error.value)
+
+        tasks.start_soon(read)
+        await anyio.wait_all_tasks_blocked()
+        mine = IdleTimeout("enough")
+        response.wake(mine)
+        await anyio.wait_all_tasks_blocked()
+        assert caught == [mine]
+
+
+@asynchronous
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # `wake` exists on asyncio only
+async def test_waking_does_not_cost_bytes_that_have_arrived(serve: Serve, transport: HttpTransport, post: Post) -> None:
+    """A busy event loop lets timer and bytes come together: the bytes win."""
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(CHUNKED + EVENT)
+        await connection.wait_closed()
+
+    server = await serve(script)
+    async with transport.open(post(server.url)) as response:
+        await anyio.wait_all_tasks_blocked()  # the event is in the buffer, unread
+        response.wake(IdleTimeout("too late"))
+        assert await anext(response.chunks) == b"data: 1\n\n"

@@ -235,7 +235,8 @@ async def test_leaving_a_tls_stream_early_closes_it_at_once(
 
     server = await serve(endless, server_context(authority.issue_cert("localhost")))
     transport = HttpTransport(HttpOptions(ca_bundle=bundle))
-    async with transport.open(post(server.url)) as response:
+    async with transport.open(post(open_sockets: Callable[[int], int], server.url)) as response:
         assert await anext(response.chunks) == b"data: 1\n\n"
+    assert open_sockets(server.port) == 0
     await server.all_closed()
     await transport.aclose()
