@@ -41,10 +41,10 @@ class Interrupt:
         self._timer = loop.call_at(deadline, lambda: self.set(make_error()))
 
     def set(self, error: LoomstreamError) -> None:
-        """Interrupt now; only the first error counts."""
+        """Interrupt now, or at the next step where the reader itself says so; only the first error counts."""
         if self.error is None:
             self.error = error
-            if self.waiting and self._task is not None:
+            if self.waiting and self._task is not None and self._task is not current_task(self._loop):
                 self._task.cancel()
 
     def disarm(self) -> None:

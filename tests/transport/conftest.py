@@ -116,6 +116,7 @@ class FaultServer:
 
 Serve = Callable[..., Awaitable[FaultServer]]
 Post = Callable[..., WireRequest]
+CountSockets = Callable[[int], int]
 
 
 @pytest.fixture
@@ -134,7 +135,7 @@ async def serve() -> AsyncIterator[Serve]:
 
 
 @pytest.fixture
-def open_sockets() -> Callable[[int], int]:
+def open_sockets() -> CountSockets:
     """Give a count of this process's own client sockets to a port, taken without waiting for anybody."""
 
     def count(port: int) -> int:

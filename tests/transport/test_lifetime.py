@@ -7,7 +7,6 @@ import asyncio
 import gc
 import subprocess
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import anyio
@@ -22,7 +21,7 @@ from loomstream.transport.watch import Watch, drain
 from loomstream.wire import WireRequest
 
 if TYPE_CHECKING:
-    from tests.transport.conftest import Connection, Post, Serve
+    from tests.transport.conftest import Connection, CountSockets, Post, Serve
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 EVENT = b"9\r\ndata: 1\n\n\r\n"
@@ -48,7 +47,7 @@ async def streaming(connection: Connection) -> None:
 
 @asynchronous
 async def test_leaving_early_closes_the_connection_before_the_next_statement(
-    open_sockets: Callable[[int], int], serve: Serve, transport: HttpTransport, post: Post
+    open_sockets: CountSockets, serve: Serve, transport: HttpTransport, post: Post
 ) -> None:
     gone = []
 
@@ -139,7 +138,7 @@ async def test_draining_is_bounded_and_never_raises(serve: Serve, transport: Htt
 
 @asynchronous
 async def test_a_thousand_early_breaks_leak_nothing(
-    open_sockets: Callable[[int], int], serve: Serve, transport: HttpTransport, post: Post, anyio_backend: str
+    open_sockets: CountSockets, serve: Serve, transport: HttpTransport, post: Post, anyio_backend: str
 ) -> None:
     server = await serve(streaming)
     before = None
@@ -159,7 +158,7 @@ async def test_a_thousand_early_breaks_leak_nothing(
 @asynchronous
 @pytest.mark.parametrize("phase", ["connect", "headers", "body"])
 async def test_cancelling_in_each_phase_leaves_nothing(
-    open_sockets: Callable[[int], int],
+    open_sockets: CountSockets,
     serve: Serve,
     transport: HttpTransport,
     post: Post,
@@ -438,13 +437,19 @@ async def test_waking_a_reader_that_waits(serve: Serve, transport: HttpTransport
 async def test_waking_does_not_cost_bytes_that_have_arrived(serve: Serve, transport: HttpTransport, post: Post) -> None:
     """A busy event loop lets timer and bytes come together: the bytes win."""
 
+    first_read = anyio.Event()
+
     async def script(connection: Connection) -> None:
         await connection.request()
         await connection.send(CHUNKED + EVENT)
+        await first_read.wait()
+        await connection.send(EVENT)
         await connection.wait_closed()
 
     server = await serve(script)
     async with transport.open(post(server.url)) as response:
         await anyio.wait_all_tasks_blocked()  # the event is in the buffer, unread
         response.wake(IdleTimeout("too late"))
+        assert await anext(response.chunks) == b"data: 1\n\n"
+        first_read.set()
         assert await anext(response.chunks) == b"data: 1\n\n"

@@ -22,7 +22,7 @@ from loomstream.errors import ConfigError, TLSFailed
 from loomstream.transport.http import HttpOptions, HttpTransport
 
 if TYPE_CHECKING:
-    from tests.transport.conftest import Connection, FaultServer, Post, Serve
+    from tests.transport.conftest import Connection, CountSockets, FaultServer, Post, Serve
 
 pytestmark = pytest.mark.anyio
 
@@ -224,7 +224,7 @@ async def test_the_key_log_variable_is_ignored(
 
 
 async def test_leaving_a_tls_stream_early_closes_it_at_once(
-    serve: Serve, post: Post, authority: trustme.CA, bundle: str
+    open_sockets: CountSockets, serve: Serve, post: Post, authority: trustme.CA, bundle: str
 ) -> None:
     """The peer never says goodbye; leaving must not wait for it."""
 
@@ -235,7 +235,7 @@ async def test_leaving_a_tls_stream_early_closes_it_at_once(
 
     server = await serve(endless, server_context(authority.issue_cert("localhost")))
     transport = HttpTransport(HttpOptions(ca_bundle=bundle))
-    async with transport.open(post(open_sockets: Callable[[int], int], server.url)) as response:
+    async with transport.open(post(server.url)) as response:
         assert await anext(response.chunks) == b"data: 1\n\n"
     assert open_sockets(server.port) == 0
     await server.all_closed()
