@@ -22,7 +22,6 @@ from urllib.parse import urlsplit
 from benchmarks.client import PEERS, Answer, Client, client_class
 from benchmarks.limits import raise_open_files, resident_bytes
 
-_OPEN_AT_ONCE = 100
 _PROBE_S = 0.01
 _LOOPBACK = ("127.", "::1", "localhost", "/")
 _HOST_OF = {"socket.connect": 1, "socket.getaddrinfo": 0}
@@ -134,15 +133,12 @@ async def _take_all(answers: list[Answer], events: int) -> None:
 
 
 async def _open(client: Client, streams: int) -> list[Answer]:
-    answers: list[Answer] = []
-    while len(answers) < streams:
-        wanted = min(_OPEN_AT_ONCE, streams - len(answers))
-        answers += await asyncio.gather(*(client.begin() for _ in range(wanted)))
-    return answers
+    return [await client.begin() for _ in range(streams)]
 
 
 async def _close(answers: list[Answer]) -> None:
-    for answer in answers:
+    """Close them, last opened first and in the task that opened them: some clients bear no other way."""
+    for answer in reversed(answers):
         await answer.aclose()
 
 

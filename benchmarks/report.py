@@ -83,12 +83,7 @@ def _peers(outcomes: Sequence[Outcome]) -> list[str]:
     rows += [
         (f"{name} {_version(name)}", *(_peer(outcome.clients[name]) for outcome in outcomes)) for name in (OURS, *names)
     ]
-    failures = [
-        f"{name}, {outcome.measure.name}: {figures.failure}"
-        for outcome in outcomes
-        for name, figures in outcome.clients.items()
-        if figures.failure
-    ]
+    failures = [figures.failure for outcome in outcomes for figures in outcome.clients.values() if figures.failure]
     return [*_lines(rows), *failures]
 
 

@@ -30,11 +30,18 @@ _BACKLOG = 4096
 
 
 class Wire(NamedTuple):
-    """What precedes the text events, one of them, and what follows them."""
+    """What precedes the text events, some of them to take in turn, and what follows them."""
 
     opening: bytes
-    text: bytes
+    texts: tuple[bytes, ...]
     closing: bytes
+
+    def text(self, position: int) -> bytes:
+        """Give one text event; neighbours differ, as some clients give up where a model repeats itself."""
+        return self.texts[position % len(self.texts)]
+
+
+_WORDS = ("river", "stone", "water", "light", "moss", "rain", "bank", "reed")
 
 
 def _chat(delta: str, finish: str = "null", choices: str = "", usage: str = "null") -> bytes:
@@ -50,7 +57,7 @@ def _chat(delta: str, finish: str = "null", choices: str = "", usage: str = "nul
 _USAGE = '{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21}'
 CHAT = Wire(
     opening=_chat('{"role":"assistant","content":"","refusal":null}'),
-    text=_chat('{"content":" river"}'),
+    texts=tuple(_chat(f'{{"content":" {word}"}}') for word in _WORDS),
     closing=_chat("{}", '"stop"') + _chat("", choices="none", usage=_USAGE) + b"data: [DONE]\n\n",
 )
 
@@ -66,7 +73,10 @@ MESSAGES = Wire(
         '"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":9,"output_tokens":1}}',
     )
     + _message("content_block_start", '"index":0,"content_block":{"type":"text","text":""}'),
-    text=_message("content_block_delta", '"index":0,"delta":{"type":"text_delta","text":" river"}'),
+    texts=tuple(
+        _message("content_block_delta", f'"index":0,"delta":{{"type":"text_delta","text":" {word}"}}')
+        for word in _WORDS
+    ),
     closing=_message("content_block_stop", '"index":0')
     + _message(
         "message_delta",
@@ -84,7 +94,8 @@ def http_chunk(data: bytes) -> bytes:
 @lru_cache(maxsize=8)
 def burst(wire: Wire, count: int, per_chunk: int) -> bytes:
     """Give a whole response."""
-    chunks = [http_chunk(wire.text * min(per_chunk, count - done)) for done in range(0, count, per_chunk)]
+    texts = [wire.text(position) for position in range(count)]
+    chunks = [http_chunk(b"".join(texts[done : done + per_chunk])) for done in range(0, count, per_chunk)]
     return b"".join((_HEAD, http_chunk(wire.opening), *chunks, http_chunk(wire.closing), b"0\r\n\r\n"))
 
 
@@ -107,9 +118,9 @@ class _Server:
         streams, self.waiting = self.waiting, []
         streams = [stream for stream in streams if not stream.transport.is_closing()]
         due = time.perf_counter()
-        for _ in range(max((stream.events for stream in streams), default=0)):
+        for turn in range(max((stream.events for stream in streams), default=0)):
             for position, stream in enumerate(streams, 1):
-                stream.transport.write(http_chunk(stream.wire.text))
+                stream.transport.write(http_chunk(stream.wire.text(turn)))
                 if position % stream.group == 0:
                     # A late group delays those behind it: never two at once to make up for it.
                     due = max(due + stream.gap_s, time.perf_counter())
@@ -151,7 +162,7 @@ class _Connection(asyncio.Protocol):
             case ["", "burst", count, per_chunk, *_]:
                 self._transport.write(burst(wire, int(count), int(per_chunk)))
             case ["", "paced", count, group, gap_us, *_]:
-                self._transport.write(_HEAD + http_chunk(wire.opening) + http_chunk(wire.text))
+                self._transport.write(_HEAD + http_chunk(wire.opening) + http_chunk(wire.text(0)))
                 paced = _Paced(self._transport, wire, int(count), int(group), int(gap_us) / 1e6)
                 self._server.waiting.append(paced)
             case ["", "go"]:

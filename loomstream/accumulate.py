@@ -86,6 +86,17 @@ class _Open:
 class Accumulator:
     """Folds events; see the module's contract."""
 
+    __slots__ = (
+        "_blocks",
+        "_limits",
+        "_start_event",
+        "_unknown_frames",
+        "cost",
+        "has_content",
+        "stop",
+        "usage",
+    )
+
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self.cost = Cost(provider="", model="")

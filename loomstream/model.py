@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Protocol, Self, Unpack, cast
 
@@ -18,9 +18,9 @@ import msgspec
 
 from loomstream import catalog
 from loomstream.auth import SCHEMES
-from loomstream.config.keys import missing_key, resolve_key, resolve_key_sync
+from loomstream.config.keys import hide, missing_key, resolve_key, resolve_key_sync
 from loomstream.dialects import Target
-from loomstream.errors import ConfigError, Failure, Timeout, TransportError, UnknownModel, UsageError
+from loomstream.errors import ConfigError, Failure, LoomstreamError, Timeout, TransportError, UnknownModel, UsageError
 from loomstream.events import Cost, Event, Usage
 from loomstream.handler import Handler, Middleware, compose
 from loomstream.messages import Prompt, Request, RequestOptions, Response, check_options, make_request
@@ -59,8 +59,8 @@ class Endpoint:
         base_url: str | None = None,
         launch_options: Mapping[str, object] | None = None,
     ) -> None:
+        self._api_key = api_key = hide(api_key)
         self.provider = provider
-        self._api_key = api_key
         self._base_url = base_url or _from_environment(provider.base_url_environment) or provider.base_url
         self._launch_options = dict(launch_options or {})
         self._lock = anyio.Lock()
@@ -253,6 +253,7 @@ async def _events(response: ByteResponse, watch: Watch, pump: Pump) -> AsyncGene
         while (chunk := await read(chunks)) is not None:
             events = feed(chunk)
             if pump.over:
+                del chunk  # it may echo the key, and reports of errors show local variables
                 for event in or_raise(events):
                     yield event
                 return
@@ -272,9 +273,11 @@ async def _events(response: ByteResponse, watch: Watch, pump: Pump) -> AsyncGene
 
 
 async def _error_body(response: ByteResponse, watch: Watch) -> bytes:
+    """Give the beginning of an error's body; where it cannot be read to its end, the status still says what it is."""
     body = b""
-    while len(body) < MAX_ERROR_BODY_BYTES and (chunk := await watch.read(response.chunks)) is not None:
-        body += chunk
+    with suppress(LoomstreamError):
+        while len(body) < MAX_ERROR_BODY_BYTES and (chunk := await watch.read(response.chunks)) is not None:
+            body += chunk
     return body[:MAX_ERROR_BODY_BYTES]
 
 
@@ -326,6 +329,7 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
     Raises `UnknownProvider`, `UnknownModel` (no model named and no default), `ConfigError` (no address, several
     candidates), `UsageError` (unknown option, unusable client).
     """
+    api_key = hide(api_key)  # from here on no traceback shows it
     provider, model = parse_spec(spec if spec is not None else _choose())
     if provider.launch and model != provider.default_model:
         model_path, model = _own_file(provider, model, model_path)

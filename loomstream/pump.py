@@ -51,6 +51,25 @@ class Pump:
     `ended_well` after `Stop`.
     """
 
+    __slots__ = (
+        "_content_type",
+        "_decoder",
+        "_expected",
+        "_head",
+        "_raw_events",
+        "_secret",
+        "_started",
+        "_translator",
+        "_warnings",
+        "_whole",
+        "dialect",
+        "ended_well",
+        "headers",
+        "over",
+        "progressed",
+        "target",
+    )
+
     def __init__(  # noqa: PLR0913 (what is known of a response; all keyword-only)
         self,
         *,

@@ -57,6 +57,27 @@ class Stream:
     is what was delivered.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_began_s",
+        "_cancelled",
+        "_context",
+        "_cost_of",
+        "_first_event_s",
+        "_first_text_s",
+        "_fold",
+        "_handler",
+        "_interrupt",
+        "_left",
+        "_model",
+        "_next",
+        "_provider",
+        "_ready",
+        "_request",
+        "_state",
+        "_total_s",
+    )
+
     def __init__(
         self, handler: Handler, request: Request, *, cost_of: CostOf, provider: str = "", model: str = ""
     ) -> None:

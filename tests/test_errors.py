@@ -119,3 +119,18 @@ def test_a_provider_s_error_says_what_the_provider_said() -> None:
 def test_a_provider_s_error_without_details_has_none() -> None:
     error = ProviderError("no")
     assert (error.status, error.code, error.body) == (0, "", "")
+
+
+# --- credentials -----------------------------------------------------------------------------------
+
+
+def test_an_echoed_credential_is_taken_out_of_all_that_an_error_says() -> None:
+    error = ServerFault("who is sk-1?", status=401, code="sk-1", body='{"key":"sk-1"}', request_id="r-sk-1")
+    assert error.redact("sk-1") is error
+    assert (str(error), error.code, error.body, error.request_id) == ("who is …?", "…", '{"key":"…"}', "r-…")
+    assert error.status == 401
+    assert b"sk-1" not in pickle.dumps(error)
+
+
+def test_without_a_credential_nothing_is_taken_out() -> None:
+    assert str(ServerFault("as it was").redact("")) == "as it was"

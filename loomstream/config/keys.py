@@ -69,6 +69,7 @@ async def resolve_key(
     timeout_s: float = KEYRING_TIMEOUT_S,
 ) -> ResolvedKey | None:
     """Find the key of a provider, or None; see `resolve_key_sync`. The event loop goes on meanwhile."""
+    argument = hide(argument)
     found = _given(provider, argument, env_names, environ)
     if found is not None or not keyring_name:
         return found
@@ -94,6 +95,7 @@ def resolve_key_sync(
     `environ` is `os.environ` by default. Reasons why the keyring could not be asked are appended to `notes`, for
     `missing_key`. Raises `ConfigError` where a key holds a character that no HTTP header can carry.
     """
+    argument = hide(argument)
     found = _given(provider, argument, env_names, environ)
     if found is not None or not keyring_name:
         return found
@@ -120,34 +122,51 @@ def _by_rank(env_names: Sequence[str]) -> list[str]:
     return sorted(env_names, key=lambda name: not name.startswith(_OURS))
 
 
+# No function that raises holds a credential in a plain variable: reports of errors may show local variables.
+
+
+def hide(argument: str | Secret | None) -> Secret | None:
+    """Wrap what a caller gave as a credential; whether it is a string shows where it is looked at."""
+    return Secret(argument) if argument is not None and not isinstance(argument, Secret) else argument
+
+
 def _given(
-    provider: str, argument: str | Secret | None, env_names: Sequence[str], environ: Mapping[str, str] | None
+    provider: str, argument: Secret | None, env_names: Sequence[str], environ: Mapping[str, str] | None
 ) -> ResolvedKey | None:
-    if not isinstance(argument, str | Secret | None):  # pyright: ignore[reportUnnecessaryIsInstance] (callers without types)
-        msg = f"the API key for {provider} must be a string, not {type(argument).__name__}"
-        raise ConfigError(msg, provider=provider)
-    value = argument.reveal() if isinstance(argument, Secret) else argument or ""
-    found = _cleaned(value, "argument")
-    if found is not None:
-        return found
-    variables = os.environ if environ is None else environ
+    if argument is not None:
+        kind = type(argument.reveal())
+        if kind is not str:
+            msg = f"the API key for {provider} must be a string, not {kind.__name__}"
+            raise ConfigError(msg, provider=provider)
+        found = _cleaned(argument, "argument")
+        if found is not None:
+            return found
     for name in _by_rank(env_names):
-        found = _cleaned(variables.get(name, ""), f"environment {name}")
+        found = _cleaned(_variable(name, environ), f"environment {name}")
         if found is not None:
             return found
     return None
 
 
-def _cleaned(value: str, source: str) -> ResolvedKey | None:
-    value = value.strip()
-    if not value:
-        return None
+def _variable(name: str, environ: Mapping[str, str] | None) -> Secret:
+    return Secret((os.environ if environ is None else environ).get(name, ""))
+
+
+def _cleaned(secret: Secret, source: str) -> ResolvedKey | None:
+    problem = _problem(secret.reveal().strip())
+    if problem:
+        msg = f"the API key ({source}) holds {problem}: copy the key again and nothing else"
+        raise ConfigError(msg)
+    cleaned = Secret(secret.reveal().strip())
+    return ResolvedKey(cleaned, source) if cleaned else None
+
+
+def _problem(value: str) -> str:
     for position, character in enumerate(value, start=1):
         if not " " <= character <= "~":
             what = "a control character" if character.isascii() else "a character that is not ASCII"
-            msg = f"the API key ({source}) holds {what} at position {position}: copy the key again and nothing else"
-            raise ConfigError(msg)
-    return ResolvedKey(Secret(value), source)
+            return f"{what} at position {position}"
+    return ""
 
 
 class _Inquiry(threading.Thread):
@@ -185,7 +204,7 @@ def _from_keyring(name: str, *, notes: MutableSequence[str] | None, timeout_s: f
         return None
     reasons.extend(inquiry.notes)
     source = f"keyring {SERVICE}/{name}"
-    return None if inquiry.value is None else _cleaned(_decoded(inquiry.value, source), source)
+    return None if inquiry.value is None else _cleaned(_decoded(Secret(inquiry.value), source), source)
 
 
 def _ask(name: str, notes: list[str]) -> str | None:
@@ -216,15 +235,15 @@ def _usable(backend: KeyringBackend, notes: list[str]) -> Iterable[KeyringBacken
         yield backend
 
 
-def _decoded(value: str, source: str) -> str:
-    prefix = next((prefix for prefix in _ENCODINGS if value.startswith(prefix)), "")
+def _decoded(secret: Secret, source: str) -> Secret:
+    prefix = next((prefix for prefix in _ENCODINGS if secret.reveal().startswith(prefix)), "")
     if not prefix:
-        return value
-    plain = _unwrapped(value.removeprefix(prefix).strip(), _ENCODINGS[prefix])
+        return secret
+    plain = _unwrapped(secret.reveal().removeprefix(prefix).strip(), _ENCODINGS[prefix])
     if plain is None:
         msg = f"the API key ({source}) is wrapped as {prefix!r} but cannot be unwrapped: set it again"
         raise ConfigError(msg)
-    return plain
+    return Secret(plain)
 
 
 def _unwrapped(text: str, decode: Callable[[str], bytes]) -> str | None:

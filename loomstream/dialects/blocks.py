@@ -57,6 +57,12 @@ class Blocks:
     `failed` turns True once a limit was passed and a `Failure` was appended.
     """
 
+    __slots__ = (
+        "failed",
+        "next_index",
+        "open",
+    )
+
     def __init__(self) -> None:
         self.next_index = 0
         self.failed = False
@@ -158,6 +164,8 @@ class SurrogateJoiner:
 
     Only used on a stream whose reader has carried a surrogate; see `loomstream.wire.json`.
     """
+
+    __slots__ = ("_held",)
 
     def __init__(self) -> None:
         self._held: dict[int, str] = {}

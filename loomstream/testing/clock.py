@@ -36,8 +36,8 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._jumping = _JumpingSelector()
         super().__init__(self._jumping)
-        # asyncio's own: what is due so soon is due now. Its nanosecond vanishes in the times of a long virtual day, and a
-        # timer that is due would then never ring.
+        # asyncio's own: what is due so soon is due now. Its nanosecond vanishes in the times of a long virtual day,
+        # and a timer that is due would then never ring.
         self._clock_resolution = 1e-6
 
     def time(self) -> float:

@@ -23,13 +23,14 @@ class ByteResponse(Struct, frozen=True):
     `headers` have lower-case names; a name that came twice has its values joined by a comma. `chunks` are the
     body's bytes after content decoding; whatever it raises is a `LoomstreamError`. `wake`, where there is one, makes
     a read that is waiting raise the given error at once, unless bytes have arrived for it: the cheap road for time
-    limits. `wake` exists on asyncio only.
+    limits. `at_end`, where there is one, says whether the body was read to its end. Both exist on asyncio only.
     """
 
     status: int
     headers: Mapping[str, str]
     chunks: AsyncIterator[bytes]
     wake: Callable[[Exception], None] | None = None
+    at_end: Callable[[], bool] | None = None
 
 
 class Transport(Protocol):

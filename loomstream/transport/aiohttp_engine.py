@@ -247,6 +247,10 @@ class Body(httpx.AsyncByteStream):
         if self._content.total_bytes == self._taken_bytes:
             self._content.set_exception(error)
 
+    def at_end(self) -> bool:
+        """Say whether the whole body has come and was read, so that the connection is free again."""
+        return self._content.at_eof()
+
     async def aclose(self) -> None:
         """End the exchange; where the body was not read to its end, the connection too, before this returns."""
         connection = self._response.connection

@@ -203,10 +203,13 @@ class Exchange:
             raise proxy_refused(peer, "407 Proxy Authentication Required")
         headers = _plain(response.headers.raw)
         body = response.extensions.get(BODY)
-        wake = None if body is None else cast("_OwnBody", body).wake
         chunks = cast("AsyncIterator[bytes]", body) if body is not None else _Chunks(_byte_stream(response), peer)
         self._chunks = chunks
-        return ByteResponse(response.status_code, headers, decoded(chunks, headers.get("content-encoding", "")), wake)
+        plain = decoded(chunks, headers.get("content-encoding", ""))
+        if body is None:
+            return ByteResponse(response.status_code, headers, plain)
+        own = cast("_OwnBody", body)
+        return ByteResponse(response.status_code, headers, plain, own.wake, own.at_end)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -227,6 +230,8 @@ class _OwnBody(Protocol):
     """What our engine's body can do beyond iteration."""
 
     def wake(self, error: Exception) -> None: ...
+
+    def at_end(self) -> bool: ...
 
 
 class _Chunks:

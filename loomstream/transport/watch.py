@@ -189,6 +189,8 @@ async def drain(response: ByteResponse, *, max_bytes: int = DRAIN_BYTES, limit_s
     Gives up silently after `max_bytes` or `limit_s` seconds, or where the connection breaks: the answer is whole, so
     the only loss is the connection.
     """
+    if response.at_end is not None and response.at_end():
+        return
     left = max_bytes
     with anyio.move_on_after(limit_s), suppress(LoomstreamError):
         async for chunk in response.chunks:

@@ -35,6 +35,16 @@ def test_the_plugin_imports_nothing_of_loomstream_before_it_is_used(tmp_path: Pa
         "    assert ours == {'loomstream', 'loomstream.testing', 'loomstream.testing.pytest_plugin'}, ours\n",
         "utf-8",
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(tmp_path),
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

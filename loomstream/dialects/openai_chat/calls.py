@@ -36,6 +36,14 @@ class _Call:
 class ToolCalls:
     """The tool calls of one choice."""
 
+    __slots__ = (
+        "_blocks",
+        "_calls",
+        "_choice",
+        "_next_key",
+        "count",
+    )
+
     def __init__(self, blocks: Blocks, choice: int) -> None:
         self._blocks = blocks
         self._choice = choice

@@ -78,6 +78,24 @@ class _ChoiceState:
 class ChatTranslator:
     """Frames of one stream to events."""
 
+    __slots__ = (
+        "_before_start",
+        "_blocks",
+        "_choices",
+        "_executed",
+        "_growing",
+        "_joiner",
+        "_over",
+        "_read",
+        "_reader",
+        "_shortcut",
+        "_sources",
+        "_started",
+        "_target",
+        "_usage",
+        "_usage_raw",
+    )
+
     def __init__(self, target: Target) -> None:
         self._target = target
         self._reader = Reader(chunk_decoder)
