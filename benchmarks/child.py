@@ -23,6 +23,7 @@ from benchmarks.client import PEERS, Answer, Client, client_class
 from benchmarks.limits import raise_open_files, resident_bytes
 
 _PROBE_S = 0.01
+_CLOSING_S = 0.02
 _LOOPBACK = ("127.", "::1", "localhost", "/")
 _HOST_OF = {"socket.connect": 1, "socket.getaddrinfo": 0}
 """By audit event: the argument that names the host; a path is a socket of this machine."""
@@ -83,7 +84,7 @@ async def memory(job: Job, client: Client) -> Result:
     gc.collect()
     grown = resident_bytes() - before
     await _close(answers)
-    return {"value": grown / 1e6, "kB_per_stream": grown / 1e3 / job.streams}
+    return {"value": grown / 1e6, "kB_per_stream": grown / 1e3 / max(1, job.streams)}
 
 
 async def many(job: Job, client: Client) -> Result:
@@ -191,7 +192,9 @@ def _settle_allocator() -> None:
 async def _serve(job: Job) -> None:
     async with aclosing(client_class(job.client)(job.base_url)) as client:
         for _ in sys.stdin:
-            print(json.dumps(await KINDS[job.kind](job, client)), flush=True)
+            result = await KINDS[job.kind](job, client)
+            await asyncio.sleep(_CLOSING_S)  # what was closed ends in the loop's next turns
+            print(json.dumps(result), flush=True)
 
 
 def main() -> None:

@@ -133,6 +133,9 @@ def _round(measure: Measure, size: Size, clients: dict[str, Figures], gap_us: in
         turns = [{name: taker.turn() for name, taker in takers.items()} for _ in range(size.turns)]
     pick = median_low if measure.typical else min
     picked = {name: pick([_value(turn[name]) for turn in turns]) for name in clients}
+    if picked[FLOOR] <= 0:
+        msg = f"{measure.floor}, {measure.name}: too small to be measured"
+        raise BenchmarkError(msg)
     for name, figures in clients.items():
         figures.values.append(picked[name])
         figures.ratios.append(picked[name] / picked[FLOOR])
@@ -175,8 +178,13 @@ class _Child:
             stderr=self._errors,
             text=True,
         )
-        self._alarm = threading.Timer(_CHILD_LIMIT_S, self._process.kill)
+        self._late = False
+        self._alarm = threading.Timer(_CHILD_LIMIT_S, self._kill)
         self._alarm.start()
+
+    def _kill(self) -> None:
+        self._late = True
+        self._process.kill()
 
     def __enter__(self) -> Self:
         return self
@@ -195,6 +203,8 @@ class _Child:
         return json.loads(line)
 
     def _reason(self) -> str:
+        if self._late:
+            return f"{self._what}: not done within {_CHILD_LIMIT_S} s"
         self._process.wait(_END_LIMIT_S)
         self._errors.seek(0)
         last = (self._errors.read().strip() or f"it ended with code {self._process.returncode}").splitlines()[-1]

@@ -179,6 +179,12 @@ async def serve() -> None:
     listening = await loop.create_server(lambda: _Connection(server), "127.0.0.1", 0, backlog=_BACKLOG)
     print(listening.sockets[0].getsockname()[1], flush=True)
     ended = asyncio.Event()
+
+    def fail(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        print(f"the server ends: {context.get('exception') or context['message']}", file=sys.stderr)
+        ended.set()
+
+    loop.set_exception_handler(fail)  # asyncio would log the same again for every connection that it cannot accept
     loop.add_reader(sys.stdin.fileno(), ended.set)  # nothing is ever written to it: it becomes readable when it closes
     await ended.wait()
     listening.close()

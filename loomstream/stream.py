@@ -111,13 +111,23 @@ class Stream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.aclose()
+        failure = await self._leave()
+        if failure is not None and error is None:
+            raise failure
+        if failure is not None and error is not None:
+            error.add_note(f"closing the stream failed too: {failure}")
 
     async def aclose(self) -> None:
         """Close the stream and its upstream; safe to call again, and from another task.
 
-        A reader that is waiting in another task gets `StreamCancelled`.
+        A reader that is waiting in another task gets `StreamCancelled`. Raises `MiddlewareError` where a middleware
+        fails while it is closed.
         """
+        failure = await self._leave()
+        if failure is not None:
+            raise failure
+
+    async def _leave(self) -> LoomstreamError | None:
         if self._interrupt.waiting:
             self.cancel()
             self._left = self._left or anyio.Event()
@@ -125,7 +135,7 @@ class Stream:
         if self._state in (_State.OPEN, _State.NEW):
             self._state = _State.CLOSED
         self._ready = False
-        await self._close_upstream()
+        return await self._close_upstream()
 
     def cancel(self) -> None:
         """Stop the stream from any task of the same event loop.
@@ -136,17 +146,24 @@ class Stream:
         if self._interrupt is not _NO_INTERRUPT:
             self._interrupt.set(StreamCancelled("the stream was cancelled by Stream.cancel()"))
 
-    async def _close_upstream(self) -> None:
-        """Shielded and bounded; ends with a checkpoint, because a socket closes one tick after its `close()`."""
+    async def _close_upstream(self) -> LoomstreamError | None:
+        """Close it and give the error of a middleware that failed meanwhile.
+
+        Shielded and bounded; ends with a checkpoint, because a socket closes one tick after its `close()`.
+        """
         self._interrupt.disarm()
         context, self._context = self._context, None
         if context is None:
-            return
-        if self._total_s is None:
-            self._total_s = anyio.current_time() - self._began_s
+            return None
+        self._total_s = anyio.current_time() - self._began_s
+        failure: LoomstreamError | None = None
         with anyio.move_on_after(CLOSE_LIMIT_S, shield=True):
-            await context.__aexit__(None, None, None)
+            try:
+                await context.__aexit__(None, None, None)
+            except Exception as error:  # noqa: BLE001 (only typed errors come out of a stream)
+                failure = _typed(error)
             await anyio.lowlevel.checkpoint()
+        return failure
 
     # --- iterating -------------------------------------------------------------------------------
 
@@ -203,7 +220,7 @@ class Stream:
                 await self._end()
                 raise StopAsyncIteration
             if isinstance(error, Exception):
-                raise await self._failed(error) from _cause(error)
+                raise await self._failed(error)
             self._ready = True
             raise error
         finally:
@@ -230,14 +247,18 @@ class Stream:
             raise await self._failed(StreamTruncated("the events ended without a Stop: a middleware lost it"))
         self._state = _State.ENDED
         self._ready = False
-        await self._close_upstream()
+        failure = await self._close_upstream()
+        if failure is not None:
+            raise await self._failed(failure)
 
     async def _failed(self, error: Exception) -> LoomstreamError:
         """Give the error as it goes out, complete; the upstream is closed before."""
         self._state = _State.FAILED
-        await self._close_upstream()
-        if not isinstance(error, LoomstreamError):
-            error = MiddlewareError(f"a middleware raised {type(error).__name__}: {error}")
+        failure = await self._close_upstream()
+        error = _typed(error)
+        if failure is not None:
+            error.add_note(f"closing the stream failed too: {failure}")
+        error.__suppress_context__ = True  # how it came here is the machinery's; what caused it is its cause
         error.provider = error.provider or self._provider
         error.model = error.model or self._model
         error.partial = self.response
@@ -300,8 +321,13 @@ class Stream:
         return Timing(first_event_s=self._first_event_s, first_text_s=self._first_text_s, total_s=self._total_s)
 
 
-def _cause(error: Exception) -> BaseException | None:
-    return error.__cause__ if isinstance(error, LoomstreamError) else error
+def _typed(error: Exception) -> LoomstreamError:
+    """Give the error, or where it is not ours a `MiddlewareError` that it caused."""
+    if isinstance(error, LoomstreamError):
+        return error
+    typed = MiddlewareError(f"a middleware raised {type(error).__name__}: {error}")
+    typed.__cause__ = error
+    return typed
 
 
 def _deadline(total_s: float) -> DeadlineExceeded:

@@ -127,7 +127,7 @@ async def test_a_stage_that_loses_a_start_is_told_so() -> None:
         text_events("a"), middleware=[per_event(lambda event: () if isinstance(event, TextStart) else (event,))]
     )
     async with model.stream("hi") as stream:
-        with pytest.raises(UsageError, match="TextDelta .*block 0") as raised:
+        with pytest.raises(UsageError, match=r"TextDelta .*block 0") as raised:
             await stream.collect()
         assert model.open_streams == 0
     assert raised.value.partial == stream.response

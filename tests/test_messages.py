@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -54,7 +55,7 @@ def test_one_message_is_a_conversation() -> None:
 
 
 @pytest.mark.parametrize("kind", [list, tuple, iter])
-def test_a_conversation_keeps_its_order(kind: Any) -> None:
+def test_a_conversation_keeps_its_order(kind: Callable[[list[Message]], object]) -> None:
     turns = [system("be brief"), user("hi"), assistant("hello"), user("bye")]
     assert make(kind(turns)).messages == tuple(turns)
 
@@ -189,7 +190,7 @@ def test_a_tool_choice_is_a_mode_or_a_tool_s_name(given: object, choice: ToolCho
 
 @pytest.mark.parametrize("given", ["required", "", ToolChoice("tool", "other"), ToolChoice("tool")])
 def test_a_tool_choice_that_names_none_of_the_tools_is_refused(given: object) -> None:
-    with pytest.raises(RequestError, match="tool_choice names .*auto, any, none.*get_weather"):
+    with pytest.raises(RequestError, match=r"tool_choice names .*auto, any, none.*get_weather"):
         make(tools=[TOOL], tool_choice=given)
 
 
@@ -226,7 +227,7 @@ def test_an_unknown_option_suggests_the_nearest() -> None:
 
 
 def test_an_option_like_no_other_lists_them_all() -> None:
-    with pytest.raises(UsageError, match="unknown option 'zzz': known are extra_body, .*top_p"):
+    with pytest.raises(UsageError, match=r"unknown option 'zzz': known are extra_body, .*top_p"):
         make(zzz=1)
 
 

@@ -124,13 +124,15 @@ def noting(log: list[str], word: str) -> Callable[[], Awaitable[None]]:
     return note
 
 
-def replay(*steps: Step, provider: str = "openai", status: int = 200, **options: Any) -> tuple[Model, ReplayTransport]:
+def replay(
+    *steps: Step, provider: str = "openai", status: int = 200, **options: object
+) -> tuple[Model, ReplayTransport]:
     transport = ReplayTransport(Recording(steps, status))
     return replay_model(provider, transport=transport, **options), transport
 
 
 def connected(
-    answer: Callable[[httpx.Request], httpx.Response], spec: str = "openai:gpt-4o", **options: Any
+    answer: Callable[[httpx.Request], httpx.Response], spec: str = "openai:gpt-4o", **options: object
 ) -> tuple[Model, httpx.AsyncClient]:
     client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
     return connect(spec, client=client, **options), client
@@ -141,7 +143,7 @@ def answering(request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=ANSWER)
 
 
-async def key_sent(spec: str = "openai", **options: Any) -> str:
+async def key_sent(spec: str = "openai", **options: object) -> str:
     """Give the credential that a request goes out with."""
     sent: list[str] = []
 
@@ -204,6 +206,18 @@ def test_the_embedded_model_may_be_fetched_where_it_was_asked_for() -> None:
     assert connect("local", download=False)._endpoint._launch_options["download"] is False
 
 
+def test_the_embedded_model_takes_a_file_of_your_own() -> None:
+    model = connect("local:some/folder/mine.gguf")
+    assert (model.provider, model.model) == ("local", "mine")
+    assert model._endpoint._launch_options["model_path"] == "some/folder/mine.gguf"
+    assert connect("local", model_path="x.gguf")._endpoint._launch_options["model_path"] == "x.gguf"
+
+
+def test_the_embedded_model_is_no_other() -> None:
+    with pytest.raises(UnknownModel, match=r"not 'gpt-4o': write local or local:PATH.gguf"):
+        connect("local:gpt-4o")
+
+
 def test_without_a_spec_the_variable_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", CANARY)
     monkeypatch.setenv("LOOM_LLM_PROVIDER", " anthropic:claude-x ")
@@ -244,7 +258,7 @@ class TestKeys:
     async def test_a_missing_key_comes_out_of_the_iteration(self) -> None:
         model, client = connected(answering)
         async with client, model, model.stream("x") as stream:
-            with pytest.raises(MissingKey, match="LOOM_LLM_OPENAI_API_KEY .*OPENAI_API_KEY.* api_key=") as raised:
+            with pytest.raises(MissingKey, match=r"LOOM_LLM_OPENAI_API_KEY .*OPENAI_API_KEY.* api_key=") as raised:
                 await anext(stream)
         assert raised.value.provider == "openai"
         assert raised.value.partial is not None
@@ -359,7 +373,7 @@ def test_a_provider_without_an_address_says_how_to_give_one() -> None:
 
 
 def test_a_row_without_variables_says_how_to_give_an_address() -> None:
-    with pytest.raises(ConfigError, match="pass base_url='https://host/v1'$"):
+    with pytest.raises(ConfigError, match=r"pass base_url='https://host/v1'$"):
         Endpoint(Provider(name="acme"))
 
 
@@ -654,8 +668,7 @@ class TestClosing:
                         if isinstance(event, TextDelta) and road == "break":
                             break
                         if isinstance(event, TextDelta) and road == "raise":
-                            msg = "mine"
-                            raise ValueError(msg)
+                            int("mine")
             except (ValueError, ServerFault) as error:
                 assert (road == "raise") == isinstance(error, ValueError)  # noqa: PT017 (which one came is the point)
             assert transport.open_responses == 0
@@ -683,9 +696,9 @@ class SlowToOpen(ReplayTransport):
 class TestTimeLimits:
     @pytest.fixture(params=["asyncio", "trio"])
     def anyio_backend(self, request: pytest.FixtureRequest) -> object:
-        return dict((name, (name, options)) for name, options in virtual_clock_backends())[request.param]
+        return {name: (name, options) for name, options in virtual_clock_backends()}[request.param]
 
-    async def elapsed(self, model: Model, error: type[LoomstreamError] | None, **options: Any) -> float:
+    async def elapsed(self, model: Model, error: type[LoomstreamError] | None, **options: object) -> float:
         began_s = anyio.current_time()
         async with model, model.stream("x", **options) as stream:
             if error is None:
@@ -780,7 +793,7 @@ class TestWithoutStreaming:
         entry = msgspec.structs.replace(known, streaming=False)
         monkeypatch.setattr(catalog, "look_up", lambda provider, model: entry if model == "gpt-4o" else None)  # noqa: ARG005 (its signature)
 
-    async def kinds(self, transport: ReplayTransport, **options: Any) -> list[str]:
+    async def kinds(self, transport: ReplayTransport, **options: object) -> list[str]:
         async with replay_model("openai", transport=transport) as model, model.stream("x", **options) as stream:
             events = [event async for event in stream]
         check_order(events)

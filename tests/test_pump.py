@@ -218,8 +218,7 @@ def test_progress_is_a_content_event() -> None:
 def test_events_before_an_error_are_given_first() -> None:
     events: list[Event] = []
     with pytest.raises(BadFrame):
-        for event in loomstream.decode("openai", BODY[: BODY.index(b"\n\n") + 2] + b"data: {\n\n"):
-            events.append(event)  # noqa: PERF402 (what came before the error is kept)
+        events.extend(loomstream.decode("openai", BODY[: BODY.index(b"\n\n") + 2] + b"data: {\n\n"))
     assert TextDelta(0, "hi") in events
 
 
@@ -290,7 +289,7 @@ def test_an_unknown_provider_is_refused_at_once() -> None:
 
 
 def test_an_unknown_dialect_is_refused_at_once() -> None:
-    with pytest.raises(ConfigError, match="unknown dialect 'gemini3': known are .*openai_chat"):
+    with pytest.raises(ConfigError, match=r"unknown dialect 'gemini3': known are .*openai_chat"):
         loomstream.decode("openai", b"", dialect="gemini3")
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from loomstream.errors import (
@@ -99,7 +101,7 @@ async def test_a_break_closes_the_upstream_at_once() -> None:
 
 async def test_the_body_s_own_error_comes_out_unchanged() -> None:
     model = scripted_model(text_events("a"))
-    with pytest.raises(ValueError, match="mine"):
+    with pytest.raises(ValueError, match="mine"):  # noqa: PT012 (leaving the stream is under test)
         async with model.stream("hi") as stream:
             async for _ in stream:
                 msg = "mine"
@@ -199,6 +201,22 @@ async def test_cancel_before_reading() -> None:
             await anext(stream)
 
 
+async def test_an_error_shows_none_of_the_machinery_that_it_came_through() -> None:
+    model = scripted_model([Start(), Pause(3600)])
+    async with model.stream("hi") as stream, anyio.create_task_group() as group:
+
+        async def read() -> None:
+            with pytest.raises(StreamCancelled) as raised:
+                await stream.collect()
+            shown = "".join(traceback.format_exception(raised.value))
+            assert "Cancelled" not in shown.replace("StreamCancelled", "")
+            assert "During handling" not in shown
+
+        group.start_soon(read)
+        await anyio.wait_all_tasks_blocked()
+        stream.cancel()
+
+
 async def test_cancel_by_the_reader_itself() -> None:
     async with scripted_model(text_events("a")).stream("hi") as stream:
         await anext(stream)
@@ -215,7 +233,7 @@ async def test_cancel_leaves_the_reader_s_task_uncancelled() -> None:
         with pytest.raises(StreamCancelled):
             await stream.collect()
         await anyio.lowlevel.checkpoint()
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         done.set()
 
     async with model.stream("hi") as stream, anyio.create_task_group() as group:
@@ -295,6 +313,71 @@ async def test_a_middleware_s_error_is_wrapped_once() -> None:
     assert model.open_streams == 0
 
 
+class TestMiddlewareThatFailsWhileItIsClosed:
+    """Nothing but typed errors comes out, and the first error is the one that is raised."""
+
+    @staticmethod
+    def failing(handler: Handler) -> Handler:
+        @asynccontextmanager
+        async def wrapped(request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
+            async with handler(request) as events:
+                yield events
+            msg = "clean-up"
+            raise KeyError(msg)
+
+        return wrapped
+
+    async def test_after_a_whole_answer(self) -> None:
+        model = scripted_model(text_events("a"), middleware=[self.failing])
+        async with model.stream("hi") as stream:
+            with pytest.raises(MiddlewareError, match=r"KeyError.*clean-up") as raised:
+                await stream.collect()
+        assert isinstance(raised.value.__cause__, KeyError)
+        assert raised.value.partial is not None
+        assert raised.value.partial.complete
+        assert model.open_streams == 0
+
+    async def test_after_a_break(self) -> None:
+        model = scripted_model(text_events("a"), middleware=[self.failing])
+        with pytest.raises(MiddlewareError, match=r"KeyError.*clean-up"):
+            async with model.stream("hi") as stream:
+                await anext(stream)
+        assert model.open_streams == 0
+
+    async def test_by_aclose(self) -> None:
+        stream = scripted_model(text_events("a"), middleware=[self.failing]).stream("hi")
+        await stream.__aenter__()
+        await anext(stream)
+        with pytest.raises(MiddlewareError, match="clean-up"):
+            await stream.aclose()
+        await stream.aclose()
+
+    async def test_the_body_s_own_error_wins(self) -> None:
+        model = scripted_model(text_events("a"), middleware=[self.failing])
+        error = ValueError("mine")
+        with pytest.raises(ValueError, match="mine") as raised:  # noqa: PT012 (leaving the stream is under test)
+            async with model.stream("hi") as stream:
+                await anext(stream)
+                raise error
+        assert raised.value is error
+        assert "clean-up" in error.__notes__[0]
+
+    async def test_the_provider_s_error_wins(self) -> None:
+        model = scripted_model([Start(), ServerFault("boom")], middleware=[self.failing])
+        async with model.stream("hi") as stream:
+            with pytest.raises(ServerFault, match="boom") as raised:
+                await stream.collect()
+        assert "clean-up" in raised.value.__notes__[0]
+
+
+async def test_the_time_of_an_answer_without_text() -> None:
+    async with scripted_model(tool_call_events("f", "{}")).stream("hi") as stream:
+        await stream.collect()
+    assert stream.timing.first_event_s is not None
+    assert stream.timing.first_text_s is None
+    assert stream.timing.total_s is not None
+
+
 async def test_timing_is_set() -> None:
     async with scripted_model(text_events("a")).stream("hi") as stream:
         await stream.collect()
@@ -319,7 +402,7 @@ class TestDeadline:
     def anyio_backend(self, request: pytest.FixtureRequest) -> object:
         from loomstream.testing.clock import virtual_clock_backends  # noqa: PLC0415 (a fresh clock for each test)
 
-        return dict((name, (name, options)) for name, options in virtual_clock_backends())[request.param]
+        return {name: (name, options) for name, options in virtual_clock_backends()}[request.param]
 
     async def test_it_ends_a_wait_in_the_middle(self) -> None:
         model = scripted_model([*text_events("a")[:3], Pause(100), *text_events("a")[3:]])

@@ -107,8 +107,6 @@ class _Law:
     def _single(self, event: Event) -> None:
         """Check what has no start and end of its own."""
         match event:
-            case RefusalDelta(text=""):
-                self.fail(event, "is empty")
             case RefusalDelta(index=index, text=text):
                 if self.seen.get(index) != "refusal":
                     self._new_index(event, index, "refusal")

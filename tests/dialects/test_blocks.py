@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -239,7 +241,7 @@ def test_a_refusal_and_other_fields_are_healed_where_they_stand() -> None:
 @given(st.text(st.sampled_from(["a", HIGH, LOW]), max_size=12), st.lists(st.integers(0, 12), max_size=4))
 def test_a_text_is_the_same_however_it_was_cut(text: str, cuts: list[int]) -> None:
     places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    deltas: Out = [TextDelta(0, text[a:b]) for a, b in zip(places, places[1:], strict=False) if a < b]
+    deltas: Out = [TextDelta(0, text[a:b]) for a, b in pairwise(places) if a < b]
     joined = SurrogateJoiner().join([Start(), TextStart(0), *deltas, TextEnd(0), Stop("end_turn")])
     events = [event for event in joined if not isinstance(event, Failure)]
     check_order(events)

@@ -1,8 +1,8 @@
 """The goldens: bytes, meta and expected events of one stream each, and how a case is run.
 
-A case is `<dialect>/<name>.bin` (the response body), `.meta.toml` (what the response's head said, and the error that ends
-it, if one does) and `.events.jsonl` (the events that come before the end or the error, one a line). To write a golden,
-write the first two by hand, run `python tests/streams/regold.py NAME`, and read what it wrote.
+A case is `<dialect>/<name>.bin` (the response body), `.meta.toml` (what the response's head said, and the error that
+ends it, if one does) and `.events.jsonl` (the events that come before the end or the error, one a line). To write a
+golden, write the first two by hand, run `python tests/streams/regold.py NAME`, and read what it wrote.
 """
 
 from __future__ import annotations

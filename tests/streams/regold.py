@@ -5,9 +5,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cases import load, run  # noqa: E402 (after the path is set)
+from cases import load, run
 
-from loomstream.events import encode  # noqa: E402 (after the path is set)
+from loomstream.events import encode
 
 
 def main(names: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from loomstream.testing import check_order
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cases import Case, load, run  # noqa: E402 (after the path is set)
+from cases import Case, load, run
 
 CASES = load()
 STREAMS = [case for case in CASES if case.status < 300]
@@ -25,7 +26,7 @@ FRAME_END = re.compile(rb"(?:\r\n|\n|\r)")
 
 def pieces(body: bytes, cuts: list[int]) -> list[bytes]:
     places = [0, *sorted(cut % (len(body) + 1) for cut in cuts), len(body)]
-    return [body[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [body[start:end] for start, end in itertools.pairwise(places)]
 
 
 @each_case

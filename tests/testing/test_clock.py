@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return dict((name, (name, options)) for name, options in virtual_clock_backends())[request.param]
+    return {name: (name, options) for name, options in virtual_clock_backends()}[request.param]
 
 
 async def test_a_year_passes_at_once() -> None:

@@ -64,15 +64,18 @@ async def test_a_step_may_wait() -> None:
         await go_on.wait()
 
     transport = ReplayTransport(Recording([wait, answer("hi")]))
-    async with replay_model("openai", transport=transport) as model, anyio.create_task_group() as group:
-        async with model.stream("x", timeouts=Timeouts(first_event_s=None)) as stream:
-            group.start_soon(stream.collect)
-            await asked.wait()
-            assert transport.open_responses == 1
-            assert stream.response.text == ""
-            go_on.set()
-            while stream.response.stop is None:
-                await anyio.lowlevel.checkpoint()
+    unlimited = Timeouts(first_event_s=None)
+    async with (
+        replay_model("openai", transport=transport) as model,
+        model.stream("x", timeouts=unlimited) as stream,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(stream.collect)
+        await asked.wait()
+        assert transport.open_responses == 1
+        assert stream.response.text == ""
+        go_on.set()
+    assert stream.response.text == "hi"
     assert transport.open_responses == 0
 
 

@@ -53,7 +53,7 @@ async def test_its_cost_is_unknown() -> None:
 class TestPause:
     @pytest.fixture(params=["asyncio", "trio"])
     def anyio_backend(self, request: pytest.FixtureRequest) -> object:
-        return dict((name, (name, options)) for name, options in virtual_clock_backends())[request.param]
+        return {name: (name, options) for name, options in virtual_clock_backends()}[request.param]
 
     async def test_a_pause_takes_its_time(self) -> None:
         model = scripted_model([*text_events("a")[:3], Pause(120), *text_events("a")[3:]])

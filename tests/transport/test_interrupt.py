@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return dict((name, (name, options)) for name, options in virtual_clock_backends())[request.param]
+    return {name: (name, options) for name, options in virtual_clock_backends()}[request.param]
 
 
 async def still_here() -> None:
@@ -73,9 +73,12 @@ async def test_a_middleware_that_cancels_its_own_stream_leaves_the_task_alone() 
     model = scripted_model(text_events("a", "enough", "more"), middleware=[stage(make)])
     async with model.stream("x") as stream:
         streams.append(stream)
+        events = aiter(stream)
+        for _ in ("start", "text starts", "a", "enough"):
+            await anext(events)
+            await still_here()
         with pytest.raises(StreamCancelled):
-            async for _ in stream:
-                await still_here()
+            await anext(events)
         assert model.open_streams == 0
     await still_here()
     assert stream.response.text == "aenough"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from typing import assert_type
 
 import httpx
 import httpx2
-from typing_extensions import assert_type
 
 import loomstream as ls
 from loomstream.messages import ToolCall

@@ -1,0 +1,137 @@
+"""That the benchmarks run and say what they measured; never how long anything took."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # the benchmarks are no part of the installed package
+
+from benchmarks import child, measures, report, runner  # noqa: E402 (found by the line above)
+
+TINY = measures.Size(events=3, streams=2, turns=2, rounds=2)
+AT_ONCE = measures.Measure(
+    name="tiny",
+    title="a tiny measure",
+    unit="µs",
+    kind="at_once",
+    floor="bare",
+    floor_title="the floor",
+    path="burst/{events}/2",
+    default=TINY,
+    quick=TINY,
+    peer=TINY,
+    bar=3,
+)
+
+
+def silent(_: str) -> None:
+    pass
+
+
+def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_a_run_gives_floor_and_ours_for_each_measure() -> None:
+    done = benchmarks("--quick", "--only", "at-once", "request", "import", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    assert outcome["machine"]["loomstream"]
+    assert [measure["name"] for measure in outcome["measures"]] == ["at-once", "request", "import"]
+    for measure in outcome["measures"]:
+        clients = measure["clients"]
+        assert set(clients) == {"floor", "loomstream"}
+        assert all(value > 0 for figures in clients.values() for value in figures["values"])
+        assert len(clients["loomstream"]["ratios"]) == measure["size"]["rounds"]
+        assert set(clients["floor"]["ratios"]) == {1.0}
+        assert measure["holds"] is (clients["loomstream"]["ratio"] <= measure["bar"])
+    assert outcome["measures"][-1]["clients"]["loomstream"]["notes"] == {"heavy": []}
+
+
+def test_the_table_goes_to_standard_output_and_progress_to_standard_error(tmp_path: Path) -> None:
+    done = benchmarks("--quick", "--only", "import", "--json", str(tmp_path / "out.json"))
+    assert done.stdout.splitlines()[0].split()[:3] == ["measure", "floor", "loomstream"]
+    assert "import loomstream: round 1 of 2" in done.stderr
+    assert json.loads((tmp_path / "out.json").read_bytes())["measures"][0]["name"] == "import"
+
+
+def test_an_unknown_measure_is_refused() -> None:
+    done = benchmarks("--only", "speed")
+    assert done.returncode == 2
+    assert "invalid choice: 'speed'" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["at_once", "request", "paced", "memory", "many"])
+def test_every_kind_of_measure_reads_every_event(kind: str) -> None:
+    paths = {"at_once": "burst/{events}/2", "request": "burst/{events}/1"}
+    size = TINY._replace(turns=1, streams=100 if kind == "memory" else 2)
+    measure = AT_ONCE._replace(kind=kind, path=paths.get(kind, "paced/{events}/1/0"), quick=size)
+    outcome = runner.run(measure, quick=True, say=silent)
+    assert {name: len(figures.values) for name, figures in outcome.clients.items()} == {"floor": 2, "loomstream": 2}
+
+
+def test_both_of_our_wires_are_served() -> None:
+    outcome = runner.run(AT_ONCE._replace(floor="loomstream (Messages)"), quick=True, say=silent)
+    assert len(outcome.clients["floor"].values) == 2
+
+
+def test_a_client_that_loses_an_event_has_no_figure() -> None:
+    with pytest.raises(runner.BenchmarkError, match="bare, tiny: ValueError: 2 text events came of 3"):
+        runner.run(AT_ONCE._replace(path="burst/2/1"), quick=True, say=silent)
+
+
+def test_a_floor_that_is_nothing_gives_no_ratio() -> None:
+    measure = AT_ONCE._replace(kind="memory", path="paced/1/1/0", quick=TINY._replace(streams=0))
+    with pytest.raises(runner.BenchmarkError, match="bare, tiny"):
+        runner.run(measure, quick=True, say=silent)
+
+
+def test_a_peer_that_fails_is_named_and_the_others_are_measured() -> None:
+    outcome = runner.run(AT_ONCE, quick=True, peers=["nobody"], say=silent)
+    assert outcome.clients["nobody"].failure == "nobody, tiny: KeyError: 'nobody'"
+    assert len(outcome.clients["loomstream"].values) == 2
+    lines = report.table([outcome]).splitlines()
+    assert any(line.split() == ["nobody", "failed"] for line in lines)
+    assert "nobody, tiny: KeyError: 'nobody'" in lines
+
+
+@pytest.mark.parametrize(("ratio", "verdict"), [(2.0, "holds"), (3.0, "holds"), (3.1, "MISSED")])
+def test_a_bar_holds_or_is_missed(ratio: float, verdict: str) -> None:
+    floor = runner.Figures(values=[2.0, 2.0, 2.0], ratios=[1.0, 1.0, 1.0])
+    ours = runner.Figures(values=[4.0, 2 * ratio, 9.0], ratios=[1.5, ratio, 4.5])
+    line = report.table([runner.Outcome(AT_ONCE, TINY, {"floor": floor, "loomstream": ours})]).splitlines()[2]
+    assert line.endswith(verdict)
+    assert f"{ratio:.2f} (1.50-4.50)" in line
+
+
+@pytest.mark.parametrize(
+    ("event", "arguments"),
+    [
+        ("socket.connect", (None, ("192.0.2.1", 443))),
+        ("socket.getaddrinfo", ("example.com", 443, 0, 0, 0)),
+        ("socket.getaddrinfo", (b"example.com", 443, 0, 0, 0)),
+    ],
+)
+def test_a_peer_stays_on_this_machine(event: str, arguments: tuple[object, ...]) -> None:
+    with pytest.raises(PermissionError, match="stays on this machine"):
+        child.refuse_other_hosts(event, arguments)
+
+
+@pytest.mark.parametrize(
+    ("event", "arguments"),
+    [
+        ("socket.connect", (None, ("127.0.0.1", 80))),
+        ("socket.connect", (None, ("::1", 80, 0, 0))),
+        ("socket.getaddrinfo", ("localhost", 80, 0, 0, 0)),
+        ("open", ("192.0.2.1",)),
+    ],
+)
+def test_a_peer_may_talk_to_this_machine(event: str, arguments: tuple[object, ...]) -> None:
+    child.refuse_other_hosts(event, arguments)
