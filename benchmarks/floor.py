@@ -68,7 +68,6 @@ class BareAnswer:
         self._chunks = _Chunks()
         self._text = b""
         self._ahead = 0
-        self.reads = 0
 
     async def take(self, count: int) -> int:
         """Read until `count` more text events came, or to the end; give how many came."""
@@ -76,7 +75,6 @@ class BareAnswer:
         taken = self._ahead
         while taken < count and not self._chunks.over:
             taken += self._texts(self._chunks.feed(await reader.read(_READ_BYTES)))
-            self.reads += 1
         self._ahead = max(0, taken - count)
         return min(taken, count)
 

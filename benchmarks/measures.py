@@ -22,8 +22,7 @@ class Measure(NamedTuple):
 
     `path` is the server's path, filled in with the size; `kind` is the function in `benchmarks.child`, or `import`.
     A process takes its turns one after the other with those of the other clients; the cheapest is its figure, because
-    other processes can only add to it; the median where that is not so (`typical`: a process that was held up finds
-    several events in one read). The median of the rounds is shown.
+    other processes can only add to it. The median of the rounds is shown.
     `floor` is a name out of `benchmarks.client.CLIENTS`.
     """
 
@@ -37,7 +36,6 @@ class Measure(NamedTuple):
     default: Size
     quick: Size
     peer: Size
-    typical: bool = False
     bar: float | None = None
     limit: float | None = None
     only_full: bool = False
@@ -54,7 +52,7 @@ MEASURES = (
         floor="bare",
         floor_title=_BARE,
         path="burst/{events}/64",
-        default=Size(20_000, 1, 12, 5),
+        default=Size(20_000, 1, 12, 4),
         quick=Size(500, 1, 2, 2),
         peer=Size(1_000, 1, 4, 1),
         bar=3,
@@ -67,10 +65,9 @@ MEASURES = (
         floor="bare",
         floor_title=_BARE,
         path="paced/{events}/{streams}/{gap_us}",
-        default=Size(10, 100, 8, 5),
+        default=Size(10, 100, 8, 4),
         quick=Size(5, 20, 2, 2),
         peer=Size(5, 100, 3, 1),
-        typical=True,
         bar=1.6,
     ),
     Measure(
@@ -81,7 +78,7 @@ MEASURES = (
         floor="bare",
         floor_title=_BARE,
         path="burst/3/1",
-        default=Size(3, 100, 12, 5),
+        default=Size(3, 100, 12, 4),
         quick=Size(3, 10, 2, 2),
         peer=Size(3, 50, 4, 1),
         bar=4,
@@ -94,7 +91,7 @@ MEASURES = (
         floor="bare",
         floor_title="import msgspec",
         path="",
-        default=Size(0, 0, 1, 9),
+        default=Size(0, 0, 1, 7),
         quick=Size(0, 0, 1, 2),
         peer=Size(0, 0, 1, 3),
         bar=2.5,
@@ -107,20 +104,20 @@ MEASURES = (
         floor="aiohttp",
         floor_title="bare aiohttp",
         path="paced/1/1/0",
-        default=Size(1, 1_000, 1, 3),
+        default=Size(1, 1_000, 1, 2),
         quick=Size(1, 50, 1, 1),
         peer=Size(1, 1_000, 1, 1),
         bar=1.5,
     ),
     Measure(
         name="many",
-        title="p99 loop lag, 10,000 open streams",
+        title="p99 loop lag, 10,000 open streams, 2,000 events/s",
         unit="ms",
         kind="many",
         floor="bare",
         floor_title=_BARE,
-        path="paced/{events}/10/1000",
-        default=Size(5, 10_000, 1, 1),
+        path="paced/{events}/2/1000",
+        default=Size(2, 10_000, 1, 1),
         quick=Size(2, 100, 1, 1),
         peer=Size(0, 0, 0, 0),
         limit=50,

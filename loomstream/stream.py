@@ -27,7 +27,7 @@ from loomstream.errors import (
     StreamTruncated,
     UsageError,
 )
-from loomstream.events import Cost, Event, ReasoningDelta, TextDelta, TextStart, ToolCallStart, Usage
+from loomstream.events import CONTENT_EVENTS, Cost, Event, Stop, TextDelta, TextStart, Usage
 from loomstream.handler import Handler
 from loomstream.messages import Request, Response, Timing
 from loomstream.transport.interrupt import Interrupt, interrupt
@@ -155,7 +155,8 @@ class Stream:
         context, self._context = self._context, None
         if context is None:
             return None
-        self._total_s = anyio.current_time() - self._began_s
+        if self._total_s is None:
+            self._total_s = anyio.current_time() - self._began_s
         failure: LoomstreamError | None = None
         with anyio.move_on_after(CLOSE_LIMIT_S, shield=True):
             try:
@@ -187,7 +188,7 @@ class Stream:
         self._ready = True
         if self._left is not None:
             self._left.set()
-        if self._first_text_s is None:
+        if self._first_text_s is None or event.__class__ is Stop:
             self._note_time(event)
         return event
 
@@ -269,11 +270,13 @@ class Stream:
         return error
 
     def _note_time(self, event: Event) -> None:
-        kind = event.__class__
-        if kind is TextDelta or kind is ReasoningDelta or kind is ToolCallStart:
-            now_s = anyio.current_time() - self._began_s
-            self._first_event_s = self._first_event_s or now_s
-            if kind is TextDelta:
+        now_s = anyio.current_time() - self._began_s
+        if isinstance(event, Stop):
+            self._total_s = now_s
+        elif isinstance(event, CONTENT_EVENTS):
+            if self._first_event_s is None:
+                self._first_event_s = now_s
+            if isinstance(event, TextDelta):
                 self._first_text_s = now_s
 
     # --- what has come ---------------------------------------------------------------------------

@@ -19,9 +19,9 @@ from loomstream.errors import (
     StreamTruncated,
     UsageError,
 )
-from loomstream.events import Event, Start, Stop, TextDelta, TextStart, Usage
+from loomstream.events import Event, RefusalDelta, Start, Stop, TextDelta, TextStart, Usage
 from loomstream.handler import Handler
-from loomstream.messages import Request, Timeouts
+from loomstream.messages import Request, Timeouts, Timing
 from loomstream.testing import Pause, scripted_model, text_events, tool_call_events
 
 pytestmark = pytest.mark.anyio
@@ -276,6 +276,40 @@ async def test_aclose_from_another_task_ends_the_reader() -> None:
         assert model.open_streams == 0
 
 
+async def test_aclose_waits_for_a_step_that_cannot_be_interrupted() -> None:
+    begun, go_on, ended = anyio.Event(), anyio.Event(), anyio.Event()
+
+    def stubborn(handler: Handler) -> Handler:
+        @asynccontextmanager
+        async def wrapped(request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
+            async with handler(request) as events, aclosing(slow(events)) as out:
+                yield out
+
+        return wrapped
+
+    async def slow(events: AsyncIterator[Event]) -> AsyncGenerator[Event]:
+        async for event in events:
+            begun.set()
+            with anyio.CancelScope(shield=True):
+                await go_on.wait()
+            yield event
+
+    async def read() -> None:
+        with pytest.raises(StreamCancelled):
+            await stream.collect()
+        ended.set()
+
+    model = scripted_model(text_events("a"), middleware=[stubborn])
+    async with model.stream("hi") as stream, anyio.create_task_group() as group:
+        group.start_soon(read)
+        await begun.wait()
+        group.start_soon(stream.aclose)
+        await anyio.wait_all_tasks_blocked()
+        go_on.set()
+        await ended.wait()
+    assert model.open_streams == 0
+
+
 async def test_streams_close_in_any_order() -> None:
     model = scripted_model(text_events("a", "b"))
     first, second = model.stream("1"), model.stream("2")
@@ -376,6 +410,17 @@ async def test_the_time_of_an_answer_without_text() -> None:
     assert stream.timing.first_event_s is not None
     assert stream.timing.first_text_s is None
     assert stream.timing.total_s is not None
+
+
+async def test_the_total_time_ends_with_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(anyio, "current_time", lambda: clock[0])
+    script = [Start(), RefusalDelta(0, "no"), *text_events("")[-2:]]
+    async with scripted_model(script).stream("hi") as stream:
+        async for _ in stream:
+            clock[0] += 1
+        clock[0] += 1000
+    assert stream.timing == Timing(first_event_s=1.0, first_text_s=None, total_s=3.0)
 
 
 async def test_timing_is_set() -> None:

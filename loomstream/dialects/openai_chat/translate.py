@@ -394,11 +394,8 @@ class ChatTranslator:
         state.finish = reason
         self._close_choice(state, out)
         if reason == "error":
-            error = stream_error(
-                self._target, {"error": {"message": "the provider ended with finish_reason error"}}, b""
-            )
-            if error is not None:
-                out.append(Failure(error))
+            said: dict[str, object] = {"error": {"message": "the provider ended with finish_reason error"}}
+            out.append(Failure(stream_error(self._target, said, b"") or _no_answer(b"")))
         elif state.index != 0 and not repeated:
             out.append(Notice("warning", f"choice {state.index} stopped: {reason}"))
 
