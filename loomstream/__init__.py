@@ -17,6 +17,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from loomstream import errors as errors
+    from loomstream import events as events
+    from loomstream import handler as handler
+    from loomstream import messages as messages
+    from loomstream import middleware as middleware
+    from loomstream import providers as providers
+    from loomstream import testing as testing
     from loomstream.accumulate import Accumulator
     from loomstream.errors import LoomstreamError, ProviderError, StreamTruncated
     from loomstream.events import (
@@ -72,11 +79,23 @@ __all__ = (
 )  # fmt: skip
 
 
-def __getattr__(name: str) -> object:
-    module = _HOME_OF.get(name)
-    if module is None:
-        msg = f"module 'loomstream' has no attribute {name!r}"
-        raise AttributeError(msg)
-    value = getattr(importlib.import_module(f"loomstream.{module}"), name)
-    globals()[name] = value
-    return value
+_MODULES = frozenset({"errors", "events", "handler", "messages", "middleware", "providers", "testing"})
+"""Submodules that can be reached as attributes of the package."""
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_MODULES})
+
+
+if not TYPE_CHECKING:  # a checker would take any misspelt name for an object
+
+    def __getattr__(name: str) -> object:
+        if name in _MODULES:
+            return importlib.import_module(f"loomstream.{name}")
+        module = _HOME_OF.get(name)
+        if module is None:
+            msg = f"module 'loomstream' has no attribute {name!r}"
+            raise AttributeError(msg)
+        value = getattr(importlib.import_module(f"loomstream.{module}"), name)
+        globals()[name] = value
+        return value

@@ -64,8 +64,23 @@ class Limits(Struct, frozen=True, kw_only=True):
     reset_tokens_s: float | None = None
 
 
+_SHOWN_CHARS = 60
+
+
+def _shown(value: object) -> str:
+    """Give a field for `repr`; of raw JSON its beginning."""
+    if not isinstance(value, RawJSON):
+        return repr(value)
+    text = bytes(value).decode()
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
+
+
 class EventBase(Struct, frozen=True, tag_field="type"):
     """The base of every event; `type` in JSON is the event's name in snake case."""
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={_shown(getattr(self, name))}" for name in self.__struct_fields__)
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 class Start(EventBase, frozen=True, tag="start"):

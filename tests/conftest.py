@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -12,6 +13,9 @@ NO_SKIPS = "LOOMSTREAM_NO_SKIPS"
 """Set to 1 where everything is installed: then a skipped test fails the session."""
 
 _skipped: dict[str, str] = {}
+
+# Under nohup, or behind an `&` of a script, SIGINT is ignored, and every process that a test starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=["asyncio", "trio"])

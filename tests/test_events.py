@@ -24,6 +24,8 @@ from loomstream.events import (
     Stop,
     StopReason,
     TextDelta,
+    Unknown,
+    Usage,
     decode,
     encode,
 )
@@ -146,3 +148,10 @@ def test_what_is_no_event_is_refused(line: bytes) -> None:
 def test_content_events_are_events() -> None:
     assert set(CONTENT_EVENTS) < set(CLASSES)
     assert not {Start, Stop, Notice} & set(CONTENT_EVENTS)
+
+
+def test_a_raw_field_shows_its_json() -> None:
+    event = Usage(output_tokens=2, raw=msgspec.Raw(b'{"completion_tokens":2}'))
+    assert repr(event).endswith('final=False, raw={"completion_tokens":2})')
+    assert repr(Unknown("a", "b")) == "Unknown(name='a', data='b')"
+    assert len(repr(Usage(raw=msgspec.Raw(b'"' + b"x" * 999 + b'"')))) < 300

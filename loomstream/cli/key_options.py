@@ -1,4 +1,4 @@
-"""The options that take a key: the seed's five, each where the table has its provider.
+"""The options that take a key: five of them, each where the table has its provider.
 
 Contract: THE place that names them. A key on the command line draws a warning, because other users see arguments;
 `-` reads it from standard input. Keys leave here as `Secret`s.

@@ -14,7 +14,7 @@ import os
 import select
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
@@ -117,15 +117,16 @@ def _read_settings() -> Settings:
     return msgspec.json.decode(line, type=Settings)
 
 
-def _serve(settings: Settings, parent: int) -> NoReturn:
+def _serve(settings: Settings, parent: int) -> None:
     report_to = _take_standard_output()
     report, server = _start(settings)
     with contextlib.suppress(BrokenPipeError):  # the parent went away meanwhile: nobody is left to tell
         os.write(report_to, msgspec.json.encode(report) + b"\n")
     os.close(report_to)
-    if server is not None:
-        _silence()
-        _await_goodbye(parent)
+    if server is None:
+        return  # an orderly end, in which the runtime's log thread still writes what it knows of the failure
+    _silence()
+    _await_goodbye(parent)
     os._exit(0)
 
 
@@ -175,6 +176,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(_USAGE)
         return 2
     _serve(settings, parent)
+    return 0
 
 
 if __name__ == "__main__":

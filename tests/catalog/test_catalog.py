@@ -52,7 +52,7 @@ SEED_MODELS = [
 ]
 
 PRICES = [
-    # US dollars per million tokens of input and output, by the reference; the seed's figure where it differs
+    # US dollars per million tokens of input and output, by the source that its row names
     ("anthropic", "claude-sonnet-4-5-20250929", "3", "15"),
     ("anthropic", "claude-opus-4-5-20251101", "5", "25"),  # seed: 15 and 75
     ("anthropic", "claude-3-5-haiku-20241022", "0.8", "4"),
