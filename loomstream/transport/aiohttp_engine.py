@@ -5,7 +5,7 @@ Contract: a lane belongs to one event loop. It sends an `httpx.Request` and give
 Nothing that aiohttp does by itself is left on: total time-out, redirects, cookies, netrc, proxies from the
 environment, automatic headers, decompression, connection limit, URL rewriting. Leans on these parts of aiohttp 3.14
 that are not public: `TCPConnector._factory` and `_get`, `ResponseHandler._payload` and `_exception`,
-`StreamReader._read_nowait`.
+`StreamReader._read_nowait`, `_buffer`, `_eof`, `_waiter`, `_loop` and `_protocol`.
 """
 
 from __future__ import annotations
@@ -215,7 +215,6 @@ class Body(httpx.AsyncByteStream):
         self._response = response
         self._peer = peer
         self._content = response.content
-        self._read = response.content.readany
         self._taken_bytes = 0
         self._failure: LoomstreamError | None = None
 
@@ -226,7 +225,10 @@ class Body(httpx.AsyncByteStream):
         failure = self._failure
         if failure is None:
             try:
-                data = await self._read()
+                content = self._content
+                if not content._buffer and not content._eof:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (see `_arrival`)
+                    await self._arrival(content)
+                data = content._read_nowait(-1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (no public way)
             except Exception as error:  # noqa: BLE001 (RuntimeError and ValueError come out of aiohttp as well)
                 data = self._fail(error)
             if data:
@@ -236,6 +238,23 @@ class Body(httpx.AsyncByteStream):
         if failure is None:
             raise StopAsyncIteration
         raise failure
+
+    async def _arrival(self, content: aiohttp.StreamReader) -> None:
+        """Wait until bytes, the end or an error have come.
+
+        What `readany` does, less two coroutines and a timer that is never set, for each read.
+        """
+        while not content._buffer and not content._eof:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (no public way)
+            failure = content.exception()
+            if failure is not None:
+                raise failure
+            if not content._protocol.connected or content._waiter is not None:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
+                await content.readany()  # which says what is wrong
+            waiter = content._waiter = content._loop.create_future()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
+            try:
+                await waiter
+            finally:
+                content._waiter = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
 
     def _fail(self, error: Exception) -> bytes:
         """Keep the failure for the next read; give first what had arrived before it, which aiohttp would drop."""
