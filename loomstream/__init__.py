@@ -14,7 +14,8 @@ Names are loaded on first use, so that importing the package costs next to nothi
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+
+TYPE_CHECKING = False  # as type checkers know it; `typing` would take most of the time that this module takes
 
 if TYPE_CHECKING:
     from loomstream import errors as errors

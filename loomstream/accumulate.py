@@ -6,7 +6,8 @@ error or a break. A `reset` notice empties the fold. Pure: no I/O, no clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Any, ClassVar
 
 import msgspec
@@ -91,7 +92,9 @@ class Accumulator:
         "_limits",
         "_start_event",
         "_unknown_frames",
+        "bills",
         "cost",
+        "cost_is_current",
         "has_content",
         "stop",
         "usage",
@@ -100,6 +103,10 @@ class Accumulator:
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self.cost = Cost(provider="", model="")
+        self.cost_is_current = False
+        """Whether no `Usage` has come since the last `Cost`."""
+        self.bills: list[tuple[Start, Usage | None]] = []
+        """The `Start` of each epoch with the epoch's last `Usage`."""
         self.stop: Stop | None = None
         self.has_content = False
         self._limits: Limits | None = None
@@ -158,6 +165,7 @@ class Accumulator:
 
     def _on_start(self, start: Start) -> None:
         self._start_event = start
+        self.bills.append((start, None))
         self._limits = start.limits
 
     def _on_block_start(self, started: TextStart | ReasoningStart) -> None:
@@ -209,9 +217,12 @@ class Accumulator:
 
     def _on_usage(self, usage: Usage) -> None:
         self.usage = usage
+        self.cost_is_current = False
+        self.bills[-1:] = [(self._start_event, usage)]
 
     def _on_cost(self, cost: Cost) -> None:
         self.cost = cost
+        self.cost_is_current = True
 
     def _on_stop(self, stop: Stop) -> None:
         self.stop = stop
@@ -252,6 +263,21 @@ def fold(events: list[Event]) -> Response:
     for event in events:
         accumulator.add(event)
     return accumulator.response
+
+
+def total_cost(costs: Sequence[Cost]) -> Cost:
+    """Give the cost of several attempts, the last one's in the last place: where others were billed, a lower bound."""
+    last = costs[-1]
+    if len(costs) == 1:
+        return last
+    amounts = [cost.amount_usd for cost in costs]
+    if not any(amount is None or amount for amount in amounts):
+        return msgspec.structs.replace(last, attempts=len(costs))
+    known = [amount for amount in amounts if amount is not None]
+    total = sum(known, Decimal(0)) if len(known) == len(amounts) else None
+    return msgspec.structs.replace(
+        last, amount_usd=total, lower_usd=total, upper_usd=None, exact=False, attempts=len(costs)
+    )
 
 
 def with_cost(response: Response, cost: Cost) -> Response:

@@ -46,6 +46,7 @@ request again can do harm: `yes` (the provider did no work), `maybe` (it may hav
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 
 if TYPE_CHECKING:
@@ -104,16 +105,50 @@ class LoomstreamError(Exception):
         return str(self)
 
     def redact(self, secret: str) -> Self:
-        """Take a credential out of everything that the error says, for a peer may echo what it was sent."""
-        if secret:
+        """Take a credential out of all that the peer's bytes went into, for it may echo what it was sent.
+
+        A beginning of at least 8 characters goes too: a quotation may have cut the rest. A shorter credential stays,
+        as it may be part of any word.
+        """
+        if len(secret) >= _LEAST_SECRET_CHARS:
             self.args = tuple(_without(value, secret) for value in self.args)
-            for name, value in vars(self).items():
-                setattr(self, name, _without(value, secret))
+            for name in ("body", "code", "request_id"):
+                if name in vars(self):
+                    setattr(self, name, _without(getattr(self, name), secret))
         return self
 
 
+_LEAST_SECRET_CHARS = 8
+_GONE = "…"
+_BACKSLASH = "\\"
+
+
 def _without(value: object, secret: str) -> object:
-    return value.replace(secret, "…") if isinstance(value, str) else value
+    """Take out the secret, and any beginning of it; JSON may have put a backslash before a slash, a quotation two."""
+    if not isinstance(value, str):
+        return value
+    text = value.replace(secret, _GONE)
+    beginning = re.compile(
+        "".join(rf"\\*{char}" if char == "/" else re.escape(char) for char in secret[:_LEAST_SECRET_CHARS])
+    )
+    kept, end = "", 0
+    while found := beginning.search(text, end):
+        kept += text[end : found.start()] + _GONE
+        end = _end_of(text, found.end(), secret[_LEAST_SECRET_CHARS:])
+    return kept + text[end:]
+
+
+def _end_of(text: str, start: int, rest: str) -> int:
+    """Give the position behind as much of the rest of a secret as stands in the text."""
+    end = start
+    for char in rest:
+        position = end
+        while char == "/" and text.startswith(_BACKSLASH, position):
+            position += 1
+        if not text.startswith(char, position):
+            break
+        end = position + 1
+    return end
 
 
 class ConfigError(LoomstreamError):

@@ -8,13 +8,14 @@ provider cannot honour.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import UnionType
-from typing import Literal, TypedDict, cast, get_args
+from typing import Annotated, Literal, TypedDict, cast, get_args
 
 import msgspec
+from msgspec import Meta, Struct
 from msgspec import Raw as RawJSON
-from msgspec import Struct
 
 from loomstream.errors import RequestError, UsageError
 from loomstream.events import NULL, Citation, Cost, Limits, Opaque, Stop, Usage
@@ -141,12 +142,22 @@ class Timeouts(Struct, frozen=True, kw_only=True):
     `connect_s`: until a connection is up (name look-up and TLS included). `first_event_s`: from sending the
     request to the first content event. `idle_s`: between two content events; comments, pings and empty deltas
     are no progress, and time in which you do not read does not count. `total_s`: the whole call.
+
+    Raises `RequestError` for a limit that is not above 0.
     """
 
     connect_s: float | None = 10.0
     first_event_s: float | None = 60.0
     idle_s: float | None = 60.0
     total_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            limit_s: object = getattr(self, name)
+            # a comparison with NaN is false
+            if limit_s is not None and not (isinstance(limit_s, int | float) and limit_s > 0):
+                msg = f"Timeouts({name}={limit_s!r}): give seconds above 0, or None for no limit"
+                raise RequestError(msg)
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -157,7 +168,7 @@ class Request(Struct, frozen=True, kw_only=True):
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    max_tokens: int | None = None
+    max_tokens: Annotated[int, Meta(ge=0)] | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
@@ -366,13 +377,22 @@ def make_request(prompt: Prompt, options: RequestOptions) -> Request:
     except msgspec.ValidationError as error:
         msg = f"the request cannot be built: {error}"
         raise RequestError(msg) from None
+    _check_finite(request)
     _check_tool_choice(request)
     return request
+
+
+def _check_finite(request: Request) -> None:
+    for name, value in (("temperature", request.temperature), ("top_p", request.top_p)):
+        if value is not None and not math.isfinite(value):
+            msg = f"{name} is {value}, which JSON cannot write: give a finite number"
+            raise RequestError(msg)
 
 
 def _check_tool_choice(request: Request) -> None:
     names = [tool.name for tool in request.tools]
     choice = request.tool_choice
-    if choice is not None and choice.mode == "tool" and names and choice.name not in names:
-        msg = f"tool_choice names {choice.name!r}: give auto, any, none, or one of the tools ({', '.join(names)})"
+    if choice is not None and choice.mode == "tool" and choice.name not in names:
+        tools = f"one of the tools ({', '.join(names)})" if names else "tools=[…] with that tool: there are no tools"
+        msg = f"tool_choice names {choice.name!r}: give auto, any, none, or {tools}"
         raise RequestError(msg)

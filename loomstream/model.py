@@ -10,6 +10,8 @@ import importlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
+from functools import partial
+from time import monotonic
 from types import TracebackType
 from typing import Protocol, Self, Unpack, cast
 
@@ -18,7 +20,7 @@ import msgspec
 
 from loomstream import catalog
 from loomstream.auth import SCHEMES
-from loomstream.config.keys import hide, missing_key, resolve_key, resolve_key_sync
+from loomstream.config.keys import KEYRING_TIMEOUT_S, hide, missing_key, resolve_key, resolve_key_sync
 from loomstream.dialects import Target
 from loomstream.errors import ConfigError, Failure, LoomstreamError, Timeout, TransportError, UnknownModel, UsageError
 from loomstream.events import Cost, Event, Usage
@@ -30,11 +32,14 @@ from loomstream.pump import MAX_ERROR_BODY_BYTES, Pump, or_raise
 from loomstream.stream import Stream
 from loomstream.transport import ByteResponse, Transport
 from loomstream.transport.http import AsyncClient, ConnectionLimits, HttpOptions, HttpTransport
+from loomstream.transport.outgoing import check_base_url
 from loomstream.transport.watch import Watch, drain
 from loomstream.wire import Secret
 
 _REDIRECT = 300
 _PROVIDER_VARIABLE = "LOOM_LLM_PROVIDER"
+_KEYED = {"none": "bearer"}
+"""How a key is sent that was given for a host which wants none by itself: it may stand behind a gate that does."""
 
 
 class LaunchedServer(Protocol):
@@ -43,13 +48,18 @@ class LaunchedServer(Protocol):
     base_url: str
     api_key: Secret
 
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        ...
+
     async def aclose(self) -> None:
         """End it."""
         ...
 
 
 class Endpoint:
-    """Where requests go and with which key; found out at the first request, once."""
+    """Where requests go and with which key; found out at the first request, and anew where a launched server died."""
 
     def __init__(
         self,
@@ -66,6 +76,7 @@ class Endpoint:
         self._lock = anyio.Lock()
         self._found: tuple[str, Secret | None] | None = None
         self._server: LaunchedServer | None = None
+        self._closed = False
         if not self._base_url and not provider.launch:
             names = " or ".join(provider.base_url_environment)
             msg = f"{provider.name} needs an address: pass base_url='https://host/v1'" + (
@@ -74,22 +85,32 @@ class Endpoint:
             raise ConfigError(msg, provider=provider.name)
 
     async def resolve(self) -> tuple[str, Secret | None]:
-        """Give the base URL and the key. Raises `MissingKey`, `ConfigError`."""
-        if self._found is None:
+        """Give the base URL and the key.
+
+        Raises `MissingKey`, `ConfigError` (also where the server's code cannot be loaded), `UsageError` after `aclose`,
+        and what launching a server raises.
+        """
+        if self._found is None or self._is_dead():
             async with self._lock:
+                if self._is_dead():
+                    await self._end_server()
                 self._found = self._found or await self._find()
         return self._found
 
-    async def _find(self) -> tuple[str, Secret | None]:
-        if self.provider.launch and not self._base_url:
-            self._server = await self._launch()
-            return self._server.base_url.rstrip("/"), self._server.api_key
-        return _normal_url(self._base_url), await self._key()
+    def _is_dead(self) -> bool:
+        return self._server is not None and not self._server.alive
 
-    async def _launch(self) -> LaunchedServer:
-        module, function = self.provider.launch.split(":")
-        launch = cast("Callable[..., Awaitable[LaunchedServer]]", getattr(importlib.import_module(module), function))
-        return await launch(**self._launch_options)
+    async def _find(self) -> tuple[str, Secret | None]:
+        if self._closed:
+            raise _closed_error()
+        if self.provider.launch and not self._base_url:
+            server = await _launcher(self.provider)(**self._launch_options)
+            if self._closed:  # meanwhile
+                await server.aclose()
+                raise _closed_error()
+            self._server = server
+            return server.base_url.rstrip("/"), server.api_key
+        return check_base_url(self._base_url), await self._key()
 
     async def _key(self) -> Secret | None:
         provider = self.provider
@@ -108,19 +129,32 @@ class Endpoint:
         return None if found is None else found.secret
 
     async def aclose(self) -> None:
-        """End a server that was launched."""
+        """End a server that was launched, and launch no other."""
+        self._closed = True
+        await self._end_server()
+
+    async def _end_server(self) -> None:
         server, self._server, self._found = self._server, None, None
         if server is not None:
             await server.aclose()
 
 
+def _launcher(provider: Provider) -> Callable[..., Awaitable[LaunchedServer]]:
+    """Import the function that starts a provider's server."""
+    module, _, function = provider.launch.partition(":")
+    try:
+        return cast("Callable[..., Awaitable[LaunchedServer]]", getattr(importlib.import_module(module), function))
+    except (ImportError, AttributeError, ValueError) as error:
+        msg = f"{provider.name} cannot be started: its launch={provider.launch!r} cannot be imported ({error})"
+        raise ConfigError(msg, provider=provider.name) from error
+
+
+def _closed_error() -> UsageError:
+    return UsageError("this model is closed: connect again")
+
+
 def _from_environment(names: Sequence[str]) -> str:
     return next((value for name in names if (value := os.environ.get(name, "").strip())), "")
-
-
-def _normal_url(base_url: str) -> str:
-    url = base_url.strip().rstrip("/")
-    return url if "://" in url else f"http://{url}"
 
 
 class Model:
@@ -184,6 +218,20 @@ class Model:
             await self._transport.aclose()
             await self._endpoint.aclose()
 
+    async def prepare(self) -> None:
+        """Do beforehand what the first stream would do before it sends: its timing is then the provider's alone.
+
+        Finds the key, starts an embedded server, loads the HTTP client; connects to nobody else. Raises what the first
+        read would: `MissingKey`, `ConfigError`, `UsageError` on a closed model, and what launching a server raises.
+        """
+        self._check_open()
+        base_url, _ = await self._endpoint.resolve()
+        await self._transport.prepare(base_url)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise _closed_error()
+
     def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream:
         """Give the stream of an answer; nothing is sent before it is read.
 
@@ -193,13 +241,17 @@ class Model:
         Raises `RequestError` for a prompt or value that cannot be sent, `UsageError` for an unknown option or a closed
         model. What the provider says comes out of the iteration.
         """
-        if self._closed:
-            msg = "this model is closed: connect again"
-            raise UsageError(msg)
+        self._check_open()
         request = make_request(prompt, {**self._defaults, **options})
         if request.stream and "stream" not in options and "stream" not in self._defaults:
             request = self._streamable(request)
-        return Stream(self._handler, request, cost_of=self._cost_of, provider=self._provider.name, model=self._model)
+        return Stream(
+            self._handler,
+            request,
+            cost_of=partial(self._cost_of, max_tokens=request.max_tokens),
+            provider=self._provider.name,
+            model=self._model,
+        )
 
     async def complete(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Response:
         """Give the whole answer: the same pipeline, collected. Raises what iterating a stream raises."""
@@ -213,19 +265,20 @@ class Model:
             return request
         return msgspec.structs.replace(request, stream=False)
 
-    def _cost_of(self, provider: str, model: str, usage: Usage | None) -> Cost:
-        return cost_of(provider, model, usage, requested_model=self._model)
+    def _cost_of(self, provider: str, model: str, usage: Usage | None, *, max_tokens: int | None) -> Cost:
+        return cost_of(provider, model, usage, max_tokens=max_tokens, requested_model=self._model)
 
     # --- one attempt -----------------------------------------------------------------------------
 
     @asynccontextmanager
     async def _attempt(self, request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
+        self._check_open()  # the stream may be older than the closing
         base_url, secret = await self._endpoint.resolve()
         provider, dialect = self._provider, self._dialect
         target = Target(provider=provider.name, model=self._model, base_url=base_url, quirks=provider.quirks)
         wire_request = dialect.build_request(request, target)
         if secret is not None:
-            wire_request = await SCHEMES[provider.auth](wire_request, secret)
+            wire_request = await SCHEMES[_KEYED.get(provider.auth, provider.auth)](wire_request, secret)
         watch = Watch(request.timeouts)
         async with watch.open(self._transport, wire_request) as response:
             pump = Pump(
@@ -252,13 +305,15 @@ async def _events(response: ByteResponse, watch: Watch, pump: Pump) -> AsyncGene
     try:
         while (chunk := await read(chunks)) is not None:
             events = feed(chunk)
+            if pump.progressed:
+                watch.progress()
+            elif events:
+                watch.delivered()
             if pump.over:
                 del chunk  # it may echo the key, and reports of errors show local variables
                 for event in or_raise(events):
                     yield event
                 return
-            if pump.progressed:
-                watch.progress()
             for event in events:
                 yield event  # pyright: ignore[reportReturnType] (a failure would have ended the pump)
     except (TransportError, Timeout) as error:
@@ -307,10 +362,11 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
     progress: Callable[[int, int | None], None] | None = None,
     **request_defaults: Unpack[RequestOptions],
 ) -> Model:
-    """Give a model that is ready to stream. Nothing is sent, and no key looked up, before a stream is read.
+    """Give a model that is ready to stream. Nothing is sent before a stream is read, or `Model.prepare` called.
 
-    `spec` is `provider:model-id`, split at the first colon, or a provider's name for its default model. Without one,
-    `LOOM_LLM_PROVIDER` decides, else the only provider that has a key here, else the embedded model.
+    `spec` is `provider:model-id`, split at the first colon, or a provider's name for its default model; its key is
+    looked up when a stream is read. Without one, `LOOM_LLM_PROVIDER` decides, else the only provider that has a key in
+    the environment, else the only one in the keyring (asked at once, at most 5 s for all), else the embedded model.
 
     Credentials: `api_key` wins over the environment and the keyring, `base_url` over the environment and the provider's
     own address.
@@ -327,14 +383,13 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
     Everything else is a default for each request (see `RequestOptions`).
 
     Raises `UnknownProvider`, `UnknownModel` (no model named and no default), `ConfigError` (no address, several
-    candidates), `UsageError` (unknown option, unusable client).
+    candidates), `UsageError` (a spec that is no text, unknown option, unusable client).
     """
     api_key = hide(api_key)  # from here on no traceback shows it
     provider, model = parse_spec(spec if spec is not None else _choose())
-    if provider.launch and model != provider.default_model:
-        model_path, model = _own_file(provider, model, model_path)
+    model_path, model = _own_file(provider, model, model_path)
     allowed = spec is not None if download is None else download
-    launch_options = {"model_path": model_path, "download": allowed, "progress": progress} if provider.launch else None
+    launching = {"model_path": model_path, "download": allowed, "progress": progress}
     options = HttpOptions(
         proxy=proxy,
         ca_bundle=ca_bundle,
@@ -343,20 +398,19 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
         trust_env_proxies=trust_env_proxies,
         allow_http=allow_http,
     )
+    endpoint = Endpoint(provider, api_key=api_key, base_url=base_url, launch_options=launching)
+    http = HttpTransport(options, client=client)
     return Model(
-        provider,
-        model,
-        endpoint=Endpoint(provider, api_key=api_key, base_url=base_url, launch_options=launch_options),
-        transport=HttpTransport(options, client=client),
-        middleware=middleware,
-        request_defaults=request_defaults,
+        provider, model, endpoint=endpoint, transport=http, middleware=middleware, request_defaults=request_defaults
     )
 
 
 def _own_file(
     provider: Provider, model: str, model_path: str | os.PathLike[str] | None
-) -> tuple[str | os.PathLike[str], str]:
-    """Give the path and the name of a model file that stands in a spec's place of a model id."""
+) -> tuple[str | os.PathLike[str] | None, str]:
+    """Give the path and the name of a model file; one may stand in a spec's place of a model id."""
+    if not provider.launch or model == provider.default_model:
+        return model_path, model
     if not model.endswith(".gguf"):
         msg = (
             f"{provider.name} runs {provider.default_model} or a GGUF file, not {model!r}: "
@@ -369,8 +423,12 @@ def _own_file(
 def parse_spec(spec: str) -> tuple[Provider, str]:
     """Give the provider and the model id that `provider:model-id`, or `provider` alone, names.
 
-    Raises `UnknownProvider`, and `UnknownModel` where no model is named and the provider has no default.
+    Raises `UnknownProvider`, `UnknownModel` where no model is named and the provider has no default, and `UsageError`
+    where it is no text.
     """
+    if not isinstance(spec, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers without types)
+        msg = f"the spec is a {type(spec).__name__}: give a text, as in connect('openai:gpt-4o')"
+        raise UsageError(msg)
     name, _, model = spec.partition(":")
     provider = look_up(name.strip())
     model = model.strip() or provider.default_model
@@ -380,18 +438,26 @@ def parse_spec(spec: str) -> tuple[Provider, str]:
     return provider, model
 
 
+def _in_keyring(rows: Sequence[Provider]) -> list[str]:
+    """Give the providers whose key the keyring holds; it has `KEYRING_TIMEOUT_S` for all of them."""
+    end_s = monotonic() + KEYRING_TIMEOUT_S
+    return [
+        row.name
+        for row in rows
+        if row.keyring
+        and (left_s := end_s - monotonic()) > 0
+        and resolve_key_sync(provider=row.name, keyring_name=row.keyring, timeout_s=left_s)
+    ]
+
+
 def _choose() -> str:
     """Give the provider that the environment and the keyring point to, else the embedded model."""
     named = os.environ.get(_PROVIDER_VARIABLE, "").strip()
     if named:
         return named
-    usable = [
-        row.name
-        for row in all_providers()
-        if row.needs_key
-        and not row.launch
-        and resolve_key_sync(provider=row.name, env_names=row.key_environment, keyring_name=row.keyring)
-    ]
+    rows = [row for row in all_providers() if row.needs_key and not row.launch]
+    usable = [row.name for row in rows if resolve_key_sync(provider=row.name, env_names=row.key_environment)]
+    usable = usable or _in_keyring(rows)
     if len(usable) > 1:
         msg = f"keys for several providers were found ({', '.join(usable)}): name one, as in connect('{usable[0]}')"
         raise ConfigError(msg)

@@ -32,6 +32,7 @@ _DECODERS: dict[str, Callable[[], Decoder]] = {
     "ndjson": NDJSONDecoder,
     "json": JSONBodyDecoder,
 }
+_ENDS = (Stop, Failure)
 _CONTENT: frozenset[type[EventBase]] = frozenset(CONTENT_EVENTS)
 _REDIRECT = 300
 _ERROR = 400
@@ -58,7 +59,6 @@ class Pump:
         "_head",
         "_raw_events",
         "_secret",
-        "_started",
         "_translator",
         "_warnings",
         "_whole",
@@ -94,7 +94,6 @@ class Pump:
         self._head = b""
         self._decoder: Decoder | None = None
         self._whole = False
-        self._started = False
         self.progressed = False
         self.over = False
         self.ended_well = False
@@ -137,60 +136,58 @@ class Pump:
                 out += self.dialect.parse_response(frame.data, self.target)
             else:
                 out += self._translator.feed(frame)
-            if out and (out[-1].__class__ is Stop or out[-1].__class__ is Failure):
+            if out and out[-1].__class__ in _ENDS:
                 break
         return self._checked(out)
 
     def _checked(self, out: _Out) -> _Out:
-        """Note progress and the end; complete the `Start` and the failure with what the response's head told."""
+        """Note progress and the end; complete each `Start` and the failure with what the response's head told.
+
+        Nothing leaves the pump behind a failure, whatever a translator gave.
+        """
         self.progressed = False
-        for event in out:
-            if event.__class__ in _CONTENT:
+        for position, event in enumerate(out):
+            kind = event.__class__
+            if kind in _CONTENT:
                 self.progressed = True
-                break
-        if not out:
-            return out
-        if not self._started:
-            self._complete_start(out)
-        last = out[-1]
-        if isinstance(last, Failure):
-            self.over = True
-            self._complete_error(last.error)
-        elif last.__class__ is Stop:
-            self.over = self.ended_well = True
+            elif isinstance(event, Start):
+                out[position] = self._completed(event)
+            elif isinstance(event, Failure):
+                self.over = True
+                self._complete_error(event.error)
+                return out[: position + 1]
+            elif kind is Stop:
+                self.over = self.ended_well = True
         return out
 
-    def _complete_start(self, out: _Out) -> None:
-        for position, event in enumerate(out):
-            if isinstance(event, Start):
-                self._started = True
-                out[position] = msgspec.structs.replace(
-                    event,
-                    limits=limits(self.headers),
-                    warnings=self._warnings + event.warnings,
-                    request_id=event.request_id or request_id(self.headers),
-                )
-                return
+    def _completed(self, start: Start) -> Start:
+        return msgspec.structs.replace(
+            start,
+            limits=limits(self.headers),
+            warnings=self._warnings + start.warnings,
+            request_id=start.request_id or request_id(self.headers),
+        )
 
-    def _complete_error(self, error: LoomstreamError) -> None:
+    def _complete_error(self, error: LoomstreamError) -> LoomstreamError:
         error.provider = error.provider or self.target.provider
         error.model = error.model or self.target.model
         error.request_id = error.request_id or request_id(self.headers)
         if self._secret is not None:
             error.redact(self._secret.reveal())
+        return error
 
     def status_error(self, status: int, body: bytes) -> LoomstreamError:
         """Give the typed error of a response whose status is no success; `body` is its beginning."""
         target = self.target
         if status >= _ERROR:
-            error = self.dialect.parse_error(status, self.headers, body[:MAX_ERROR_BODY_BYTES], target)
-            self._complete_error(error)
-            return error
+            return self._complete_error(
+                self.dialect.parse_error(status, self.headers, body[:MAX_ERROR_BODY_BYTES], target)
+            )
         msg = (
             f"{target.provider} answered {status} and points to another address: redirects are not followed, so that "
             "no key or prompt goes to a host that you did not name; set base_url to the final address"
         )
-        return RedirectRefused(msg, provider=target.provider, model=target.model, request_id=request_id(self.headers))
+        return self._complete_error(RedirectRefused(msg))
 
 
 def decode(  # noqa: PLR0913 (what was captured; all but the bytes are keyword-only)

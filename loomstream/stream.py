@@ -8,7 +8,7 @@ the handler's own context.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from types import TracebackType
@@ -17,7 +17,7 @@ from typing import Self
 import anyio
 import anyio.lowlevel
 
-from loomstream.accumulate import Accumulator, with_cost
+from loomstream.accumulate import Accumulator, total_cost, with_cost
 from loomstream.errors import (
     Attempt,
     DeadlineExceeded,
@@ -27,7 +27,7 @@ from loomstream.errors import (
     StreamTruncated,
     UsageError,
 )
-from loomstream.events import CONTENT_EVENTS, Cost, Event, Stop, TextDelta, TextStart, Usage
+from loomstream.events import CONTENT_EVENTS, Cost, Event, Start, Stop, TextDelta, TextStart, Usage
 from loomstream.handler import Handler
 from loomstream.messages import Request, Response, Timing
 from loomstream.transport.interrupt import Interrupt, interrupt
@@ -39,7 +39,7 @@ _NO_INTERRUPT = Interrupt()
 """Stands where nothing has been read yet; it is never set."""
 
 CostOf = Callable[[str, str, Usage | None], Cost]
-"""Provider, model and the last usage to a cost; used where no `Cost` event has come."""
+"""Provider, model and the last usage to a cost; used where no `Cost` event has come since that usage."""
 
 
 class _State(Enum):
@@ -47,6 +47,7 @@ class _State(Enum):
     OPEN = "open"
     ENDED = "read to its end"
     FAILED = "failed"
+    CANCELLED = "cancelled in the middle of a read"
     CLOSED = "closed"
 
 
@@ -60,6 +61,7 @@ class Stream:
     __slots__ = (
         "__weakref__",
         "_began_s",
+        "_begun",
         "_cancelled",
         "_context",
         "_cost_of",
@@ -88,6 +90,7 @@ class Stream:
         self._model = model
         self._state = _State.NEW
         self._ready = False
+        self._begun = False
         self._left: anyio.Event | None = None
         self._context: AbstractAsyncContextManager[AsyncIterator[Event]] | None = None
         self._next: Callable[[], Awaitable[Event]] = self._open
@@ -149,18 +152,21 @@ class Stream:
     async def _close_upstream(self) -> LoomstreamError | None:
         """Close it and give the error of a middleware that failed meanwhile.
 
-        Shielded and bounded; ends with a checkpoint, because a socket closes one tick after its `close()`.
+        Shielded and bounded; ends with a checkpoint, because a socket closes one tick after its `close()`: also one
+        that was still being opened.
         """
         self._interrupt.disarm()
         context, self._context = self._context, None
-        if context is None:
+        begun, self._begun = self._begun, False
+        if not begun:
             return None
         if self._total_s is None:
             self._total_s = anyio.current_time() - self._began_s
         failure: LoomstreamError | None = None
         with anyio.move_on_after(CLOSE_LIMIT_S, shield=True):
             try:
-                await context.__aexit__(None, None, None)
+                if context is not None:
+                    await context.__aexit__(None, None, None)
             except Exception as error:  # noqa: BLE001 (only typed errors come out of a stream)
                 failure = _typed(error)
             await anyio.lowlevel.checkpoint()
@@ -197,6 +203,7 @@ class Stream:
         if self._state is not _State.OPEN or self._interrupt is not _NO_INTERRUPT:
             return self._refuse()
         self._began_s = anyio.current_time()
+        self._begun = True
         self._interrupt = interrupt()
         self._next = self._interrupt.wrap(self._open)
         total_s = self._request.timeouts.total_s
@@ -215,14 +222,17 @@ class Stream:
         return await events.__anext__()
 
     async def _ended(self, error: BaseException) -> Event:
-        """Raise what ends the stream, with the upstream closed before; a cancellation only passes."""
+        """Raise what ends the stream, with the upstream closed before; a cancellation passes, leaving closes it then.
+
+        A read that was cancelled has cut the layers below: nothing whole can come from them any more.
+        """
         try:
             if isinstance(error, StopAsyncIteration):
                 await self._end()
                 raise StopAsyncIteration
             if isinstance(error, Exception):
                 raise await self._failed(error)
-            self._ready = True
+            self._state = _State.CANCELLED
             raise error
         finally:
             if self._left is not None:
@@ -239,6 +249,8 @@ class Stream:
                 msg = "enter the stream before reading it: async with model.stream(…) as stream"
             case _State.FAILED:
                 msg = "this stream has failed; its error was raised before"
+            case _State.CANCELLED:
+                msg = "a read was cancelled, which ends the stream: ask the model for another"
             case _:
                 msg = "this stream is closed; its response is in stream.response"
         raise UsageError(msg)
@@ -265,6 +277,8 @@ class Stream:
         error.partial = self.response
         error.usage = self._fold.usage
         error.committed = self._fold.has_content
+        if error.committed and error.retry_safety == "yes":
+            error.retry_safety = "maybe"  # the provider did work, whatever the error says of itself
         last = Attempt(error.provider, error.model, type(error).__name__, error.retry_after_s)
         error.attempts = error.attempts or (last,)
         return error
@@ -281,17 +295,9 @@ class Stream:
 
     # --- what has come ---------------------------------------------------------------------------
 
-    async def text(self) -> AsyncGenerator[str]:
-        """Iterate the text pieces of the first choice as they come."""
-        shown: set[int] = set()
-        async for event in self:
-            match event:
-                case TextStart(index=index, choice=0):
-                    shown.add(index)
-                case TextDelta(index=index, text=text) if index in shown:
-                    yield text
-                case _:
-                    pass
+    def text(self) -> AsyncIterator[str]:
+        """Iterate the text pieces of the first choice as they come. Raises what iterating raises."""
+        return _Text(self)
 
     async def collect(self) -> Response:
         """Read to the end, give the whole response. Raises what iterating raises."""
@@ -313,15 +319,46 @@ class Stream:
     @property
     def cost(self) -> Cost:
         """The cost so far; `amount_usd` is None where the price is not known."""
-        if self._fold.cost.provider:
-            return self._fold.cost
-        start = self._fold.start
-        return self._cost_of(start.provider or self._provider, start.model or self._model, self._fold.usage)
+        fold = self._fold
+        if fold.cost_is_current:
+            return fold.cost
+        bills = fold.bills or [(fold.start, fold.usage)]
+        return total_cost(
+            [
+                self._cost_of(start.provider or self._provider, start.model or self._model, usage)
+                for start, usage in bills
+            ]
+        )
 
     @property
     def timing(self) -> Timing:
         """When things happened, in seconds since the request was begun."""
         return Timing(first_event_s=self._first_event_s, first_text_s=self._first_text_s, total_s=self._total_s)
+
+
+class _Text:
+    """The text of a stream; a class, because an async generator that is left early would have to be closed."""
+
+    __slots__ = ("_shown", "_stream")
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._shown: set[int] = set()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
+        while True:
+            match await anext(self._stream):
+                case Start():  # after a reset the indexes begin again
+                    self._shown.clear()
+                case TextStart(index=index, choice=0):
+                    self._shown.add(index)
+                case TextDelta(index=index, text=text) if index in self._shown:
+                    return text
+                case _:
+                    pass
 
 
 def _typed(error: Exception) -> LoomstreamError:

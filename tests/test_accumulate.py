@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw as RawJSON
 
-from loomstream.accumulate import Accumulator, fold, with_cost
+from loomstream.accumulate import Accumulator, fold, total_cost, with_cost
 from loomstream.errors import UsageError
 from loomstream.events import (
     Citation,
@@ -289,3 +291,42 @@ def test_with_cost_changes_the_cost_alone() -> None:
     response, cost = fold(text_events("a")), Cost(provider="p", model="m", attempts=2)
     assert with_cost(response, cost).cost is cost
     assert with_cost(with_cost(response, cost), response.cost) == response
+
+
+def test_a_cost_is_current_until_the_next_usage() -> None:
+    accumulator = Accumulator()
+    seen: list[bool] = []
+    for event in (Start(), Usage(), Cost(provider="p", model="m"), TextStart(0), TextDelta(0, "a"), Usage()):
+        accumulator.add(event)
+        seen.append(accumulator.cost_is_current)
+    assert seen == [False, False, True, True, True, False]
+
+
+def test_each_epoch_has_a_bill_of_its_own() -> None:
+    accumulator = Accumulator()
+    first, second = Start("p", "m"), Start("p", "n")
+    for event in (first, Usage(output_tokens=1), Usage(output_tokens=2), Notice("reset"), second):
+        accumulator.add(event)
+    assert accumulator.bills == [(first, Usage(output_tokens=2)), (second, None)]
+    accumulator.add(Usage(output_tokens=3))
+    assert accumulator.bills == [(first, Usage(output_tokens=2)), (second, Usage(output_tokens=3))]
+
+
+def exactly(amount: str | None) -> Cost:
+    usd = None if amount is None else Decimal(amount)
+    return Cost(provider="p", model="m", amount_usd=usd, lower_usd=usd, upper_usd=usd, exact=usd is not None)
+
+
+@pytest.mark.parametrize(
+    ("amounts", "total", "exact"),
+    [(["1"], "1", True), (["1", "2"], "3", False), (["1", None], None, False), ([None, "1"], None, False)],
+)
+def test_what_several_attempts_cost(amounts: list[str | None], total: str | None, *, exact: bool) -> None:
+    cost = total_cost([exactly(amount) for amount in amounts])
+    assert cost.amount_usd == cost.lower_usd == (None if total is None else Decimal(total))
+    assert (cost.exact, cost.upper_usd is not None, cost.attempts) == (exact, exact, len(amounts))
+
+
+def test_several_attempts_that_nobody_bills() -> None:
+    cost = total_cost([exactly("0"), exactly("0")])
+    assert (cost.amount_usd, cost.upper_usd, cost.exact, cost.attempts) == (0, 0, True, 2)

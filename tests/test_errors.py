@@ -124,13 +124,59 @@ def test_a_provider_s_error_without_details_has_none() -> None:
 # --- credentials -----------------------------------------------------------------------------------
 
 
+KEY = "sk-proj/abcdefghijklmnop"
+"""A made-up credential."""
+
+
 def test_an_echoed_credential_is_taken_out_of_all_that_an_error_says() -> None:
-    error = ServerFault("who is sk-1?", status=401, code="sk-1", body='{"key":"sk-1"}', request_id="r-sk-1")
-    assert error.redact("sk-1") is error
+    error = ServerFault(f"who is {KEY}?", status=401, code=KEY, body=f'{{"key":"{KEY}"}}', request_id=f"r-{KEY}")
+    assert error.redact(KEY) is error
     assert (str(error), error.code, error.body, error.request_id) == ("who is …?", "…", '{"key":"…"}', "r-…")
     assert error.status == 401
-    assert b"sk-1" not in pickle.dumps(error)
+    assert KEY.encode() not in pickle.dumps(error)
 
 
-def test_without_a_credential_nothing_is_taken_out() -> None:
-    assert str(ServerFault("as it was").redact("")) == "as it was"
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        (f"Bearer {KEY}", "Bearer …"),
+        (f"{KEY}{KEY}", "……"),
+        (f"cut: '{KEY[:20]}…", "cut: '……"),
+        (f"cut: '{KEY[:8]}", "cut: '…"),
+        (f"too short: {KEY[:7]}", f"too short: {KEY[:7]}"),
+        ("sk-proj/other", "…other"),
+        (KEY.replace("/", r"\/"), "…"),
+        (repr(KEY.replace("/", r"\/")), "'…'"),
+        (KEY.replace("/", r"\/")[:15], "…"),
+        ("nothing", "nothing"),
+    ],
+)
+def test_an_escaped_or_cut_credential_is_taken_out_too(said: str, left: str) -> None:
+    assert str(ServerFault(said).redact(KEY)) == left
+
+
+def test_a_slash_behind_the_beginning_may_be_escaped_too() -> None:
+    key = "sk-abcdefg/hi/jk"
+    assert str(ServerFault(key.replace("/", r"\/") + " " + key.replace("/", r"\\/")[:14]).redact(key)) == "… …"
+
+
+def test_a_message_that_is_no_text_is_left_alone() -> None:
+    assert ServerFault(404).redact(KEY).args == (404,)  # type: ignore[arg-type]
+
+
+def test_a_credential_that_holds_its_own_beginning_leaves_no_rest() -> None:
+    assert str(ServerFault("is abcdefghQabcdefghR!").redact("abcdefghQabcdefghR")) == "is …!"
+
+
+@pytest.mark.parametrize("key", ["", "x", "e", "ollama", "maybe", "openai", "1234567"])
+def test_a_short_credential_is_part_of_other_words(key: str) -> None:
+    error = ServerFault("maybe ollama 1234567", provider="ollama", model="openai", code="1234567")
+    before = dict(vars(error))
+    assert str(error.redact(key)) == "maybe ollama 1234567"
+    assert vars(error) == before
+
+
+def test_what_the_peer_cannot_have_said_stays() -> None:
+    error = ServerFault("no", provider="provider-name", model="provider-name", retry_safety="maybe")
+    error.redact("provider-name")
+    assert (error.provider, error.model, error.retry_safety) == ("provider-name", "provider-name", "maybe")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -133,8 +134,8 @@ def test_nothing_is_set_that_was_not_given() -> None:
 
 
 def test_zero_is_a_value() -> None:
-    request = make(temperature=0, max_tokens=0, seed=0, top_p=0.0)
-    assert (request.temperature, request.max_tokens, request.seed, request.top_p) == (0.0, 0, 0, 0.0)
+    request = make(temperature=0, seed=0, top_p=0.0)
+    assert (request.temperature, request.seed, request.top_p) == (0.0, 0, 0.0)
 
 
 def test_every_option_reaches_the_request() -> None:
@@ -200,6 +201,10 @@ def test_a_tool_choice_that_names_none_of_the_tools_is_refused(given: object) ->
         ({"max_tokens": "5"}, "max_tokens"),
         ({"max_tokens": True}, "max_tokens"),
         ({"max_tokens": 1.5}, "max_tokens"),
+        ({"max_tokens": -1}, ">= 0 .*max_tokens"),
+        ({"temperature": math.nan}, "temperature is nan"),
+        ({"top_p": math.inf}, "top_p is inf"),
+        ({"tool_choice": "f"}, "tool_choice names 'f': .* there are no tools"),
         ({"temperature": "hot"}, "temperature"),
         ({"system": 5}, "system"),
         ({"reasoning_effort": "extreme"}, "reasoning_effort"),
@@ -219,6 +224,15 @@ def test_a_tool_choice_that_names_none_of_the_tools_is_refused(given: object) ->
 def test_a_value_of_the_wrong_type_is_refused_by_its_name(options: dict[str, object], what: str) -> None:
     with pytest.raises(RequestError, match=what):
         make(**options)
+
+
+@pytest.mark.parametrize("name", Timeouts.__struct_fields__)
+@pytest.mark.parametrize("limit_s", [0, -1.0, math.nan, "5"])
+def test_a_time_limit_is_above_zero_or_none(name: str, limit_s: object) -> None:
+    with pytest.raises(RequestError, match=rf"Timeouts\({name}=.*seconds above 0, or None"):
+        Timeouts(**{name: limit_s})  # type: ignore[arg-type]
+    assert getattr(Timeouts(**{name: None}), name) is None
+    assert getattr(Timeouts(**{name: 0.5}), name) == 0.5
 
 
 def test_an_unknown_option_suggests_the_nearest() -> None:

@@ -237,6 +237,34 @@ def test_without_a_spec_the_keyring_is_asked() -> None:
     assert connect().provider == "deepseek"
 
 
+def test_without_a_spec_the_environment_comes_before_the_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
+    keyring.set_keyring(Keyring("deepseek_api_key", CANARY))
+    monkeypatch.setenv("ANTHROPIC_API_KEY", CANARY)
+    assert connect().provider == "anthropic"
+
+
+def test_without_a_spec_the_keyring_has_one_time_limit_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    asked: list[str] = []
+
+    class Slow(Keyring):
+        def get_password(self, service: str, username: str) -> str | None:
+            asked.append(username)
+            clock[0] += 2
+            return super().get_password(service, username)
+
+    keyring.set_keyring(Slow("", ""))
+    monkeypatch.setattr("loomstream.model.monotonic", lambda: clock[0])
+    assert connect().provider == "local"
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize("spec", [5, b"openai", ("openai", "gpt-4o")])
+def test_a_spec_is_a_text(spec: object) -> None:
+    with pytest.raises(UsageError, match=r"the spec is a \w+: give a text, as in connect\('openai:gpt-4o'\)"):
+        connect(spec)  # type: ignore[arg-type]
+
+
 def test_several_keys_need_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", CANARY)
     monkeypatch.setenv("OPENAI_API_KEY", CANARY)
@@ -327,6 +355,10 @@ class TestKeys:
             assert (await model.complete("x")).text == "hi"
         assert "authorization" not in headers[0]
         assert CANARY not in str(headers[0].raw)
+        model, client = connected(answer, "ollama", api_key="mine")
+        async with client, model:
+            await model.complete("x")
+        assert headers[1]["authorization"] == "Bearer mine", "it stands behind a gate that wants one"
 
 
 # --- addresses -----------------------------------------------------------------------------------
@@ -386,6 +418,7 @@ class Launched:
     def __init__(self, log: list[str]) -> None:
         self.base_url = "http://127.0.0.1:1/v1/"
         self.api_key = Secret("launched-key")
+        self.alive = True
         self._log = log
 
     async def aclose(self) -> None:
@@ -399,14 +432,19 @@ class Launcher:
         self.log: list[str] = []
         self.options: dict[str, object] = {}
         self.error: LoomstreamError | None = None
+        self.servers: list[Launched] = []
+        self.ready = anyio.Event()
+        self.ready.set()
 
     async def launch(self, **options: object) -> Launched:
         await anyio.lowlevel.checkpoint()
         self.log.append("launched")
         self.options = options
+        await self.ready.wait()
         if self.error is not None:
             raise self.error
-        return Launched(self.log)
+        self.servers.append(Launched(self.log))
+        return self.servers[-1]
 
 
 @pytest.fixture
@@ -451,6 +489,80 @@ class TestLaunching:
             launcher.error = None
             assert (await model.complete("x")).text == "hi"
         assert launcher.log == ["launched", "launched", "closed"]
+
+    async def test_a_server_that_died_is_launched_anew_once(self, launcher: Launcher) -> None:
+        model, client = connected(answering, "acme")
+        async with client, model:
+            await model.complete("x")
+            launcher.servers[0].alive = False
+            async with anyio.create_task_group() as group:
+                for _ in range(5):
+                    group.start_soon(model.complete, "x")
+            assert launcher.log == ["launched", "closed", "launched"]
+        assert launcher.log == ["launched", "closed", "launched", "closed"]
+
+    async def test_closing_while_it_starts_leaves_no_server(self, launcher: Launcher) -> None:
+        model, client = connected(answering, "acme")
+        launcher.ready = anyio.Event()
+        async with client, anyio.create_task_group() as group:
+
+            async def ask() -> None:
+                with pytest.raises(UsageError, match="this model is closed"):
+                    await model.complete("x")
+
+            group.start_soon(ask)
+            await anyio.wait_all_tasks_blocked()
+            await model.aclose()
+            launcher.ready.set()
+        assert launcher.log == ["launched", "closed"]
+
+    async def test_a_stream_older_than_the_closing_launches_nothing(self, launcher: Launcher) -> None:
+        model, client = connected(answering, "acme")
+        stream = model.stream("x")
+        async with client:
+            await model.aclose()
+            async with stream:
+                with pytest.raises(UsageError, match="this model is closed: connect again"):
+                    await anext(stream)
+        assert launcher.log == []
+        with pytest.raises(UsageError, match="this model is closed"):
+            await model._endpoint.resolve()
+
+    @pytest.mark.parametrize("launch", ["no_such_module:launch", "acme_server:nothing", "acme_server"])
+    async def test_a_launcher_that_cannot_be_imported(
+        self, launch: str, launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(BY_NAME, "acme", Provider(name="acme", default_model="m", launch=launch))
+        async with connect("acme") as model:
+            with pytest.raises(ConfigError, match=f"acme cannot be started: its launch='{launch}'"):
+                await model.complete("x")
+        assert launcher.log == []
+
+    async def test_preparing_does_what_the_first_stream_would(self, launcher: Launcher) -> None:
+        async with connect("acme") as model:
+            await model.prepare()
+            await model.prepare()
+            assert launcher.log == ["launched"]
+            assert model._transport._client is not None
+        with pytest.raises(UsageError, match="this model is closed"):
+            await model.prepare()
+
+    async def test_preparing_with_a_client_of_your_own(self) -> None:
+        model, client = connected(answering, api_key="k")
+        async with client, model:
+            await model.prepare()
+            assert (await model.complete("x")).text == "hi"
+
+    async def test_preparing_says_what_is_missing(self) -> None:
+        async with connect("openai") as model:
+            with pytest.raises(MissingKey):
+                await model.prepare()
+
+    async def test_preparing_a_replay_sends_nothing(self) -> None:
+        model, transport = replay(ANSWER)
+        async with model:
+            await model.prepare()
+        assert transport.requests == []
 
     async def test_an_address_of_your_own_launches_nothing(self, launcher: Launcher) -> None:
         model, client = connected(answering, "acme", base_url="http://127.0.0.1:9/v1", api_key="k")
@@ -515,6 +627,24 @@ class TestAttempt:
         with pytest.raises(UsageError, match="this model is closed: connect again"):
             model.stream("x")
         await model.aclose()
+        assert transport.requests == []
+
+    async def test_an_older_stream_sends_nothing_while_its_model_is_closing(self) -> None:
+        closing, go_on = anyio.Event(), anyio.Event()
+
+        class SlowToClose(ReplayTransport):
+            async def aclose(self) -> None:
+                closing.set()
+                await go_on.wait()
+
+        transport = SlowToClose(Recording([ANSWER]))
+        model = replay_model("openai", transport=transport)
+        async with model.stream("x") as stream, anyio.create_task_group() as group:
+            group.start_soon(model.aclose)
+            await closing.wait()
+            with pytest.raises(UsageError, match="this model is closed: connect again"):
+                await anext(stream)
+            go_on.set()
         assert transport.requests == []
 
     @pytest.mark.parametrize(("status", "error"), [(401, AuthFailed), (429, RateLimited), (500, ServerFault)])
@@ -759,6 +889,14 @@ class TestTimeLimits:
         model, _ = replay(b'{"error":{"message":"slow down"}}', sleeping(3600), status=429)
         assert await self.elapsed(model, RateLimited, timeouts=Timeouts(first_event_s=5)) == pytest.approx(5)
 
+    async def test_a_consumer_may_take_its_time_over_events_without_content_too(self) -> None:
+        head = sse({"id": "c1", "model": "m-1", "choices": [{"index": 0, "delta": {"role": "assistant"}}]})
+        model, _ = replay(head, sleeping(1), ANSWER)
+        async with model, model.stream("x", timeouts=Timeouts(first_event_s=5)) as stream:
+            async for _event in stream:
+                await anyio.sleep(3600)
+        assert stream.response.text == "hi"
+
     async def test_draining_gives_up_soon(self) -> None:
         model, transport = replay(ANSWER, sleeping(3600))
         assert await self.elapsed(model, None) == pytest.approx(0.05)
@@ -865,6 +1003,28 @@ class TestCost:
                     break
         cost = stream.response.cost
         assert (cost.amount_usd, cost.exact, cost.provider) == (Decimal("0.0025"), False, "openai")
+
+    async def test_at_every_event(self) -> None:
+        """Also right after a `Usage` whose `Cost` event is held back."""
+        usages = [sse({"choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": n}}) for n in (10, 20, 30)]
+        model, _ = replay(delta("a"), *usages, ANSWER, model="gpt-4o")
+        async with model, model.stream("x", max_tokens=400) as stream:
+            seen = {event.output_tokens: stream.cost.amount_usd async for event in stream if isinstance(event, Usage)}
+        assert seen[10] == Decimal("0.0026")
+        assert seen[20] == Decimal("0.0027")
+        assert seen[100] == stream.cost.amount_usd == Decimal("0.0035")
+
+    async def test_its_upper_bound_after_a_cut(self) -> None:
+        usage = sse(
+            {"model": "gpt-4o", "choices": [{"index": 0, "delta": {"content": "b"}}], "usage": {"prompt_tokens": 1000}}
+        )
+        model, _ = replay(delta("a").replace(b"m-1", b"gpt-4o") + usage, middleware=())
+        async with model:
+            with pytest.raises(StreamTruncated) as raised:
+                await model.complete("x", max_tokens=400)
+        assert raised.value.partial is not None
+        cost = raised.value.partial.cost
+        assert (cost.lower_usd, cost.upper_usd) == (Decimal("0.0025"), Decimal("0.0065"))
 
     async def test_before_anything_came(self) -> None:
         model, _ = replay(ANSWER)

@@ -33,6 +33,7 @@ from loomstream.providers import DIALECTS, dialect_module
 from loomstream.providers.table import TABLE
 from loomstream.pump import MAX_ERROR_BODY_BYTES, MAX_SNIFFED_BYTES, Pump
 from loomstream.testing import check_order
+from loomstream.wire import Frame, Secret
 
 CHUNK = {"id": "c1", "model": "m-1", "choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": None}]}
 END = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
@@ -54,9 +55,8 @@ def decode(body: bytes | Iterable[bytes], provider: str = "openai", **head: obje
 
 def pump(**options: object) -> Pump:
     return Pump(
-        dialect=dialect_module("openai_chat"),
         target=Target(provider="host", model="m"),
-        **{"expected": "sse", **options},  # type: ignore[arg-type]
+        **{"dialect": dialect_module("openai_chat"), "expected": "sse", **options},  # type: ignore[arg-type]
     )
 
 
@@ -185,6 +185,61 @@ def test_nothing_comes_after_the_end() -> None:
     assert made.finish() == []
     assert decode(BODY + BODY) == decode(BODY)
     assert decode([BODY, b"<html>"]) == decode(BODY)
+
+
+class Lawless:
+    """A translator that goes on behind its failure."""
+
+    def feed(self, frame: Frame) -> list[Event | Failure]:
+        return [Start(), Failure(BadFrame(frame.data.decode())), TextDelta(0, "more"), Stop("end_turn")]
+
+    def finish(self) -> list[Event | Failure]:
+        return [Stop("end_turn")]
+
+
+def test_nothing_leaves_the_pump_behind_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialect_module("openai_chat"), "translator", lambda target: Lawless())  # noqa: ARG005 (its name)
+    made = pump()
+    start, failure = made.feed(b"data: why\n\n")
+    assert isinstance(start, Start)
+    assert isinstance(failure, Failure)
+    assert (made.over, made.ended_well, made.finish()) == (True, False, [])
+
+
+def test_every_start_is_completed() -> None:
+    message = {"id": "m", "model": "a", "content": []}
+    fallback = {"type": "fallback", "from": {"model": "a"}, "to": {"model": "b"}}
+    frames = [
+        {"type": "message_start", "message": message},
+        {"type": "content_block_start", "index": 0, "content_block": fallback},
+        {"type": "message_start", "message": {**message, "model": "b"}},
+        {"type": "message_stop"},
+    ]
+    made = pump(dialect=dialect_module("anthropic_messages"), headers=HEADERS, warnings=("w",))
+    events = made.feed(b"".join(f"data: {json.dumps(frame)}\n\n".encode() for frame in frames))
+    starts = [event for event in events if isinstance(event, Start)]
+    assert [start.model for start in starts] == ["a", "b"]
+    for start in starts:
+        assert (start.warnings, start.request_id) == (("w",), "req_1")
+        assert start.limits is not None
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>" + b"x" * 440 + b" sk-abcdefghijklmnopqrstuvwxyz012345678901234567890123456"]
+)
+def test_a_key_that_a_quotation_cut_is_not_shown(body: bytes) -> None:
+    key = "sk-abcdefghijklmnopqrstuvwxyz012345678901234567890123456"
+    made = pump(secret=Secret(key))
+    (failure,) = made.feed(body)
+    assert isinstance(failure, Failure)
+    assert isinstance(failure.error, UnexpectedContent)
+    assert "sk-abc" not in str(failure.error)
+
+
+def test_a_redirect_does_not_show_the_key() -> None:
+    made = pump(secret=Secret("sk-123456789"), headers={"x-request-id": "sk-123456789"})
+    error = made.status_error(302, b"")
+    assert (error.provider, error.model, error.request_id) == ("host", "m", "…")
 
 
 def test_nothing_comes_after_a_failure() -> None:

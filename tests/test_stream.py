@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import traceback
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from decimal import Decimal
 
 import anyio
 import anyio.lowlevel
@@ -13,15 +16,18 @@ import pytest
 from loomstream.errors import (
     BadRequest,
     DeadlineExceeded,
+    LoomstreamError,
     MiddlewareError,
+    Overloaded,
     ServerFault,
     StreamCancelled,
     StreamTruncated,
     UsageError,
 )
-from loomstream.events import Event, RefusalDelta, Start, Stop, TextDelta, TextStart, Usage
+from loomstream.events import Cost, Event, Notice, RefusalDelta, Start, Stop, TextDelta, TextEnd, TextStart, Usage
 from loomstream.handler import Handler
-from loomstream.messages import Request, Timeouts, Timing
+from loomstream.messages import Request, Timeouts, Timing, user
+from loomstream.stream import Stream
 from loomstream.testing import Pause, scripted_model, text_events, tool_call_events
 
 pytestmark = pytest.mark.anyio
@@ -45,6 +51,23 @@ async def test_events_come_in_order_and_fold() -> None:
 
 async def test_text_gives_strings() -> None:
     async with scripted_model(text_events("a", "b")).stream("hi") as stream:
+        assert [piece async for piece in stream.text()] == ["a", "b"]
+
+
+async def test_text_that_is_left_early_leaves_nothing_behind() -> None:
+    async with scripted_model(text_events("a", "b", "c")).stream("hi") as stream:
+        async for piece in stream.text():
+            assert piece == "a"
+            break
+        pieces = stream.text()
+        assert aiter(pieces) is pieces
+    gc.collect()  # an abandoned generator would be warned of
+
+
+async def test_text_shows_the_first_choice_only_also_after_a_reset() -> None:
+    first = [Start(), TextStart(0), TextDelta(0, "a"), TextStart(1, 1), TextDelta(1, "other")]
+    second = [Start(), TextStart(0, 1), TextDelta(0, "other"), TextEnd(0), TextStart(1), TextDelta(1, "b"), TextEnd(1)]
+    async with scripted_model([*first, Notice("reset"), *second, Stop("end_turn")]).stream("hi") as stream:
         assert [piece async for piece in stream.text()] == ["a", "b"]
 
 
@@ -119,6 +142,68 @@ async def test_cancelling_the_task_closes_the_upstream() -> None:
     assert model.open_streams == 0
 
 
+@pytest.mark.parametrize("script", [[Pause(3600)], [*text_events("a")[:3], Pause(3600)]], ids=["first", "later"])
+async def test_a_cancelled_read_ends_the_stream(script: list[Event | Pause]) -> None:
+    """Nothing is sent again, and nothing is said of what the provider might have done."""
+    model = scripted_model(script)
+    async with model.stream("hi") as stream:
+        with anyio.CancelScope() as scope, anyio.CancelScope(deadline=0):
+            await stream.collect()
+        assert not scope.cancelled_caught
+        for _ in range(2):
+            with pytest.raises(UsageError, match="a read was cancelled, which ends the stream: ask the model"):
+                await anext(stream)
+        assert len(model.requests) <= 1
+        await stream.aclose()
+        assert model.open_streams == 0
+    assert not stream.response.complete
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio closes a socket at once
+async def test_what_a_cancelled_connection_closes_one_tick_later_is_closed_too() -> None:
+    log: list[str] = []
+
+    def connecting(handler: Handler) -> Handler:
+        @asynccontextmanager
+        async def wrapped(request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
+            try:
+                await anyio.sleep_forever()
+                async with handler(request) as events:
+                    yield events
+            finally:
+                asyncio.get_running_loop().call_soon(log.append, "closed")
+
+        return wrapped
+
+    async def read() -> None:
+        try:
+            async with model.stream("hi") as stream:
+                await anext(stream)
+        finally:
+            log.append("left")
+
+    model = scripted_model(text_events("a"), middleware=[connecting])
+    async with anyio.create_task_group() as group:
+        group.start_soon(read)
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    assert log == ["closed", "left"]
+
+
+async def test_the_cost_counts_every_epoch() -> None:
+    def priced(provider: str, model: str, usage: Usage | None) -> Cost:
+        amount = None if usage is None else Decimal(usage.output_tokens)
+        return Cost(provider=provider, model=model, amount_usd=amount, lower_usd=amount, upper_usd=amount)
+
+    script = [Start("p", "m"), Usage(output_tokens=1), Notice("reset"), Start("p", "n"), Usage(output_tokens=2)]
+    scripted = scripted_model([*script, Stop("end_turn")])
+    stream = Stream(scripted.stream("hi")._handler, Request(messages=(user("hi"),)), cost_of=priced)
+    async with stream:
+        seen = [stream.cost.amount_usd async for _ in stream]
+    assert seen == [None, 1, 1, None, 3, 3]
+    assert (stream.cost.model, stream.cost.upper_usd, stream.cost.attempts) == ("n", None, 2)
+
+
 async def test_the_end_closes_the_upstream() -> None:
     model = scripted_model(text_events("a"))
     async with model.stream("hi") as stream:
@@ -141,6 +226,18 @@ async def test_an_error_says_what_was_delivered() -> None:
     assert error.committed
     assert [(attempt.provider, attempt.outcome) for attempt in error.attempts] == [("scripted", "ServerFault")]
     assert stream.response.text == "ab"
+
+
+async def test_what_was_delivered_makes_an_error_less_safe_to_retry() -> None:
+    for script, safety in (
+        ([Start(), Overloaded("busy")], "yes"),
+        ([*text_events("a")[:3], Overloaded("busy")], "maybe"),
+        ([*text_events("a")[:3], BadRequest("no")], "no"),
+    ):
+        async with scripted_model(script).stream("hi") as stream:
+            with pytest.raises(LoomstreamError) as raised:
+                await stream.collect()
+        assert raised.value.retry_safety == safety
 
 
 async def test_an_error_before_content_is_not_committed() -> None:

@@ -7,9 +7,17 @@ else; notes, statistics and errors go to standard error. The exit codes are in `
 
 from __future__ import annotations
 
-from loomstream.cli.group import looms
+import sys
+
+from loomstream.cli.interrupt import INTERRUPTED, EndsAtOnce
 
 
 def main() -> None:
     """Run the command that `sys.argv` names; always ends in `SystemExit`."""
-    looms()
+    try:
+        with EndsAtOnce():
+            from loomstream.cli.group import looms  # noqa: PLC0415 (Ctrl-C counts from the first import on)
+
+        looms()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -16,8 +16,9 @@ from loomstream.messages import Response, Timing
 from loomstream.providers import all_providers
 
 _CENT = Decimal("0.01")
-_FASTEST_PER_S = 10_000.0
-"""What seems to be faster than this many tokens per second came in one piece."""
+_MIN_TOKENS = 5
+_MIN_DURATION_S = 0.05
+"""Fewer tokens, or a shorter time, tell nothing about speed."""
 
 
 class Answer(Struct, frozen=True, kw_only=True):
@@ -84,25 +85,28 @@ def _problem(error: LoomstreamError) -> Problem:
 
 
 def tokens_per_second(answer: Answer) -> float | None:
-    """Give the output tokens per second since the first event; an answer that came in one piece, since the request."""
+    """Give the output tokens per second since the first event, or None where too little came to tell."""
     response, timing = answer.response, answer.timing
-    if response is None or response.usage is None or timing is None or timing.total_s is None:
+    if response is None or response.usage is None or timing is None:
         return None
-    duration_s = timing.total_s - (timing.first_event_s or 0.0)
+    if timing.first_event_s is None or timing.total_s is None:
+        return None
+    duration_s = timing.total_s - timing.first_event_s
     tokens = response.usage.output_tokens
-    if tokens > duration_s * _FASTEST_PER_S:
-        duration_s = timing.total_s
-    return tokens / duration_s if tokens and duration_s > 0 else None
+    return tokens / duration_s if tokens >= _MIN_TOKENS and duration_s >= _MIN_DURATION_S else None
 
 
 def statistics(answer: Answer) -> str:
-    """Give the line about an answer: time to first event, speed, tokens, cost, and why it stopped if not by itself."""
+    """Give the line about an answer: time to first event, speed, tokens, cost, and why it stopped if not by itself.
+
+    Empty where nothing came.
+    """
     response, timing = answer.response, answer.timing
-    if response is None or timing is None:
+    if response is None or timing is None or (timing.first_event_s is None and response.usage is None):
         return ""
     first = "no event" if timing.first_event_s is None else f"{timing.first_event_s:.2f} s to first event"
     speed = tokens_per_second(answer)
-    parts = [first, "speed unknown" if speed is None else f"{speed:.1f} tokens/s", _tokens(response.usage)]
+    parts = [first, *([] if speed is None else [f"{speed:.1f} tokens/s"]), _tokens(response.usage)]
     parts.append(_money(response.cost))
     if response.stop is None:
         parts.append("not whole")

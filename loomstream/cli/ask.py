@@ -6,6 +6,7 @@ are closed before the command ends, whatever ends it. anyio and `loomstream.mode
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,7 @@ from click.core import ParameterSource
 from msgspec import Struct
 
 from loomstream.cli.choice import Choice, Wishes, choose, unused_keys
+from loomstream.cli.interrupt import EndsAtOnce
 from loomstream.cli.key_options import KEY_FLAGS, key_options, read_keys
 from loomstream.cli.output import note, warn
 from loomstream.cli.progress import FetchProgress
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from loomstream.stream import Stream
 
 _SECONDS = click.FloatRange(min=0, min_open=True)
+_NEEDED = ("anyio", "loomstream.cli.printers", "loomstream.model")
+"""What takes long to import."""
 _EPILOG = """\b
 Examples:
   looms ask "Write a haiku about rivers"
@@ -51,6 +55,7 @@ class _Options(Struct, frozen=True, kw_only=True):
     total_timeout: float | None
     stats: bool | None
     no_download: bool
+    allow_http: bool
 
 
 @click.command(epilog=_EPILOG)
@@ -68,6 +73,7 @@ class _Options(Struct, frozen=True, kw_only=True):
 @click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="At most so many tokens of output.")
 @click.option("--temperature", type=click.FloatRange(min=0), metavar="T", help="Not sent unless given.")
 @click.option("--base-url", metavar="URL", help="The provider's address; alone, that of an OpenAI-compatible server.")
+@click.option("--allow-http", is_flag=True, help="Let plain http leave this machine: nothing is encrypted then.")
 @click.option("--timeout", type=_SECONDS, metavar="S", help="Seconds without content before giving up (default: 60).")
 @click.option("--total-timeout", type=_SECONDS, metavar="S", help="Seconds for the whole call (default: no limit).")
 @click.option("--stats/--no-stats", default=None, help="A line of figures at the end, on standard error (text: on).")
@@ -104,6 +110,9 @@ def ask(context: click.Context, /, prompt: str | None, **options: Any) -> None: 
 
 
 def _answer(prompt: str, typed: _Options, choice: Choice) -> None:
+    with EndsAtOnce():
+        for name in _NEEDED:
+            importlib.import_module(name)
     import anyio  # noqa: PLC0415 (see the module's contract)
 
     from loomstream.cli.answer import Answer  # noqa: PLC0415 (the same)
@@ -112,7 +121,7 @@ def _answer(prompt: str, typed: _Options, choice: Choice) -> None:
 
     async def run() -> LoomstreamError | None:
         async with model, model.stream(prompt, **_request_options(typed)) as stream:
-            error = await _show(stream, printer)
+            error = await _show(model, stream, printer)
             printer.finish(Answer(response=stream.response, timing=stream.timing, error=error))
         return error
 
@@ -129,9 +138,10 @@ def _answer(prompt: str, typed: _Options, choice: Choice) -> None:
         raise failed
 
 
-async def _show(stream: Stream, printer: Printer) -> LoomstreamError | None:
-    """Show every event; give the error that ended them."""
+async def _show(model: Model, stream: Stream, printer: Printer) -> LoomstreamError | None:
+    """Show every event; give the error that ended them. What is slow only once is done before the clock runs."""
     try:
+        await model.prepare()
         async for event in stream:
             printer.show(event)
     except LoomstreamError as error:
@@ -148,6 +158,7 @@ def _connect(typed: _Options, choice: Choice, progress: FetchProgress) -> Model:
         base_url=typed.base_url,
         model_path=choice.model_path,
         download=not typed.no_download,
+        allow_http=typed.allow_http,
         progress=progress,
     )
     if choice.spec is None:

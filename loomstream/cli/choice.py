@@ -95,13 +95,20 @@ def _spec(wishes: Wishes) -> str | None:
         return f"{name}:{model.removeprefix(name + ':')}"
     if ":" in model:
         return model  # `connect` says that it does not know this provider, and which it knows
+    if model in _names():
+        msg = f"--model {model} is the name of a provider: use --provider {model}"
+        raise click.UsageError(msg)
     msg = f"--model {model} names no provider: write --model PROVIDER:{model}, or add --provider PROVIDER"
     raise click.UsageError(msg)
 
 
 def _names_a_provider(model: str) -> bool:
     name, colon, _ = model.partition(":")
-    return bool(colon) and name in {row.name for row in all_providers()}
+    return bool(colon) and name in _names()
+
+
+def _names() -> set[str]:
+    return {row.name for row in all_providers()}
 
 
 def _provider(wishes: Wishes) -> str | None:

@@ -7,11 +7,11 @@ compares them.
 from __future__ import annotations
 
 from loomstream import errors
+from loomstream.cli.interrupt import INTERRUPTED
 
 OK = 0
 OTHER = 1
 USAGE = 2
-INTERRUPTED = 130
 CLOSED_PIPE = 141
 TERMINATED = 143
 

@@ -21,8 +21,10 @@ from typing import Any, NoReturn, cast
 import click
 
 from loomstream.cli.exit_codes import CLOSED_PIPE, INTERRUPTED, MEANINGS, OTHER, TERMINATED, exit_code
-from loomstream.cli.hints import with_hint
+from loomstream.cli.hints import usage_hint, with_hint
+from loomstream.cli.interrupt import EndsAtOnce
 from loomstream.cli.output import complain
+from loomstream.cli.terminal import TerminalFilter
 from loomstream.errors import LoomstreamError
 
 TRACEBACK_VARIABLE = "LOOMSTREAM_TRACEBACK"
@@ -48,7 +50,8 @@ class Looms(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, name = _COMMANDS[cmd_name][0].split(":")
-        return cast("click.Command", getattr(importlib.import_module(module), name))
+        with EndsAtOnce():
+            return cast("click.Command", getattr(importlib.import_module(module), name))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 (the same)
         """Write the commands with their summaries, without importing them."""
@@ -79,6 +82,7 @@ class Looms(click.Group):
         sys.exit(code)
 
     def _end_of(self, arguments: list[str], name: str, extra: dict[str, Any]) -> int:
+        context: click.Context | None = None
         try:
             with self.make_context(name, arguments, **extra) as context:
                 self.invoke(context)
@@ -88,21 +92,34 @@ class Looms(click.Group):
         except click.Abort:
             raise KeyboardInterrupt from None
         except click.ClickException as error:
-            error.show()
+            _show(error, _command(context))
             return error.exit_code
         except BrokenPipeError:
             raise
         except Exception as error:  # noqa: BLE001 (the last line of defence: no traceback reaches a user unasked)
-            return _report(error)
+            return _report(error, _command(context))
         return 0
 
 
-def _report(error: Exception) -> int:
+def _command(context: click.Context | None) -> str | None:
+    return None if context is None else context.invoked_subcommand
+
+
+def _show(error: click.ClickException, command: str | None) -> None:
+    """Show click's own words, without the control sequences of an argument that they quote."""
+    text = io.StringIO()
+    error.show(file=text)
+    hint = usage_hint(error.format_message(), command)
+    shown = text.getvalue().rstrip("\n") + (f" ({hint})" if hint else "")
+    click.echo(TerminalFilter().feed(shown), err=True)
+
+
+def _report(error: Exception, command: str | None) -> int:
     if os.environ.get(TRACEBACK_VARIABLE):
         traceback.print_exception(error)
     match error:
         case LoomstreamError():
-            complain(with_hint(error))
+            complain(with_hint(error, command))
             return exit_code(error)
         case OSError():
             where = f" ({error.filename})" if error.filename else ""

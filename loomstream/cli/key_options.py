@@ -45,7 +45,7 @@ def parameter(provider: str) -> str:
 def read_keys(values: Mapping[str, str | None]) -> tuple[dict[str, Secret], bool]:
     """Give the keys by provider, and whether one was read from standard input.
 
-    Raises `click.UsageError` where two are to come from there.
+    Raises `click.UsageError` where two are to come from there, or none does.
     """
     given = {provider: value for provider in KEY_FLAGS if (value := values.get(parameter(provider)))}
     from_stdin = [provider for provider, value in given.items() if value == DASH]
@@ -59,4 +59,8 @@ def read_keys(values: Mapping[str, str | None]) -> tuple[dict[str, Secret], bool
                 f"({KEY_FLAGS[provider]} -), or set {BY_NAME[provider].key_environment[-1]}"
             )
     keys = {name: read_key(name) if value == DASH else Secret(value) for name, value in given.items()}
+    for name in from_stdin:
+        if not keys[name]:
+            msg = f"standard input is empty: {KEY_FLAGS[name]} - reads the key from it"
+            raise click.UsageError(msg)
     return keys, bool(from_stdin)

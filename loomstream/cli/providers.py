@@ -22,7 +22,11 @@ _RUNTIME = "xllamacpp"
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """What is said of a provider; `source` is where its key comes from, `reason` why it is not usable, or what else."""
+    """What is said of a provider.
+
+    `source` is where its key comes from, `reason` why it is not usable, or what else there is to say, and
+    `missing_variable` the one that makes it usable, where a variable can.
+    """
 
     name: str
     dialect: str
@@ -34,12 +38,14 @@ class Row(Struct, frozen=True, kw_only=True):
     usable: bool
     source: str = ""
     reason: str = ""
+    missing_variable: str = ""
 
 
 class _State(Struct, frozen=True):
     usable: bool
     source: str = ""
     reason: str = ""
+    missing_variable: str = ""
 
 
 @click.command()
@@ -72,6 +78,7 @@ def _row(provider: Provider) -> Row:
         usable=state.usable,
         source=state.source,
         reason=state.reason,
+        missing_variable=state.missing_variable,
     )
 
 
@@ -84,7 +91,8 @@ def _state(provider: Provider, base_url: str) -> _State:
     if provider.launch:
         return _state_of_launched()
     if not base_url:
-        return _State(usable=False, reason=f"needs --base-url or {provider.base_url_environment[0]}")
+        variable = provider.base_url_environment[-1]
+        return _State(usable=False, reason=f"needs --base-url or {variable}", missing_variable=variable)
     if provider.auth == "none":
         return _State(usable=True, source="no key needed")
     return _state_of_key(provider)
@@ -109,7 +117,8 @@ def _state_of_key(provider: Provider) -> _State:
     if not provider.needs_key:
         return _State(usable=True, source="no key needed")
     ways = [*provider.key_environment, *([f"keyring loom/{provider.keyring}"] if provider.keyring else [])]
-    return _State(usable=False, reason="; ".join([f"no key in {' or '.join(ways)}", *notes]))
+    reason = "; ".join([f"no key in {' or '.join(ways)}", *notes])
+    return _State(usable=False, reason=reason, missing_variable=provider.key_environment[-1])
 
 
 def _state_of_launched() -> _State:
@@ -128,12 +137,20 @@ def _state_of_launched() -> _State:
 
 # --- how it appears ------------------------------------------------------------------------------
 
-_TITLES = ("provider", "usable", "dialect", "authentication", "default model", "key")
+_TITLES = ("provider", "usable", "default model", "key")
+_MIN_COLUMNS, _MAX_COLUMNS = 72, 80
+"""A narrower terminal breaks the lines itself: nothing is cut off."""
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     usable = "yes" if row.usable else "no"
-    return row.name, usable, row.dialect, row.authentication, row.default_model or "-", row.source or row.reason
+    return row.name, usable, row.default_model or "-", _key(row)
+
+
+def _key(row: Row) -> str:
+    if row.missing_variable:
+        return f"set {row.missing_variable}"
+    return row.source.removeprefix("environment ") or row.reason
 
 
 def _plain(rows: list[Row]) -> list[str]:
@@ -147,7 +164,12 @@ def _draw(rows: list[Row]) -> None:
     from rich.table import Table  # noqa: PLC0415 (the same)
     from rich.text import Text  # noqa: PLC0415 (the same)
 
-    table = Table(*_TITLES, box=None, header_style="dim")
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    *names, last = _TITLES
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    table.add_column(last, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell, style="" if row.usable else "dim") for cell in _cells(row)))
-    Console().print(table)
+    width = min(max(Console().width, _MIN_COLUMNS), _MAX_COLUMNS)
+    Console(width=width).print(table)

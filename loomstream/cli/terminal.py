@@ -1,8 +1,9 @@
 """What a model's words may do to a terminal: nothing but be read.
 
 Contract: pure. Text goes through piece by piece; the result does not depend on how it was cut. Escape sequences and
-control characters (ECMA-48: C0, C1, CSI, and the strings that OSC, DCS, SOS, PM and APC open) are taken out, tabs and
-line feeds stay.
+control characters (ECMA-48: C0, C1, CSI, and the strings that OSC, DCS, SOS, PM and APC open) are taken out, and so are
+Unicode's invisible controls, which reorder what is seen (bidirectional) or hide in it (zero width). Tabs and line feeds
+stay, and the two joiners (U+200C, U+200D), without which Persian, Indic scripts and emoji are misspelt.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import re
 from enum import Enum
 
-_HARMFUL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_HARMFUL_IN_UTF8 = re.compile(rb"\x7f|\xc2([\x80-\x9f])")
+_INVISIBLE = r"\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff"
+_HARMFUL = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{_INVISIBLE}]")
+_HARMFUL_IN_JSON = re.compile(rf"[\x7f-\x9f{_INVISIBLE}]")
 _MAX_STRING = 256
 """A string sequence that is longer is no longer hidden, so that none can swallow the rest of an answer."""
 
@@ -86,5 +88,5 @@ def one_line(text: str) -> str:
 
 
 def escape_json(line: bytes) -> bytes:
-    """Escape the control characters that JSON leaves as they are (DEL and C1), in JSON text; its value is the same."""
-    return _HARMFUL_IN_UTF8.sub(lambda found: b"\\u%04x" % (found[1] or b"\x7f")[0], line)
+    """Escape what JSON leaves as it is (DEL, C1 and the invisible controls), in JSON text; its value is the same."""
+    return _HARMFUL_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", line.decode()).encode()

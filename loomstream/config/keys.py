@@ -111,7 +111,7 @@ def missing_key(
     if names:
         ways.append(f"set {names[0]}" + (f" (or {', '.join(names[1:])})" if names[1:] else ""))
     if keyring_name:
-        ways.append(f"run `looms config set-key {keyring_name}`")
+        ways.append(f"run `keyring set {SERVICE} {keyring_name}`")
     ways.append("pass api_key=…")
     text = f"no API key for {provider}: " + (", ".join(ways[:-1]) + " or " if ways[:-1] else "") + ways[-1]
     reasons = "; ".join(notes)

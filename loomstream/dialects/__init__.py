@@ -53,7 +53,6 @@ class Target(Struct, frozen=True, kw_only=True):
     model: str
     base_url: str = ""
     quirks: Quirks = Quirks()
-    request_id: str = ""
 
 
 class Translator(Protocol):

@@ -1,12 +1,13 @@
 """What every translator needs: open blocks, their indexes, their order law.
 
-Contract: `Blocks` gives out indexes in the order of opening, opens a block with its first delta, closes
-each once, and heals surrogates that were cut over two deltas. It knows no wire.
+Contract: `Blocks` gives out indexes in the order of opening, opens a block with its first delta and closes each once;
+`Sealer` keeps the law of the lists that a translator gives. They know no wire.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import msgspec
 from msgspec import Raw as RawJSON
@@ -14,6 +15,7 @@ from msgspec import Raw as RawJSON
 from loomstream.errors import Failure, LimitExceeded
 from loomstream.events import (
     Event,
+    Notice,
     Opaque,
     ReasoningDelta,
     ReasoningEnd,
@@ -26,7 +28,7 @@ from loomstream.events import (
     ToolCallEnd,
     ToolCallStart,
 )
-from loomstream.wire.json import SURROGATE_OFFSET, is_object
+from loomstream.wire.json import SURROGATE_OFFSET, Reader, is_object
 
 MAX_BLOCKS = 4096
 """More content blocks than this in one answer end the stream with `LimitExceeded`."""
@@ -38,12 +40,11 @@ MAX_TOOL_ARGUMENTS_CHARS = 8 * 1024 * 1024
 class OpenBlock:
     """A text, reasoning or tool-call block that has opened and not yet closed."""
 
-    __slots__ = ("arguments", "choice", "id", "index", "kind", "length", "name", "opaque")
+    __slots__ = ("arguments", "id", "index", "kind", "length", "name", "opaque")
 
-    def __init__(self, kind: str, index: int, choice: int, id: str = "", name: str = "") -> None:  # noqa: A002
+    def __init__(self, kind: str, index: int, id: str = "", name: str = "") -> None:  # noqa: A002 (the field's name)
         self.kind = kind
         self.index = index
-        self.choice = choice
         self.id = id
         self.name = name
         self.arguments: list[str] = []
@@ -52,20 +53,12 @@ class OpenBlock:
 
 
 class Blocks:
-    """The blocks of one stream. Methods append to the list they are given.
+    """The blocks of one stream. Methods append to the list they are given."""
 
-    `failed` turns True once a limit was passed and a `Failure` was appended.
-    """
-
-    __slots__ = (
-        "failed",
-        "next_index",
-        "open",
-    )
+    __slots__ = ("next_index", "open")
 
     def __init__(self) -> None:
         self.next_index = 0
-        self.failed = False
         self.open: dict[int, OpenBlock] = {}
 
     def claim(self, out: list[Event | Failure]) -> int:
@@ -73,32 +66,31 @@ class Blocks:
         index = self.next_index
         self.next_index = index + 1
         if index == MAX_BLOCKS:
-            self.failed = True
             out.append(Failure(LimitExceeded(f"the answer has more than {MAX_BLOCKS} content blocks")))
         return index
 
     def open_text(self, out: list[Event | Failure], choice: int = 0) -> OpenBlock:
         """Open a block of text."""
-        block = self._open("text", choice, out)
+        block = self._open("text", out)
         out.append(TextStart(block.index, choice))
         return block
 
     def open_reasoning(self, out: list[Event | Failure], choice: int = 0) -> OpenBlock:
         """Open a block of reasoning."""
-        block = self._open("reasoning", choice, out)
+        block = self._open("reasoning", out)
         out.append(ReasoningStart(block.index, choice))
         return block
 
     def open_tool_call(self, out: list[Event | Failure], id: str, name: str, choice: int = 0) -> OpenBlock:  # noqa: A002
         """Open a tool call. An empty id is replaced by one made from the index."""
-        block = self._open("tool_call", choice, out)
+        block = self._open("tool_call", out)
         block.id = id or f"call_{block.index}"
         block.name = name
         out.append(ToolCallStart(block.index, block.id, name, choice))
         return block
 
-    def _open(self, kind: str, choice: int, out: list[Event | Failure]) -> OpenBlock:
-        block = OpenBlock(kind, self.claim(out), choice)
+    def _open(self, kind: str, out: list[Event | Failure]) -> OpenBlock:
+        block = OpenBlock(kind, self.claim(out))
         self.open[block.index] = block
         return block
 
@@ -110,7 +102,6 @@ class Blocks:
         block.length += len(piece)
         if block.length > MAX_TOOL_ARGUMENTS_CHARS:
             msg = f"the arguments of tool call {block.id!r} are longer than {MAX_TOOL_ARGUMENTS_CHARS} characters"
-            self.failed = True
             out.append(Failure(LimitExceeded(msg)))
             return
         out.append(ToolCallDelta(block.index, piece))
@@ -131,12 +122,6 @@ class Blocks:
             out.append(
                 ToolCallEnd(block.index, block.id, block.name, arguments, tuple(block.opaque), executable=executable)
             )
-
-    def close_all(self, out: list[Event | Failure], choice: int | None = None) -> None:
-        """Close what is open, of one choice or of all, in order of index."""
-        for block in list(self.open.values()):
-            if choice is None or block.choice == choice:
-                self.close(out, block)
 
 
 _HIGH = range(0xD800 + SURROGATE_OFFSET, 0xDC00 + SURROGATE_OFFSET)
@@ -190,12 +175,13 @@ class SurrogateJoiner:
             case TextEnd(index):
                 self._flush(out, index, TextDelta)
                 out.append(event)
-            case ReasoningEnd(index):
+            case ReasoningEnd(index, opaque):
                 self._flush(out, index, ReasoningDelta)
-                out.append(event)
+                out.append(ReasoningEnd(index, _heal_opaque(opaque)))
             case ToolCallEnd(index, id, name, arguments, opaque, executable):
                 self._flush(out, index, ToolCallDelta)
-                out.append(ToolCallEnd(index, heal(id), heal(name), heal(arguments), opaque, executable))
+                whole = ToolCallEnd(index, heal(id), heal(name), heal(arguments), _heal_opaque(opaque), executable)
+                out.append(whole)
             case _:
                 out.append(_heal_fields(event))
 
@@ -220,6 +206,10 @@ class SurrogateJoiner:
             out.append(make(index, "\ufffd"))
 
 
+def _heal_opaque(opaque: tuple[Opaque, ...]) -> tuple[Opaque, ...]:
+    return tuple(msgspec.structs.replace(item, data=heal(item.data), id=heal(item.id)) for item in opaque)
+
+
 def _heal_fields(event: Event | Failure) -> Event | Failure:
     if isinstance(event, Failure):
         return event
@@ -233,9 +223,38 @@ def _heal_fields(event: Event | Failure) -> Event | Failure:
     return msgspec.structs.replace(event, **changed)
 
 
-def up_to_failure(events: list[Event | Failure]) -> list[Event | Failure]:
-    """Give the events up to and with the first failure: nothing may follow one."""
-    for position, event in enumerate(events):
-        if isinstance(event, Failure):
-            return events[: position + 1]
-    return events
+class Sealer:
+    """Makes what a translator gives for a frame a list that keeps the law, whatever was appended to it.
+
+    No event holds a private code point, bytes that were replaced are announced once, nothing follows a failure.
+    `over` is True once the stream has ended: by a failure, which is noted here, or as the translator says.
+    """
+
+    __slots__ = ("_announced", "_joiner", "over", "reader")
+
+    def __init__(self, reader: Reader[Any]) -> None:
+        self.reader = reader
+        self.over = False
+        self._joiner = SurrogateJoiner()
+        self._announced = False
+
+    def begin_epoch(self) -> None:
+        """Forget the halves of characters that the blocks of the epoch before left behind."""
+        self._joiner = SurrogateJoiner()
+
+    def seal(self, events: list[Event | Failure]) -> list[Event | Failure]:
+        """Give the events as they may leave the translator."""
+        if self.reader.carried:
+            events = self._joiner.join(events)
+        for position, event in enumerate(events):
+            if event.__class__ is Failure:
+                del events[position + 1 :]
+                self.over = True
+                break
+        if self.reader.replaced and not self._announced:
+            self._announced = True
+            events.insert(0, Notice("warning", _REPLACED))
+        return events
+
+
+_REPLACED = "the answer holds bytes that are no UTF-8: each reads as U+FFFD"

@@ -16,7 +16,8 @@ from loomstream.dialects.fields import JSONObject
 from loomstream.errors import RequestError
 from loomstream.wire.json import is_object
 
-_STRING_OR_SPACE = re.compile(r'("(?:[^"\\]|\\.)*")|[ \t\r\n]+', re.DOTALL)
+# possessive: a repeated choice would keep a way back for each character
+_STRING_OR_SPACE = re.compile(r'("[^"\\]*+(?:\\.[^"\\]*+)*+")|[ \t\r\n]++', re.DOTALL)
 _members: msgspec.json.Decoder[dict[str, RawJSON]] = msgspec.json.Decoder(dict[str, RawJSON])
 
 

@@ -406,7 +406,7 @@ def provider_error(  # noqa: PLR0913 (what an error answer consists of; the tail
     if delay_s is None and error in (RateLimited, Overloaded):
         delay_s = _sane(_delay_in_text_s(message[:_MESSAGE_CHARS]))
         delay_s = _exhausted_reset_s(limits(headers)) if delay_s is None else delay_s
-    label = heal(code or kind)
+    label = heal(code or kind)[:_QUOTE_CHARS]
     return error(
         f"{_lead(target, status, label)}: {heal(message) or describe(body)}",
         status=status,
@@ -414,7 +414,7 @@ def provider_error(  # noqa: PLR0913 (what an error answer consists of; the tail
         body=body[:MAX_BODY_BYTES].decode("utf-8", "replace"),
         provider=target.provider,
         model=target.model,
-        request_id=_request_id(lowered) or request_id or target.request_id,
+        request_id=_request_id(lowered) or request_id,
         retry_safety=_retry_safety(lowered.get("x-should-retry", ""), error),
         retry_after_s=delay_s,
     )

@@ -75,6 +75,11 @@ class LocalServer:
         """The child's process id."""
         return self._child.process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether the child still runs."""
+        return self._child.process.poll() is None
+
     async def aclose(self) -> None:
         """End the server: ask it to, wait at most 2 s, then kill it. Shielded from cancellation; twice is fine."""
         try:

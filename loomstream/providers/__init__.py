@@ -25,6 +25,9 @@ ENTRY_POINT_GROUP = "loomstream.providers"
 DIALECTS = {"anthropic_messages": "sse", "ollama_chat": "ndjson", "openai_chat": "sse"}
 """The dialects' module names, each with the framing of its streams."""
 
+_SIMILAR = 0.7
+"""How much alike two names must be for a suggestion: a typing error, not a chance likeness."""
+
 
 class Provider(Struct, frozen=True, kw_only=True):
     """One host. `key_environment` and `base_url_environment` are looked up in order; the first that is set wins.
@@ -98,7 +101,7 @@ def look_up(name: str) -> Provider:
     row = BY_NAME.get(name) or _installed().get(name)
     if row is None:
         known = [provider.name for provider in all_providers()]
-        near = difflib.get_close_matches(name.lower(), known, n=1)
+        near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=_SIMILAR)
         hint = f"did you mean {near[0]!r}? " if near else ""
         msg = f"unknown provider {name!r}: {hint}known are {', '.join(sorted(known))}; any OpenAI-compatible host "
         raise UnknownProvider(msg + "works as openai-compatible with base_url=")

@@ -1,8 +1,8 @@
 """The order law of an event stream, as a validator.
 
 The law: notices, then `Start`; each block opens, grows and closes once; indexes are unique within an epoch and given
-out in order; nothing after `Stop`; before `Stop` every block is closed; exactly one `Stop` unless the stream ended in
-an error. A `reset` notice begins a new epoch. `Raw` and `Unknown` may stand anywhere before `Stop`.
+out in order; nothing after `Stop`; before `Stop` every block is closed; exactly one `Stop`, or one error and no `Stop`;
+no `Usage` after a final one. A `reset` notice begins a new epoch. `Raw` and `Unknown` may stand anywhere before `Stop`.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class _Law:
 
     def _new_epoch(self) -> None:
         self.started = False
+        self.counted = False
         self.next_index = 0
         self.open: dict[int, str] = {}
         self.seen: dict[int, str] = {}
@@ -120,6 +121,9 @@ class _Law:
                 pass
 
     def _counts(self, event: Usage) -> None:
+        if self.counted:
+            self.fail(event, "comes after a final Usage")
+        self.counted = event.final
         counts = (event.input_tokens, event.output_tokens, event.cache_read_tokens, event.cache_write_tokens)
         if min(*counts, event.reasoning_tokens, event.cache_write_1h_tokens) < 0:
             self.fail(event, "holds a negative count")
@@ -158,11 +162,11 @@ def _survives(event: Event) -> bool:
 def check_order(events: Iterable[Event], *, complete: bool = True) -> None:
     """Raise `OrderViolation` where the events break the order law.
 
-    `complete` says that the stream ended without an error, so that there must be exactly one `Stop`.
+    `complete` says that the stream ended without an error: then there must be exactly one `Stop`, else none.
     """
     law = _Law()
     for event in events:
         law.take(event)
-    if complete and not law.stopped:
-        msg = f"the stream ended after {law.position + 1} events without a Stop"
-        raise OrderViolation(msg)
+    if complete != law.stopped:
+        what = "ended after {} events without a Stop" if complete else "ended in an error after {} events with a Stop"
+        raise OrderViolation("the stream " + what.format(law.position + 1))

@@ -62,6 +62,9 @@ class ReplayTransport:
         finally:
             self.open_responses -= 1
 
+    async def prepare(self, url: str) -> None:
+        """Nothing is to be loaded."""
+
     async def aclose(self) -> None:
         """Nothing is kept open."""
 

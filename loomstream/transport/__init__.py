@@ -46,6 +46,10 @@ class Transport(Protocol):
         """
         ...
 
+    async def prepare(self, url: str) -> None:
+        """Load what a request to `url` needs; connects to nobody. Raises `ConfigError`."""
+        ...
+
     async def aclose(self) -> None:
         """Close the connections that are kept."""
         ...

@@ -2,8 +2,8 @@
 
 Contract: `decoded` wraps an iterator of bytes. What one chunk holds is given as soon as the codec gives it, so an
 event stream stays live behind a compressing proxy. Memory stays bounded, whatever the bytes: at most `PIECE_BYTES` are
-decoded at a time. More than `MAX_RATIO` to 1 after the first MiB is `LimitExceeded`, a body that ends inside the
-coding is `ConnectionLost`, an unknown or broken coding `UnexpectedContent`.
+decoded at a time. More than `MAX_RATIO` to 1 after the first MiB, or more than `MAX_GZIP_MEMBERS`, is `LimitExceeded`,
+a body that ends inside the coding is `ConnectionLost`, an unknown or broken coding `UnexpectedContent`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ FREE_BYTES = 1024 * 1024
 """The ratio is not judged below this many decoded bytes."""
 PIECE_BYTES = 64 * 1024
 """How much is decoded at a time, about."""
+MAX_GZIP_MEMBERS = 1_000
+"""An empty member has 20 bytes and gives none, so that many of them cost time that no ratio shows."""
 _ZLIB_HEADER_BYTES = 2
 _ZSTD_SLICE_BYTES = 256  # its API has no limit on the output; a block of 4 bytes can stand for 128 KiB
 
@@ -49,15 +51,23 @@ class _Zlib:
     def __init__(self, window_bits: int) -> None:
         self._window_bits = window_bits
         self._inner = zlib.decompressobj(window_bits)
+        self._members = 1
         self._waiting = b""
 
     def feed(self, data: bytes) -> bytes:
         data = self._waiting + data
         if self._inner.eof and data:  # a further gzip member (RFC 1952 section 2.2)
-            self._inner = zlib.decompressobj(self._window_bits)
+            self._begin_member()
         out = self._inner.decompress(data, PIECE_BYTES)
         self._waiting = self._inner.unused_data if self._inner.eof else self._inner.unconsumed_tail
         return out
+
+    def _begin_member(self) -> None:
+        self._members += 1
+        if self._members > MAX_GZIP_MEMBERS:
+            msg = f"the answer's gzip coding has more than {MAX_GZIP_MEMBERS:,} members: it was stopped"
+            raise LimitExceeded(msg)
+        self._inner = zlib.decompressobj(self._window_bits)
 
     @property
     def pending(self) -> bool:
@@ -212,6 +222,8 @@ class _Decoded:
     def _decode(self, data: bytes) -> bytes:
         try:
             piece = self._codec.feed(data)
+        except LimitExceeded:
+            raise
         except Exception:  # noqa: BLE001 (each codec has its own error class, some of a module that is not imported)
             msg = f"the answer says that it is {self._name}, but its bytes are not"
             raise UnexpectedContent(msg) from None

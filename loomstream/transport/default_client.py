@@ -71,6 +71,10 @@ class DefaultClient:
             return await self._client.send(request, stream=stream, follow_redirects=follow_redirects)
         return await self._transport.handle_async_request(request)
 
+    async def prepare(self, url: str) -> None:
+        """Load what a request to `url` needs on the running event loop."""
+        await self._transport.prepare(_parsed(url))
+
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
         await self._client.aclose()
@@ -153,11 +157,20 @@ class _LoopTransport(httpx.AsyncBaseTransport):
         self._lanes: dict[tuple[str, object], _Kept] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        target = _target(request.url)
+        route = self._route(request.url)
+        lane = await self._lane()
+        return await lane.send(request, route)
+
+    async def prepare(self, url: httpx.URL) -> None:
+        """Load what a request to `url` needs."""
+        self._route(url)
+        await self._lane()
+
+    def _route(self, url: httpx.URL) -> Route:
+        target = _target(url)
         proxy = self._proxies.find(target)
         needs_tls = target.scheme == "https" or (proxy is not None and proxy.url.startswith("https:"))
-        lane = await self._lane()
-        return await lane.send(request, Route(target, proxy, self._tls() if needs_tls else None))
+        return Route(target, proxy, self._tls() if needs_tls else None)
 
     async def aclose(self) -> None:
         _, loop = _running()
@@ -188,7 +201,7 @@ class _LoopTransport(httpx.AsyncBaseTransport):
 
 
 def _target(url: httpx.URL) -> Target:
-    return Target(url.scheme, url.host, url.port or _DEFAULT_PORTS[url.scheme])
+    return Target(url.scheme, url.host, _DEFAULT_PORTS[url.scheme] if url.port is None else url.port)
 
 
 def _running() -> tuple[str, object]:

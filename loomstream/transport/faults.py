@@ -35,6 +35,15 @@ _PROXY_REFUSED = frozenset({"ProxyError", "ClientHttpProxyError"})
 _CONNECT_ERRORS = frozenset({"ConnectError", "ClientConnectorError"}) | _PROXY_REFUSED
 _BAD_URLS = frozenset({"UnsupportedProtocol", "InvalidURL"})
 _TLS_CUT = frozenset({"SSLEOFError", "SSLZeroReturnError"})
+_KNOWN = frozenset(
+    {
+        *("TransportError", "NetworkError", "ProtocolError", "TimeoutException"),  # httpx, httpcore, h11
+        *("ClientError", "HttpProcessingError"),  # aiohttp
+        *("BrokenResourceError", "ClosedResourceError", "EndOfStream"),  # anyio, trio
+        "OSError",
+    }
+)
+"""What clients raise for the network's faults; the class of anything else is named, for it may be a fault of ours."""
 _MAX_CHAIN = 20
 _HEADERS_TOO_LARGE = 431
 
@@ -189,13 +198,13 @@ def _proxy_status(error: BaseException) -> str:
 
 
 def _why(chain: tuple[BaseException, ...]) -> str:
-    """Quote the system's own words, which hold nothing of the request."""
+    """Quote the system's own words, which hold nothing of the request; name an error's class where it is unknown."""
     if any(_names(error) & _TLS_CUT for error in chain):
         return " (the peer hung up on TLS)"
     for error in chain:
         if isinstance(error, OSError) and isinstance(error.strerror, str) and error.errno is not None:
             return f" ({error.strerror})"
-    return ""
+    return "" if _names(chain[0]) & _KNOWN else f" ({type(chain[0]).__name__})"
 
 
 def _is_closed_client(error: Exception) -> bool:

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, cast
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from loomstream.errors import LoomstreamError, UsageError
+from loomstream.errors import LoomstreamError, UnexpectedContent, UsageError
 from loomstream.transport import ByteResponse
 from loomstream.transport.decoding import decoded
 from loomstream.transport.faults import Peer, Phase, proxy_refused, translate
@@ -26,7 +27,9 @@ from loomstream.transport.outgoing import check_url, reveal_headers
 from loomstream.transport.proxies import ProxyTable, Target
 from loomstream.wire import Secret, WireRequest
 
+_NO_SUCCESS = 300
 _PROXY_AUTHENTICATION_REQUIRED = 407
+_CREDENTIALS = re.compile(r"^([^/]*//)?.*@")
 _CLIENT_DEFAULT_S = 5.0
 """httpx's and httpx2's default for each of a client's time-outs: a value that the user did not choose."""
 
@@ -60,6 +63,11 @@ class HttpOptions(Struct, frozen=True, kw_only=True):
     limits: ConnectionLimits = ConnectionLimits()
     trust_env_proxies: bool = True
     allow_http: bool = False
+
+    def __repr__(self) -> str:
+        """Show the settings, without the proxy's credentials."""
+        proxy = None if self.proxy is None else _CREDENTIALS.sub(r"\1…@", self.proxy)
+        return Struct.__repr__(structs.replace(self, proxy=proxy))
 
 
 class _Headers(Protocol):
@@ -133,6 +141,13 @@ class HttpTransport:
         """
         return Exchange(self, wire_request, connect_s)
 
+    async def prepare(self, url: str) -> None:
+        """Load the client and what a request to `url` needs; connects to nobody. Raises `ConfigError`."""
+        check_url(url, allow_http=self._options.allow_http)
+        client = self._running_client()
+        if client is not self._given:
+            await cast("_Preparable", client).prepare(url)
+
     async def aclose(self) -> None:
         """Close the connections kept by the running event loop; a client that was given stays open."""
         if self._client is not None and self._given is None:
@@ -205,7 +220,7 @@ class Exchange:
         body = response.extensions.get(BODY)
         chunks = cast("AsyncIterator[bytes]", body) if body is not None else _Chunks(_byte_stream(response), peer)
         self._chunks = chunks
-        plain = decoded(chunks, headers.get("content-encoding", ""))
+        plain = _without_coding(chunks, headers.get("content-encoding", ""), response.status_code)
         if body is None:
             return ByteResponse(response.status_code, headers, plain)
         own = cast("_OwnBody", body)
@@ -224,6 +239,32 @@ class Exchange:
             await response.aclose()
         else:
             await _close_foreign(response, cast("_Chunks", self._chunks) if self._chunks is not None else None)
+
+
+def _without_coding(chunks: AsyncIterator[bytes], coding: str, status: int) -> AsyncIterator[bytes]:
+    """Undo a content coding; where it cannot be undone, an error's status must still be told."""
+    try:
+        return decoded(chunks, coding)
+    except UnexpectedContent:
+        if status < _NO_SUCCESS:
+            raise
+        return _Nothing()
+
+
+class _Nothing:
+    """A body of which nothing can be read."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise StopAsyncIteration
+
+
+class _Preparable(Protocol):
+    """What our own client can do beyond sending."""
+
+    async def prepare(self, url: str) -> None: ...
 
 
 class _OwnBody(Protocol):

@@ -8,7 +8,7 @@ that is the user's own test. Leans on one thing that is not public, the pool ins
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, cast
 
@@ -88,6 +88,32 @@ class _Stream(httpcore.AsyncNetworkStream):
         return self._inner.get_extra_info(info)
 
 
+class _Content(httpx.AsyncByteStream):
+    """A request's body; httpx's own is a generator, which a cancellation leaves to the garbage collector."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Once(self._content)
+
+
+class _Once:
+    """An async iterator of one piece."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content: bytes | None = content or None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        content, self._content = self._content, None
+        if content is None:
+            raise StopAsyncIteration
+        return content
+
+
 class _Network(httpcore.AsyncNetworkBackend):
     """httpcore's network, its streams wrapped."""
 
@@ -120,6 +146,7 @@ class HttpxLane:
 
         A kept connection that turns out to be dead before any byte of the answer came is replaced, once.
         """
+        request.stream = _Content(request.content)
         sending = _Sending()
         response = await self._try(sending, request, route)
         if isinstance(response, LoomstreamError) and sending.may_repeat:

@@ -2,16 +2,17 @@
 
 Contract: the reader calls `mark` before each step and awaits what `wrap` made of the step; where the step raises, the
 error goes through `convert`. An interrupt reaches the reader where it waits, as the error that was given; the reader's
-own task is not left cancelled, and a cancellation that came from elsewhere stays what it is. Nothing is open between
-two steps. On asyncio it is the algorithm of `asyncio.timeout`: one `Task.cancel`, taken back by `Task.uncancel`, which
-costs a step no more than to note its task. On trio it is a cancel scope around each step.
+own task is not left cancelled, also where a layer below made another error of it, and a cancellation that came from
+elsewhere stays what it is. Nothing is open between two steps. On asyncio it is the algorithm of `asyncio.timeout`: one
+`Task.cancel`, taken back by `Task.uncancel`, which costs a step no more than to note its task. On trio it is a cancel
+scope around each step.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from asyncio import CancelledError, current_task
+from asyncio import current_task
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -25,7 +26,7 @@ _T = TypeVar("_T")
 class Interrupt:
     """At most one error, delivered to whoever reads; on asyncio."""
 
-    __slots__ = ("_cancelling", "_loop", "_task", "_timer", "error", "waiting")
+    __slots__ = ("_cancelling", "_fired", "_loop", "_task", "_timer", "error", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._loop = loop
@@ -34,6 +35,7 @@ class Interrupt:
         """Whether a step is under way; the reader sets it."""
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
+        self._fired = False
         self._timer: asyncio.TimerHandle | None = None
 
     def at(self, deadline: float, make_error: Callable[[], LoomstreamError]) -> None:
@@ -47,12 +49,21 @@ class Interrupt:
             self.error = error
             if self.waiting and self._task is not None and self._task is not current_task(self._loop):
                 self._task.cancel()
+                self._fired = True
 
     def disarm(self) -> None:
-        """Forget the time limit."""
+        """Forget the time limit, and take back a cancellation that a layer below swallowed."""
+        self._take_back()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _take_back(self) -> bool:
+        """Take back our own cancellation of the task; say whether there was one, and no other beside it."""
+        if not self._fired or self._task is None:
+            return False
+        self._fired = False
+        return self._task.uncancel() <= self._cancelling
 
     def mark(self) -> None:
         """Say that a step begins in the running task. Raises the error where it is set already."""
@@ -67,11 +78,8 @@ class Interrupt:
         return step
 
     def convert(self, error: BaseException) -> BaseException:
-        """Give the error of an interrupted step; any other one unchanged."""
-        task = self._task
-        if self.error is None or task is None or not isinstance(error, CancelledError):
-            return error
-        return self.error if task.uncancel() <= self._cancelling else error
+        """Give the error of an interrupted step, whatever a layer below made of it; any other one unchanged."""
+        return (self.error or error) if self._take_back() else error
 
 
 class ScopeInterrupt(Interrupt):
@@ -112,6 +120,9 @@ class ScopeInterrupt(Interrupt):
                 self._scope = scope
                 try:
                     return await step()
+                except Exception:
+                    if not scope.cancel_called:
+                        raise
                 finally:
                     self._scope = None
             self.error = self.error or self._make_error()  # the scope was cancelled: by `set`, or by its deadline

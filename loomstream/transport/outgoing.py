@@ -19,6 +19,8 @@ from loomstream.wire import Secret
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
 _PORTS = {"http": 80, "https": 443}
+_NOT_YOURS = frozenset({"connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade"})
+"""Headers that frame a message or belong to the connection: only the HTTP client may write them (RFC 9112)."""
 
 
 @lru_cache(maxsize=256)
@@ -26,8 +28,7 @@ def check_url(url: str, *, allow_http: bool) -> Target:
     """Give where a URL leads. Raises `ConfigError` for one that must not be used; see the module's contract."""
     parts = _split(url)
     if parts is None or not parts.hostname:
-        msg = f"{_shown(url)!r} is not a URL: write the base URL as https://host/path"
-        raise ConfigError(msg)
+        raise _no_url(url)
     if parts.scheme not in _PORTS:
         msg = f"the URL of {parts.hostname} has the scheme {parts.scheme!r}: use https"
         raise ConfigError(msg)
@@ -35,18 +36,48 @@ def check_url(url: str, *, allow_http: bool) -> Target:
         msg = f"the URL of {parts.hostname} holds credentials: pass them as api_key=, not inside the URL"
         raise ConfigError(msg)
     if parts.scheme == "http" and not (allow_http or is_loopback(parts.hostname)):
-        msg = f"http://{parts.hostname} would carry the key unencrypted: use https, or allow it with allow_http=True"
+        msg = (
+            f"http://{parts.hostname} would send the prompt, and any key, unencrypted: use https, or pass "
+            "allow_http=True"
+        )
         raise ConfigError(msg)
-    return Target(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme])
+    return Target(parts.scheme, parts.hostname, _PORTS[parts.scheme] if parts.port is None else parts.port)
+
+
+def check_base_url(text: str) -> str:
+    """Give a base URL to which a path can be appended; `localhost:11434` and `host.example` mean plain http.
+
+    Raises `ConfigError` for a single word, which is a typing error more often than a host, and for a query or a
+    fragment, which would swallow the path.
+    """
+    url = text.strip().rstrip("/")
+    if "://" not in url:
+        if not _names_a_host(url):
+            raise _no_url(url)
+        url = f"http://{url}"
+    for mark, what in (("?", "query"), ("#", "fragment")):
+        if mark in url:
+            msg = f"the base URL {_shown(url)!r} has a {what}: write it without the {mark!r} and what follows"
+            raise ConfigError(msg)
+    return url
+
+
+def _names_a_host(text: str) -> bool:
+    host = re.split(r"[/?#]", text, maxsplit=1)[0]
+    return any(mark in host for mark in ".:[") or is_loopback(host)
+
+
+def _no_url(url: str) -> ConfigError:
+    return ConfigError(f"{_shown(url)!r} is not a URL: write the base URL as https://host/path")
 
 
 def _split(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        port = parts.port
     except ValueError:
         return None
-    return None if _has_forbidden(url) else parts
+    return None if port == 0 or _has_forbidden(url) else parts
 
 
 def _has_forbidden(url: str) -> bool:
@@ -55,7 +86,7 @@ def _has_forbidden(url: str) -> bool:
 
 def _shown(url: str) -> str:
     """Give a URL for a message: without what may be a credential."""
-    return url.split("?", 1)[0].rsplit("@", 1)[-1][:80]
+    return re.split(r"[?#]", url, maxsplit=1)[0].rsplit("@", 1)[-1][:80]
 
 
 def reveal_headers(headers: Mapping[str, str | Secret]) -> list[tuple[bytes, bytes]]:
@@ -74,6 +105,8 @@ def _reveal(value: str | Secret) -> str:
 def _problem(name: str, value: str | Secret) -> str:
     if not _NAME.fullmatch(name):
         return f"{name[:80]!r} is not the name of an HTTP header"
+    if name.lower() in _NOT_YOURS:
+        return f"the header {name!r} is set by the HTTP client alone: leave it out of extra_headers"
     if _VALUE.fullmatch(_reveal(value)):
         return ""
     return (

@@ -65,17 +65,17 @@ def parse_proxy(text: str, source: str) -> Proxy:
         msg = f"{source} asks for a {parts.scheme} proxy: only http and https proxies are supported"
         raise ConfigError(msg)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    port = parts.port or _DEFAULT_PORTS[parts.scheme]
+    port = _DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
     return Proxy(f"{parts.scheme}://{host}:{port}", _authorization(parts))
 
 
 def _split(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        port = parts.port
     except ValueError:
         return None
-    return parts
+    return None if port == 0 else parts
 
 
 def _authorization(parts: SplitResult) -> Secret | None:

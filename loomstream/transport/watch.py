@@ -1,9 +1,11 @@
 """The time limits of one attempt, enforced where bytes are awaited.
 
-Contract: only time spent waiting for the provider counts: a consumer that is slow between two reads never trips a
-limit. Until `progress` is first called `first_event_s` runs, which the wait for the headers shares; after it
-`idle_s`, begun anew at each `progress`. Bytes are no progress: comments and pings reset nothing. No cancel scope is
-open across a yield. Nothing is left armed after `close`. The total limit belongs to the stream, not here.
+Contract: the consumer's own time never counts, everything else does: waiting for bytes, and the decoding of bytes that
+are no event, so that a peer who sends nothing but pings at full speed trips a limit too. Whoever reads says when the
+consumer's turn begins, by `progress` or `delivered`; it ends with the next read. Until `progress` is first called
+`first_event_s` runs, which the wait for the headers shares; after it `idle_s`, begun anew at each `progress`. Bytes are
+no progress: comments and pings reset nothing. No cancel scope is open across a yield. Nothing is left armed after
+`close`. The total limit belongs to the stream, not here.
 
 On asyncio, where the response can be woken, one lazily re-armed timer serves a whole attempt (a scope around each
 read costs forty times as much); elsewhere an anyio cancel scope stands inside each read.
@@ -71,35 +73,47 @@ class Watch:
             return await self._read_in_scope(chunks)
         if self._limit_s is None:
             return await anext(chunks, None)
-        self._since = since = self._loop.time()
-        deadline = since + self._limit_s - self._waited_s
+        deadline = self._deadline(self._loop.time(), self._limit_s)
         if self._alarm is None or self._alarm_at > deadline:
             self._arm(deadline)
         try:
             return await chunks.__anext__()
         except StopAsyncIteration:
             return None
-        finally:
-            self._since = None
-            self._waited_s += self._loop.time() - since
 
     async def _read_in_scope(self, chunks: AsyncIterator[bytes]) -> bytes | None:
-        since = anyio.current_time()
-        left_s = None if self._limit_s is None else self._limit_s - self._waited_s
-        with anyio.move_on_after(left_s):
-            try:
-                return await chunks.__anext__()
-            except StopAsyncIteration:
-                return None
-            finally:
-                self._waited_s += anyio.current_time() - since
+        if self._limit_s is None:
+            return await anext(chunks, None)
+        now = anyio.current_time()
+        with anyio.move_on_after(self._deadline(now, self._limit_s) - now):
+            return await anext(chunks, None)
         raise self._timeout()
 
+    def _deadline(self, now: float, limit_s: float) -> float:
+        """Give the time when the limit passes, or raise: bytes that are there already wake nobody."""
+        if self._since is None:
+            self._since = now
+        deadline = self._since + limit_s - self._waited_s
+        if now >= deadline:
+            raise self._timeout()
+        return deadline
+
     def progress(self) -> None:
-        """Say that a content event was translated: from now on `idle_s` runs, from its beginning."""
+        """Say that a content event goes to the consumer now: from the next read on `idle_s` runs, from its beginning.
+
+        Once for all events of a read.
+        """
         self._started = True
         self._waited_s = 0.0
+        self._since = None
         self._limit_s = self._timeouts.idle_s
+
+    def delivered(self) -> None:
+        """Say that events without content go to the consumer now: the limit stands still until the next read."""
+        if self._since is not None:
+            now = anyio.current_time() if self._loop is None else self._loop.time()
+            self._waited_s += now - self._since
+            self._since = None
 
     def close(self) -> None:
         """Disarm the watch."""
@@ -126,7 +140,7 @@ class Watch:
         self._alarm = self._loop.call_at(deadline, self._ring)
 
     def _ring(self) -> None:
-        """Wake the reader if its time is up, else set the timer anew; without a reader the next read sets it."""
+        """Wake the reader if its time is up, else set the timer anew; in the consumer's turn the next read sets it."""
         self._alarm = None
         if self._since is None or self._limit_s is None or self._loop is None or self._wake is None:
             return

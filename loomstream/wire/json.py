@@ -28,6 +28,8 @@ _UNREADABLE = (ValueError, RecursionError)
 _T = TypeVar("_T")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _ESCAPE = re.compile(r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_CUT = re.compile(r"Input data was truncated|JSON is malformed: (?:invalid|unexpected)[^(]*\(byte (\d+)\)")
+"""How the decoder says that a text ends too early: in these words, or by an error at its very end."""
 _OBJECT_BYTES = len('{"":')
 """An object opens with at least these before another one opens in it."""
 _NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
@@ -78,13 +80,18 @@ def _text_of(data: bytes) -> str:
 
 
 class Reader(Generic[_T]):
-    """Reads JSON of one type. `carried` turns True once a lone surrogate was carried through."""
+    """Reads JSON of one type.
 
-    __slots__ = ("_decode", "carried")
+    `carried` turns True once a lone surrogate was carried through, `replaced` once bytes that are no UTF-8 were
+    replaced.
+    """
+
+    __slots__ = ("_decode", "carried", "replaced")
 
     def __init__(self, decoder: msgspec.json.Decoder[_T]) -> None:
         self._decode = decoder.decode
         self.carried = False
+        self.replaced = False
 
     def read(self, data: bytes) -> _T | Failure:
         """Give the value, or `BadFrame` (no JSON, or not of this type) or `LimitExceeded` (too deep)."""
@@ -105,7 +112,30 @@ class Reader(Generic[_T]):
         except _UNREADABLE as error:
             return Failure(BadFrame(f"unreadable JSON ({error}): {quote(data)}"))
         self.carried = self.carried or carried != text
+        self.replaced = self.replaced or not _is_utf_8(data)
         return value
+
+
+def _is_utf_8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def ends_early(data: bytes) -> bool:
+    """Say whether a text that is no JSON is the beginning of some: it ends before its value does."""
+    text = carry_surrogates(_text_of(data)).encode()
+    try:
+        _raw.decode(text)
+    except _UNREADABLE as error:
+        cut = _CUT.fullmatch(str(error))
+        return cut is not None and (cut[1] is None or int(cut[1]) >= len(text))
+    return False
+
+
+_raw: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
 
 
 _any: msgspec.json.Decoder[Any] = msgspec.json.Decoder()

@@ -1,10 +1,11 @@
 """A JSON body to frames: one object as a whole, or the elements of an array as they come.
 
 Contract: that of `loomstream.wire.Decoder`. An object (an answer to a request that did not ask for a stream, an
-error) gives one frame `body` when the body ends. An array (Gemini without `alt=sse` streams one, pretty-printed,
-with LF inside the elements and CRLF between them) gives a frame without a name for each element as soon as that is
-complete, and never half an element; an array that ends before its `]` just ends, as the translator knows what is
-missing. Whether an element is JSON is for its reader to find. No byte is scanned twice.
+error) gives one frame `body` when the body ends, or `StreamTruncated` where it ends before its `}`. An array (Gemini
+without `alt=sse` streams one, pretty-printed, with LF inside the elements and CRLF between them) gives a frame without
+a name for each element as soon as that is complete, never half an element; an array that ends before its `]` just
+ends, as the translator knows what is missing. Whether an element is JSON is for its reader to find. No byte is scanned
+twice.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import re
 
 import msgspec
 
-from loomstream.errors import BadFrame, Failure
+from loomstream.errors import BadFrame, Failure, StreamTruncated
 from loomstream.wire import DEFAULT_MAX_FRAME_BYTES, Frame
 from loomstream.wire.framing import frame_too_large, skip_byte_order_mark
-from loomstream.wire.json import Reader, quote
+from loomstream.wire.json import Reader, ends_early, quote
 
 _WHITESPACE = b" \t\r\n"
 _TOKEN = re.compile(rb'["\\\[\]{},]')
@@ -61,7 +62,7 @@ class JSONBodyDecoder:
         return out
 
     def finish(self) -> list[Frame | Failure]:
-        """Say that the body is over: give the object, or `BadFrame` if there is something else."""
+        """Say that the body is over: give the object, `StreamTruncated` if it was cut, `BadFrame` for anything else."""
         body = bytes(self._body).rstrip(_WHITESPACE)
         over, self._over = self._over, True
         self._body.clear()
@@ -86,7 +87,8 @@ class JSONBodyDecoder:
 def _read_object(body: bytes) -> Frame | Failure:
     value = Reader(msgspec.json.Decoder(msgspec.Raw)).read(body)
     if isinstance(value, Failure):
-        return value
+        cut = isinstance(value.error, BadFrame) and ends_early(body)
+        return Failure(StreamTruncated(f"the body ended within its JSON: {quote(body)}")) if cut else value
     return Frame(BODY, body) if body.startswith(b"{") else Failure(BadFrame(f"the body is no object: {quote(body)}"))
 
 

@@ -119,9 +119,8 @@ class SSEDecoder:
         """Say that the body is over.
 
         Some servers leave out the blank line, or the whole newline, behind the last event. So that it is not lost, a
-        pending frame is given if it cannot have been cut: its data is a whole JSON object or `[DONE]`, or it ends
-        with a newline and does not look like JSON. Any other rest is dropped, as is every rest in strict mode:
-        what was cut in the middle never passes for whole.
+        pending frame is given if it cannot have been cut: its data is a whole JSON object or `[DONE]`. Any other
+        rest is dropped, as is every rest in strict mode: what was cut in the middle never passes for whole.
         """
         out: list[Frame | Failure] = []
         if not self._strict and self._is_whole():
@@ -283,9 +282,7 @@ class SSEDecoder:
         if not self._has_data or self._head or self._field == b"event":
             return False
         data = bytes(self._data).strip()
-        if data == _DONE or is_object(data.decode("utf-8", "replace")):
-            return True
-        return self._field is None and not data.startswith((b"{", b"["))
+        return data == _DONE or is_object(data.decode("utf-8", "replace"))
 
     def _end(self) -> None:
         self._over = True

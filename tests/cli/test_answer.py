@@ -54,14 +54,26 @@ def test_caches_reasoning_and_the_reason_to_stop_are_told() -> None:
 
 
 def test_what_is_not_known_is_said_so() -> None:
-    line = statistics(an_answer(usage=None, stop=None, timing=Timing(total_s=1.0)))
-    assert line == "no event · speed unknown · usage unknown · cost unknown · not whole"
+    line = statistics(an_answer(usage=None, stop=None))
+    assert line == "0.50 s to first event · usage unknown · cost unknown · not whole"
+    line = statistics(an_answer(timing=Timing(total_s=1.0)))
+    assert line == "no event · 7 in, 20 out · cost unknown"
+
+
+def test_where_nothing_came_there_is_no_line() -> None:
+    assert statistics(an_answer(usage=None, stop=None, timing=Timing(total_s=1.0))) == ""
     assert statistics(Answer()) == ""
 
 
-def test_an_answer_in_one_piece_is_measured_from_the_request() -> None:
-    at_once = an_answer(timing=Timing(first_event_s=2.0, first_text_s=2.0, total_s=2.0))
-    assert tokens_per_second(at_once) == pytest.approx(10.0)
+@pytest.mark.parametrize(
+    ("tokens", "duration_s", "speed"),
+    [(5, 0.0625, 80.0), (4, 0.0625, None), (5, 0.046875, None), (1000, 0.0, None), (0, 2.0, None), (20, 2.0, 10.0)],
+)
+def test_speed_is_told_only_where_enough_came_to_tell(tokens: int, duration_s: float, speed: float | None) -> None:
+    usage = Usage(input_tokens=7, output_tokens=tokens, final=True)
+    answer = an_answer(usage=usage, timing=Timing(first_event_s=2.0, first_text_s=2.0, total_s=2.0 + duration_s))
+    assert tokens_per_second(answer) == speed
+    assert ("tokens/s" in statistics(answer)) == (speed is not None)
 
 
 def test_the_report_holds_the_error_and_what_came_before() -> None:

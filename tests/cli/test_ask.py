@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from loomstream.cli.group import looms
 from loomstream.events import Start, Stop, TextDelta, decode
+from loomstream.model import Model
 from tests.cli.conftest import CANARY, END, Exchange, Stub, answer, delta
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
@@ -23,7 +24,6 @@ def test_text_goes_to_stdout_and_figures_to_stderr(stub: Stub) -> None:
     assert result.exit_code == 0
     assert result.stdout == "Hello\n"
     assert "to first event" in result.stderr
-    assert "tokens/s" in result.stderr
     assert "7 in, 2 out · cost unknown" in result.stderr
 
 
@@ -206,9 +206,53 @@ def test_a_refused_connection_is_a_network_error() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
-        result = ask("hi", "--model", "m", "--base-url", url, "--no-stats")
+        result = ask("hi", "--model", "m", "--base-url", url)
     assert result.exit_code == 7
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["--provider", "openai"], ["--provider", "groq", "--model", "m"]])
+def test_a_missing_key_is_one_sentence(arguments: list[str]) -> None:
+    result = ask("hi", *arguments)
+    assert result.exit_code == 3
+    assert len(result.stderr.splitlines()) == 1
+    assert f"run `keyring set loom {arguments[1]}_api_key`" in result.stderr
+    assert "api_key=" not in result.stderr
+
+
+def test_a_page_instead_of_an_answer_points_to_the_address(stub: Stub) -> None:
+    stub.script = answer(b"<html><body>Not Found</body></html>", status=404, content_type="text/html")
+    assert ask("hi", *stub.options).stderr.endswith("(check --base-url)\n")
+    stub.script = answer(b'{"error":{"message":"no such model"}}', status=404, content_type="application/json")
+    assert ask("hi", *stub.options).stderr.endswith("(check --model)\n")
+
+
+def test_what_is_slow_once_is_done_before_the_clock_runs(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    async def prepare(_: Model) -> None:
+        order.append(f"prepared after {len(stub.exchanges)} requests")
+
+    monkeypatch.setattr(Model, "prepare", prepare)
+    assert ask("hi", *stub.options).exit_code == 0
+    assert order == ["prepared after 0 requests"]
+
+
+def test_plain_http_to_another_machine_can_be_allowed() -> None:
+    arguments = ["hi", "--model", "m", "--base-url", "http://no-such-host.invalid/v1"]
+    refused = ask(*arguments)
+    assert refused.exit_code == 3
+    assert "would send the prompt, and any key, unencrypted" in refused.stderr
+    assert "--allow-http" in refused.stderr
+    assert "allow_http" not in refused.stderr
+    assert ask(*arguments, "--allow-http").exit_code == 7
+
+
+def test_a_file_name_cannot_control_the_terminal() -> None:
+    result = CliRunner().invoke(looms, ["decode", "-p", "openai", "a\x1b]0;owned\x07\x1b[2Jb"])
+    assert result.exit_code == 2
+    assert "ab" in result.stderr
+    assert not set(result.stderr) & set("\x1b\x07")
 
 
 @pytest.mark.parametrize("option", ["--timeout", "--total-timeout"])
@@ -216,6 +260,9 @@ def test_a_silent_server_is_given_up(stub: Stub, option: str) -> None:
     stub.script = Exchange.wait_closed
     result = ask("hi", *stub.options, option, "0.2")
     assert result.exit_code == 7
+    assert result.stderr.count("Error: ") == len(result.stderr.splitlines()) == 1
+    assert f"{option} S" in result.stderr
+    assert "Timeouts" not in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -223,9 +270,15 @@ def test_a_silent_server_is_given_up(stub: Stub, option: str) -> None:
     [
         (["--model", "nosuch:thing"], 3, "nosuch"),
         (["--provider", "opnai"], 3, "did you mean 'openai'"),
-        (["--provider", "groq"], 3, "groq"),
+        (["--provider", "groq"], 3, "groq has no default model: add --model MODEL"),
+        (["--base-url", "http://localhost:1"], 3, "add --model MODEL"),
+        (["--model", "m", "--base-url", "nonsense"], 3, "is not a URL"),
+        (["--model", "ollama"], 2, "use --provider ollama"),
+        (["there"], 2, "put the prompt in quotes"),
+        (["--anthropic-key", "-"], 2, "standard input is empty: --anthropic-key - reads the key from it"),
         (["--provider", "openai"], 3, "OPENAI_API_KEY"),
-        (["--provider", "openai-compatible", "--model", "m"], 3, "base_url"),
+        (["--provider", "openai-compatible", "--model", "m"], 3, "pass --base-url https://host/v1 or set LOOM_LLM_"),
+        (["--model", "nosuch:thing"], 3, "works as openai-compatible with --base-url"),
         (["--model", "m", "--base-url", "ftp://host"], 3, "https"),
         (["--model", "m", "--base-url", "http://example.com/v1"], 3, "https"),
         (["--model", "gpt-4o"], 2, "names no provider"),

@@ -49,6 +49,11 @@ def test_a_model_without_a_provider_is_refused() -> None:
         choose(Wishes(model="gpt-4o"))
 
 
+def test_a_provider_in_the_place_of_a_model_is_told_apart() -> None:
+    with pytest.raises(click.UsageError, match="--model ollama is the name of a provider: use --provider ollama"):
+        choose(Wishes(model="ollama"))
+
+
 def test_two_keys_need_a_provider() -> None:
     with pytest.raises(click.UsageError, match="openai, anthropic"):
         choose(Wishes(keys={"openai": KEY, "anthropic": OTHER}))

@@ -65,6 +65,7 @@ def test_a_cut_capture_gives_what_came_and_the_error() -> None:
     assert "text_delta" in types(result)
     assert "stop" not in types(result)
     assert result.stderr.startswith("Error: ")
+    assert result.stderr.endswith("(the capture is not whole, or --provider/--dialect is wrong)\n")
     assert len(result.stderr.splitlines()) == 1
 
 

@@ -1,10 +1,14 @@
+import re
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
+import loomstream
 from loomstream.cli.group import looms
 
 HEAVY = ("httpx", "aiohttp", "anyio", "asyncio", "rich", "keyring", "yaml", "loomstream.model")
@@ -31,6 +35,14 @@ def test_help_lists_commands_and_exit_codes() -> None:
     assert result.exit_code == 0
     for word in ("ask", "decode", "providers", "130  interrupted", "  4  the key was refused"):
         assert word in result.output
+
+
+def test_no_text_names_a_command_that_does_not_exist() -> None:
+    """Neither an error, nor a help text, nor a docstring; nor the pages about the command line."""
+    package = Path(loomstream.__file__).parent
+    texts = [path.read_text("utf-8") for path in (*package.rglob("*.py"), *(package.parent / "docs").glob("*.md"))]
+    named = {name for text in texts for name in re.findall(r"(?:`|\s\s|\| )looms ([a-z][a-z-]*)", text)}
+    assert {"ask", "providers"} <= named <= set(looms.list_commands(click.Context(looms)))
 
 
 def test_the_version_is_the_package_s() -> None:

@@ -59,7 +59,7 @@ def test_text_is_out_before_the_answer_is_whole(stub: Stub, start: Start) -> Non
     held.release.set()
     code, rest, err = end(process)
     assert (code, rest) == (0, " second\n")
-    assert "tokens/s" in err
+    assert "to first event" in err
 
 
 def test_nothing_is_left_open(stub: Stub, start: Start) -> None:
@@ -89,6 +89,30 @@ def test_a_signal_ends_it_quietly_and_closes_the_connection(
     process.send_signal(number)
     assert end(process) == (code, "\n", "")
     assert held.closed.wait(PATIENCE_S)
+
+
+INTERRUPTS = """
+import os, signal, sys, weakref
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["INTERRUPT_AT"]:
+            watched = Interrupting()  # the import system has such callbacks, and what is raised in one is only shown
+            reference = weakref.ref(watched, lambda _: os.kill(os.getpid(), signal.SIGINT))
+            del watched
+
+sys.meta_path.insert(0, Interrupting())
+"""
+
+
+@posix_only
+@pytest.mark.parametrize("module", ["click", "loomstream.cli.ask", "anyio", "loomstream.model"])
+def test_ctrl_c_during_an_import_is_quiet(start: Start, stub: Stub, tmp_path: Path, module: str) -> None:
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text(INTERRUPTS, "utf-8")
+    env = {"PYTHONPATH": str(tmp_path / "hook"), "INTERRUPT_AT": module}
+    assert end(start("ask", "hi", *stub.options, env=env)) == (130, "", "")
+    assert stub.exchanges == []
 
 
 @posix_only
@@ -274,9 +298,22 @@ def test_events_on_a_terminal_are_still_json(stub: Stub, on_terminal: Callable[.
 
 
 def test_providers_are_a_table_on_a_terminal(on_terminal: Callable[..., bytes]) -> None:
-    seen = on_terminal("providers", env={"COLUMNS": "200"}).decode()
-    assert "anthropic_messages" in seen
+    seen = on_terminal("providers", env={"COLUMNS": "80", "OPENROUTER_API_KEY": CANARY}).decode()
     assert "\x1b[" in seen
+    lines = [line.rstrip() for line in re.sub(r"\x1b\[[0-9]+m", "", seen).splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert "…" not in seen
+    assert "anthropic          no      claude-sonnet-4-5-20250929  set ANTHROPIC_API_KEY" in lines
+    assert "openrouter         yes     -                           OPENROUTER_API_KEY" in lines
+    (line,) = [line for line in lines if line.startswith("openai-compatible")]
+    folded = lines[lines.index(line) : lines.index(line) + 3]
+    assert "LOOM_LLM_OPENAI_COMPATIBLE_BASE_URL" in "".join(part[55:] for part in folded)
+
+
+def test_a_narrow_terminal_loses_nothing(on_terminal: Callable[..., bytes]) -> None:
+    seen = on_terminal("providers", env={"COLUMNS": "40", "NO_COLOR": "1"}).decode()
+    assert "…" not in seen
+    assert "claude-sonnet-4-5-20250929" in seen
 
 
 # --- the embedded model --------------------------------------------------------------------------

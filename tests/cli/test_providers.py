@@ -20,6 +20,7 @@ FIELDS = {
     "usable",
     "source",
     "reason",
+    "missing_variable",
 }
 
 
@@ -43,6 +44,7 @@ def test_every_provider_is_listed_with_every_field() -> None:
 def test_without_a_key_it_says_where_one_is_looked_for() -> None:
     row = rows()["anthropic"]
     assert row["usable"] is False
+    assert row["missing_variable"] == "ANTHROPIC_API_KEY"
     assert "ANTHROPIC_API_KEY" in str(row["reason"])
     assert "keyring loom/anthropic_api_key" in str(row["reason"])
 
@@ -74,6 +76,8 @@ def test_the_list_is_readable_text() -> None:
     result = CliRunner().invoke(looms, ["providers"], env={"OPENAI_API_KEY": CANARY})
     assert result.exit_code == 0
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("openai ")]
-    assert line.split()[:3] == ["openai", "yes", "openai_chat"]
-    assert line.endswith("environment OPENAI_API_KEY")
+    assert line.split() == ["openai", "yes", "gpt-4o", "OPENAI_API_KEY"]
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("groq ")]
+    assert line.split() == ["groq", "no", "-", "set", "GROQ_API_KEY"]
+    assert max(map(len, result.stdout.splitlines())) <= 120
     assert CANARY not in result.output

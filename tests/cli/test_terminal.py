@@ -20,7 +20,10 @@ HOSTILE = [
     ("bell\x07 null\x00 delete\x7f next line\x85", "bell null delete next line"),
     ("\x1b(Bcharset", "charset"),
     ("\x1bcreset", "reset"),
-    ("é \N{GRINNING FACE} \u202e", "é \N{GRINNING FACE} \u202e"),
+    ("é \N{GRINNING FACE}", "é \N{GRINNING FACE}"),
+    ("ab\u202ecd\u2066ef\u200fgh\u061c", "abcdefgh"),
+    ("zero\u200bwidth\u2060\ufeff", "zerowidth"),
+    ("\N{MAN}\u200d\N{ROCKET} a\u200cb", "\N{MAN}\u200d\N{ROCKET} a\u200cb"),
     ("\x1b]0;never ended\nsecond line", "\nsecond line"),
     ("\x1b\x1b[31mtwice", "twice"),
     ("\x1b[31\nbroken off", "\nbroken off"),
@@ -51,7 +54,7 @@ def test_a_message_is_one_line() -> None:
 
 
 def test_json_keeps_its_value_without_raw_control_characters() -> None:
-    value = {"text": "\x1b\x7f\x80\x9bé\u0900"}
+    value = {"text": "\x1b\x7f\x80\x9bé\u0900\u202e\u200b"}
     line = escape_json(json.dumps(value, ensure_ascii=False).encode())
     assert json.loads(line) == value
-    assert not set(line.decode()) & {chr(code) for code in (*range(32), *range(0x7F, 0xA0))}
+    assert not set(line.decode()) & {chr(code) for code in (*range(32), *range(0x7F, 0xA0), 0x202E, 0x200B)}

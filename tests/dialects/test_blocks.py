@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,11 +12,12 @@ from msgspec import Raw as RawJSON
 
 from loomstream.accumulate import fold
 from loomstream.dialects import blocks
-from loomstream.dialects.blocks import Blocks, SurrogateJoiner, heal, up_to_failure
+from loomstream.dialects.blocks import Blocks, Sealer, SurrogateJoiner, heal
 from loomstream.errors import BadFrame, Failure, LimitExceeded
 from loomstream.events import (
     Citation,
     Event,
+    Notice,
     Opaque,
     ReasoningDelta,
     ReasoningEnd,
@@ -32,7 +34,7 @@ from loomstream.events import (
     Unknown,
 )
 from loomstream.testing import check_order
-from loomstream.wire.json import SURROGATE_OFFSET
+from loomstream.wire.json import SURROGATE_OFFSET, Reader
 
 Out = list[Event | Failure]
 HIGH, LOW = chr(0xD83D + SURROGATE_OFFSET), chr(0xDE00 + SURROGATE_OFFSET)
@@ -111,30 +113,13 @@ def test_a_call_that_a_token_limit_cut_before_its_arguments_must_not_be_run() ->
     assert out[-1] == ToolCallEnd(0, "id", "f", "{}", executable=False)
 
 
-def test_what_is_open_closes_in_order_of_one_choice_or_of_all() -> None:
-    out: Out = []
-    made = Blocks()
-    made.open_text(out, 0)
-    made.open_text(out, 1)
-    made.open_reasoning(out, 0)
-    del out[:]
-    made.close_all(out, 0)
-    assert out == [TextEnd(0), ReasoningEnd(2)]
-    made.close_all(out)
-    assert out[2:] == [TextEnd(1)]
-    made.close_all(out)
-    assert len(out) == 3
-
-
 def test_too_many_blocks_are_refused() -> None:
     out: Out = []
     made = Blocks()
     for _ in range(blocks.MAX_BLOCKS):
         made.claim(out)
-    assert not made.failed
     assert out == []
     made.claim(out)
-    assert made.failed
     assert isinstance(out[-1], Failure)
     assert isinstance(out[-1].error, LimitExceeded)
     assert str(blocks.MAX_BLOCKS) in str(out[-1].error)
@@ -146,9 +131,8 @@ def test_too_long_arguments_are_refused(monkeypatch: pytest.MonkeyPatch) -> None
     made = Blocks()
     block = made.open_tool_call(out, "id", "f")
     made.arguments(out, block, "0123456789")
-    assert not made.failed
+    assert out[-1] == ToolCallDelta(0, "0123456789")
     made.arguments(out, block, "!")
-    assert made.failed
     assert isinstance(out[-1], Failure)
     assert "tool call 'id' are longer than 10" in str(out[-1].error)
 
@@ -201,13 +185,15 @@ def test_halves_in_arguments_join() -> None:
         ToolCallStart(0, "i" + HIGH, "f"),
         ToolCallDelta(0, '"' + HIGH),
         ToolCallDelta(0, LOW + '"'),
-        ToolCallEnd(0, "i" + HIGH, "f", f'"{HIGH}{LOW}"', (Opaque("p", "k", "d"),), executable=False),
+        ToolCallEnd(0, "i" + HIGH, "f", f'"{HIGH}{LOW}"', (Opaque("p", "k", HIGH),), executable=False),
+        ReasoningEnd(1, (Opaque("p", "details", LOW, "id" + HIGH),)),
     ]
     assert SurrogateJoiner().join(events) == [
         ToolCallStart(0, "i\ufffd", "f"),
         ToolCallDelta(0, '"'),
         ToolCallDelta(0, FACE + '"'),
-        ToolCallEnd(0, "i\ufffd", "f", f'"{FACE}"', (Opaque("p", "k", "d"),), executable=False),
+        ToolCallEnd(0, "i\ufffd", "f", f'"{FACE}"', (Opaque("p", "k", "\ufffd"),), executable=False),
+        ReasoningEnd(1, (Opaque("p", "details", "\ufffd", "id\ufffd"),)),
     ]
 
 
@@ -248,8 +234,40 @@ def test_a_text_is_the_same_however_it_was_cut(text: str, cuts: list[int]) -> No
     assert fold(events).text == heal(text)
 
 
+# --- the law of the lists --------------------------------------------------------------------------
+
+
+def sealer(*read: bytes) -> Sealer:
+    """Give a sealer whose reader has read this."""
+    reader = Reader(msgspec.json.Decoder())
+    for data in read:
+        reader.read(data)
+    return Sealer(reader)
+
+
 def test_nothing_follows_a_failure() -> None:
     failure = Failure(BadFrame("x"))
-    assert up_to_failure([TextStart(0), failure, TextEnd(0), failure]) == [TextStart(0), failure]
-    assert up_to_failure([TextStart(0)]) == [TextStart(0)]
-    assert up_to_failure([]) == []
+    under_test = sealer()
+    assert under_test.seal([TextStart(0)]) == [TextStart(0)]
+    assert under_test.seal([]) == []
+    assert not under_test.over
+    assert under_test.seal([TextStart(0), failure, TextEnd(0), failure]) == [TextStart(0), failure]
+    assert under_test.over
+
+
+def test_halves_are_joined_only_where_one_was_carried_and_never_over_epochs() -> None:
+    private: Out = [TextDelta(0, HIGH)]
+    assert sealer(b'"a"').seal(list(private)) == private
+    under_test = sealer(rb'"\ud83d"')
+    assert under_test.seal(list(private)) == []
+    under_test.begin_epoch()
+    assert under_test.seal([TextDelta(0, LOW)]) == [TextDelta(0, "\ufffd")]
+
+
+def test_replaced_bytes_are_announced_once() -> None:
+    under_test = sealer(b'"\xff"')
+    first, text = under_test.seal([TextDelta(0, "\ufffd")])
+    assert isinstance(first, Notice)
+    assert (first.kind, text) == ("warning", TextDelta(0, "\ufffd"))
+    assert "U+FFFD" in first.detail
+    assert under_test.seal([TextDelta(0, "b")]) == [TextDelta(0, "b")]

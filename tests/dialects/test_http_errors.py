@@ -27,7 +27,7 @@ from loomstream.errors import (
 )
 from loomstream.events import Limits
 
-TARGET = Target(provider="acme", model="m-1", request_id="from-target")
+TARGET = Target(provider="acme", model="m-1")
 DATE = "Sun, 22 Nov 2026 10:00:00 GMT"
 
 
@@ -220,9 +220,9 @@ def test_the_error_says_who_what_and_when() -> None:
     assert (error.retry_after_s, error.retry_safety) == (3.0, "yes")
 
 
-def test_the_request_id_of_the_body_or_the_target_stands_in() -> None:
+def test_the_request_id_of_the_body_stands_in() -> None:
     assert provider_error(500, {}, "", "x", b"", TARGET, request_id="in-body").request_id == "in-body"
-    assert provider_error(500, {}, "", "x", b"", TARGET).request_id == "from-target"
+    assert provider_error(500, {}, "", "x", b"", TARGET).request_id == ""
     assert request_id({"X-Request-ID": "a", "cf-ray": "b"}) == "a"
     assert request_id({}) == ""
 

@@ -30,7 +30,7 @@ from loomstream.errors import (
     ServerFault,
     StreamTruncated,
 )
-from loomstream.events import Event, Opaque, Start, Stop, Usage, encode
+from loomstream.events import Event, Opaque, Stop, Usage, encode
 from loomstream.messages import (
     FileBlock,
     Image,
@@ -132,14 +132,6 @@ def test_a_line_that_is_no_answer_is_quoted(data: bytes) -> None:
     assert events == []
     assert isinstance(error, BadFrame)
     assert data.decode("utf-8", "replace") in str(error)
-
-
-def test_the_request_id_of_the_target_is_told() -> None:
-    target = Target(provider="ollama", model="m", request_id="req_9")
-    events, error = translate([frame({"message": {"content": "a"}})], target)
-    assert isinstance(events[0], Start)
-    assert error is not None
-    assert events[0].request_id == error.request_id == "req_9"
 
 
 def test_too_many_blocks() -> None:

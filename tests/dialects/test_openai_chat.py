@@ -16,6 +16,7 @@ from msgspec import Raw as RawJSON
 import loomstream
 from loomstream.accumulate import fold
 from loomstream.dialects import Quirks, Target, blocks, openai_chat
+from loomstream.dialects.openai_chat import calls as tool_calls
 from loomstream.errors import (
     AuthFailed,
     BadFrame,
@@ -48,11 +49,16 @@ from loomstream.events import (
     Usage,
 )
 from loomstream.messages import (
+    ContentBlock,
+    FileBlock,
     Image,
     Message,
     Reasoning,
     Refusal,
     Request,
+    Role,
+    ServerToolCallBlock,
+    ServerToolResultBlock,
     Text,
     Tool,
     ToolCall,
@@ -71,6 +77,17 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "streams"))
 from cases import Case, load, run
 
 TARGET = Target(provider="host", model="m", base_url="https://host/v1")
+BLOCKS: list[ContentBlock] = [
+    Text("x"),
+    Image(b"x"),
+    FileBlock("image/png", b"x"),
+    Reasoning("x"),
+    Refusal("x"),
+    ToolCall("a", "f"),
+    ToolResult("a", (Text("x"),)),
+    ServerToolCallBlock("a", "s"),
+    ServerToolResultBlock("a", "s"),
+]
 TOOL = Tool("get_weather", "Gives the weather", {"type": "object", "properties": {"city": {"type": "string"}}})
 
 
@@ -245,6 +262,21 @@ def test_results_in_a_user_s_turn_come_first_as_turns_of_their_own() -> None:
     assert len(body_of(Message("user", (ToolResult("a", ()),)))["messages"]) == 1
 
 
+def test_text_beside_tool_results_is_sent_behind_them() -> None:
+    turn = Message("tool", (Text("and "), ToolResult("a", (Text("1"),)), Text("more")))
+    assert body_of(turn)["messages"] == [
+        {"role": "tool", "tool_call_id": "a", "content": "1"},
+        {"role": "user", "content": "and more"},
+    ]
+
+
+@given(st.sampled_from(["system", "user", "assistant", "tool"]), st.sampled_from(BLOCKS))
+def test_every_block_is_sent_or_named(role: Role, block: ContentBlock) -> None:
+    alone, beside = Message(role, (Text("t"),)), Message(role, (Text("t"), block))
+    request = Request(messages=(beside,))
+    assert body_of(alone) != body_of(beside) or openai_chat.warnings(request, TARGET)
+
+
 def test_an_empty_answer_and_a_refusal_go_back() -> None:
     assert body_of(Message("assistant", (Refusal("no"),)))["messages"] == [
         {"role": "assistant", "content": None, "refusal": "no"}
@@ -274,7 +306,19 @@ def test_details_that_somebody_broke_are_left_out(data: str) -> None:
     [
         ({"top_k": 0}, "top_k is not sent"),
         ({"reasoning_budget_tokens": 1024}, "reasoning_budget_tokens is not sent"),
-        ({"messages": (Message("assistant", (Reasoning("x"),)),)}, "reasoning blocks"),
+        ({"messages": (Message("assistant", (Reasoning("x"),)),)}, "cannot be sent back on this wire"),
+        (
+            {"messages": (Message("assistant", (FileBlock("image/png", b"x"),)),)},
+            "files that a model made in assistant",
+        ),
+        ({"messages": (Message("assistant", (ServerToolCallBlock("a", "s"),)),)}, "calls of a provider's own tools"),
+        (
+            {"messages": (Message("assistant", (ServerToolResultBlock("a", "s"),)),)},
+            "results of a provider's own tools",
+        ),
+        ({"messages": (Message("assistant", (Image(b"x"),)),)}, "images in assistant turns"),
+        ({"messages": (Message("system", (Text("s"), Image(b"x"))),)}, "images in system turns"),
+        ({"messages": (Message("user", (ToolCall("a", "f"),)),)}, "tool calls in user turns"),
         ({"messages": (Message("tool", (ToolResult("a", (), is_error=True),)),)}, "error flag"),
         ({"messages": (Message("tool", (ToolResult("a", (Image(url="u"),)),)),)}, "images in tool results"),
     ],
@@ -515,6 +559,18 @@ def test_reasoning_details_are_joined_by_type_and_index() -> None:
     ]
 
 
+def test_a_detail_s_fields_are_kept_in_their_order_and_odd_ones_replace() -> None:
+    items = [
+        {"type": "t", "text": "a", "n": None, "index": 0},
+        {"type": "t", "text": "b", "n": 1, "index": 0, "data": "d"},
+        {"type": "t", "text": 7, "index": 0, "data": "e", "n": None},
+        {"type": "t", "text": "c", "index": 0},
+    ]
+    events = decode(sse(*[chunk({"reasoning_details": [item]}) for item in items], STOPPED))
+    (end,) = of(ReasoningEnd, events)
+    assert end.opaque[0].data == '[{"type":"t","text":"c","n":1,"index":0,"data":"de"}]'
+
+
 def test_reasoning_without_text_is_kept_for_its_details() -> None:
     events = decode(sse(chunk({"reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}]}), STOPPED))
     assert fold(events).reasoning == ""
@@ -604,6 +660,33 @@ def test_another_call_under_the_index_of_one_without_a_name() -> None:
 def test_the_same_call_again_without_an_id_is_a_new_one_once_the_first_is_whole() -> None:
     calls = calls_of([call_piece(0, "f", "{}")], [call_piece(0, "f", '{"b":2}')])
     assert [(name, arguments) for _, name, arguments, _ in calls] == [("f", "{}"), ("f", '{"b":2}')]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "arguments"),
+    [
+        (['{"a":"', "}", '"}', "{}"], ['{"a":"}"}', "{}"]),
+        (['{"a":"\\', '"}', '"}', " ", "{}"], ['{"a":"\\"}"}', " {}"]),
+        (['{"a":{', "}", "}", "{}"], ['{"a":{}}', "{}"]),
+        (['{"a":1}', "x", "{}"], ['{"a":1}', "x{}"]),
+        (['{"a":1', ",}", "{}"], ['{"a":1,}{}']),
+        (["}", "{}"], ["}{}"]),
+    ],
+)
+def test_a_repeated_name_begins_another_call_once_the_arguments_are_whole(
+    pieces: list[str], arguments: list[str]
+) -> None:
+    calls = calls_of(*[[call_piece(0, "f", piece)] for piece in pieces])
+    assert [call[2] for call in calls] == arguments
+
+
+def test_growing_arguments_are_read_once_however_often_the_name_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    is_object = tool_calls.is_object
+    monkeypatch.setattr(tool_calls, "is_object", lambda text: read.append(len(text)) or is_object(text))
+    pieces = ['{"a":"', *["x"] * 500, '"}', *[" "] * 100]
+    calls_of(*[[call_piece(0, "f", piece)] for piece in pieces])
+    assert read == [len('{"a":""}') + 500]
 
 
 @pytest.mark.parametrize("arguments", [None, ""])
@@ -732,6 +815,13 @@ def test_too_long_arguments_end_the_stream(monkeypatch: pytest.MonkeyPatch) -> N
     assert "tool call 'x' are longer than 10" in str(error)
 
 
+def test_too_many_choices_end_the_stream() -> None:
+    frame = {"choices": [{"index": index, "delta": {"content": "a"}} for index in range(2000)]}
+    events, error = decode_failing(sse(frame), LimitExceeded)
+    assert "more than 1024 choices" in str(error)
+    assert len(of(TextDelta, events)) == 1024
+
+
 @pytest.mark.parametrize(
     ("frame", "error", "words"),
     [
@@ -754,6 +844,31 @@ def test_an_error_inside_a_stream_is_typed(frame: dict[str, object], error: type
     assert fold(events).text == "a"
 
 
+@pytest.mark.parametrize("code", ["²", "٤٠٤", "4" * 5000, "999", "-404", "4.4", True, None])
+def test_a_code_that_is_no_status_is_none(code: object) -> None:
+    _, error = decode_failing(sse(chunk({"content": "a"}), {"error": {"message": "odd", "code": code}}), ServerFault)
+    assert error.status == 200
+    assert len(str(error)) < 500
+
+
+def test_the_provider_s_own_error_counts_where_a_choice_ended_in_one() -> None:
+    said = {"code": 429, "message": "upstream is full"}
+    _, error = decode_failing(sse(chunk({"content": "a"}), {**chunk(None, "error"), "error": said}), RateLimited)
+    assert (error.status, error.code) == (429, "429")
+    assert "upstream is full" in str(error)
+    assert json.loads(error.body)["error"] == said
+
+
+def test_nothing_follows_a_choice_that_failed() -> None:
+    translator = openai_chat.translator(TARGET)
+    failed = {"index": 0, "delta": {"content": "a"}, "finish_reason": "error"}
+    frame = {"choices": [failed, {"index": 1, "delta": {"content": "b"}}], "usage": {"prompt_tokens": 1.0}}
+    out = translator.feed(Frame("", json.dumps(frame).encode()))
+    assert [type(item) for item in out].index(Failure) == len(out) - 1
+    assert translator.feed(Frame("", json.dumps(chunk({}, "stop")).encode())) == []
+    assert translator.finish() == []
+
+
 def test_an_error_as_the_first_frame_has_no_start() -> None:
     events, _ = decode_failing(sse({"error": {"message": "no"}}), ServerFault)
     assert events == []
@@ -773,7 +888,8 @@ def test_a_finish_reason_of_error_is_one() -> None:
         (b"{}", BadFrame),
         (b'{"choices":[{"message":{"content":7}}]}', BadFrame),
         (b'{"choices":[]}', StreamTruncated),
-        (b"{", BadFrame),
+        (b'{"choices":[{"delta":{"content":"a"},"finish_reason":null}]}', StreamTruncated),
+        (b"{", StreamTruncated),
     ],
 )
 def test_a_whole_body_that_is_no_answer_is_an_error(body: bytes, error: type[LoomstreamError]) -> None:

@@ -79,6 +79,28 @@ def test_a_second_content_key_makes_no_pattern() -> None:
     assert shortcut.text(data) is None
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        rb'{"choices":[{"delta":{"content":"a","c\u006fntent":"a"}}]}',
+        rb'{"x":"\u0061","choices":[{"delta":{"content":"a"}}]}',
+        b'{"content":"b","choices":[{"delta":{}}]}',
+        b'{"x":"content","choices":[{"delta":{}}]}',
+        b'{"choices":[{"delta":{"content":["a"]}}]}',
+    ],
+)
+def test_a_frame_whose_text_may_stand_elsewhere_makes_no_pattern(data: bytes) -> None:
+    shortcut = Shortcut()
+    shortcut.learn(data, "a")
+    assert shortcut.text(data) is None
+
+
+def test_white_space_around_the_colon_is_part_of_the_pattern() -> None:
+    shortcut = Shortcut()
+    shortcut.learn(b'{"choices": [{"delta": {"content" :\t"a"}}]}', "a")
+    assert shortcut.text(b'{"choices": [{"delta": {"content" :\t"b"}}]}') == "b"
+
+
 def test_a_surrogate_over_two_frames_is_joined_after_a_pattern() -> None:
     half, other = frame("X").replace(b"X", rb"\ud83d"), frame("X").replace(b"X", rb"\ude00!")
     assert "".join(texts(frame("a"), frame("b"), half, other, frame("c"))) == "ab😀!c"

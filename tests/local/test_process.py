@@ -20,6 +20,7 @@ import pytest
 
 from loomstream.errors import ConfigError, ConnectFailed, UsageError
 from loomstream.local import DEMO_PROMPT, LocalServer, launch, process
+from loomstream.model import connect
 
 # The first use may fetch the model.
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
@@ -78,7 +79,7 @@ def headers(server: LocalServer) -> dict[str, str]:
 
 
 def wait_until_ended(pid: int) -> None:
-    """Wait for the end of a process that is no child of ours; the test's own time limit is the limit."""
+    """Wait for the end of a process, which may be no child of ours; the test's own time limit is the limit."""
     with contextlib.suppress(ProcessLookupError):
         descriptor = os.pidfd_open(pid)
         try:
@@ -160,6 +161,26 @@ async def test_closing_leaves_no_process_and_twice_is_fine(model_path: Path) -> 
     assert not exists(server.pid)
     await server.aclose()
     server.close_now()
+
+
+@needs_pidfd
+async def test_a_server_says_whether_it_is_alive(model_path: Path) -> None:
+    async with running(model_path) as server:
+        assert server.alive
+        os.kill(server.pid, signal.SIGKILL)
+        await anyio.to_thread.run_sync(wait_until_ended, server.pid)
+        assert not server.alive
+
+
+@needs_pidfd
+async def test_a_model_outlives_the_death_of_its_server(model_path: Path) -> None:
+    async with connect("local", model_path=model_path, max_tokens=3) as model:
+        assert (await model.complete("Hi")).text
+        server = model._endpoint._server
+        assert isinstance(server, LocalServer)
+        os.kill(server.pid, signal.SIGKILL)
+        await anyio.to_thread.run_sync(wait_until_ended, server.pid)
+        assert (await model.complete("Hi")).text
 
 
 async def test_closing_under_an_open_stream_does_not_hang(model_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,23 @@ from loomstream.dialects import Quirks
 from loomstream.errors import ConfigError, UnknownProvider
 from loomstream.events import TextDelta
 from loomstream.providers import DIALECTS, Provider, all_providers, dialect_module, look_up
-from loomstream.providers.table import TABLE
+from loomstream.providers.table import BY_NAME, TABLE
 from loomstream.wire.sniff import sniff
+
+
+@pytest.fixture(autouse=True)
+def nothing_else_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Show only the packages that a test installs, not those of whoever runs it."""
+
+    def entry_points(*, group: str) -> list[metadata.EntryPoint]:
+        installed = metadata.distributions(path=[str(tmp_path)])
+        return [entry for package in installed for entry in package.entry_points if entry.group == group]
+
+    monkeypatch.setattr(metadata, "entry_points", entry_points)
+    providers._installed.cache_clear()
+    yield
+    providers._installed.cache_clear()
+
 
 each_row = pytest.mark.parametrize("row", TABLE, ids=[row.name for row in TABLE])
 
@@ -74,7 +90,11 @@ def test_an_unknown_dialect_is_a_config_error() -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("opnai", "did you mean 'openai'"), ("OpenAI", "did you mean 'openai'"), ("zzzzzz", "known are anthropic, ")],
+    [
+        ("opnai", "did you mean 'openai'"),
+        ("OpenAI", "did you mean 'openai'"),
+        ("zzzzzz", f"known are {min(BY_NAME)}, "),
+    ],
 )
 def test_an_unknown_provider_suggests_the_nearest(name: str, hint: str) -> None:
     with pytest.raises(UnknownProvider, match=hint) as raised:
@@ -82,9 +102,10 @@ def test_an_unknown_provider_suggests_the_nearest(name: str, hint: str) -> None:
     assert "openai-compatible with base_url=" in str(raised.value)
 
 
-def test_a_name_like_no_other_suggests_none() -> None:
+@pytest.mark.parametrize("name", ["zzzzzz", "nope", ""])
+def test_a_name_like_no_other_suggests_none(name: str) -> None:
     with pytest.raises(UnknownProvider) as raised:
-        look_up("zzzzzz")
+        look_up(name)
     assert "did you mean" not in str(raised.value)
 
 
@@ -92,9 +113,8 @@ def test_a_name_like_no_other_suggests_none() -> None:
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     """Give a function that installs a package with the given module text and entry points."""
-    modules: list[str] = []
 
     def installing(module: str, source: str, *entries: str) -> None:
         (tmp_path / f"{module}.py").write_text(source, "utf-8")
@@ -103,11 +123,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n", "utf-8")
         (info / "entry_points.txt").write_text("[loomstream.providers]\n" + "\n".join(entries) + "\n", "utf-8")
         monkeypatch.syspath_prepend(str(tmp_path))
-        modules.append(module)
         providers._installed.cache_clear()
 
-    yield installing
-    providers._installed.cache_clear()
+    return installing
 
 
 ACME = """
@@ -162,5 +180,4 @@ def test_a_bad_entry_point_is_a_config_error_that_names_it(install: object, targ
 
 
 def test_nothing_is_installed_otherwise() -> None:
-    providers._installed.cache_clear()
     assert all_providers() == TABLE

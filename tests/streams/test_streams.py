@@ -6,20 +6,26 @@ import itertools
 import re
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loomstream.accumulate import fold
-from loomstream.testing import check_order
+from loomstream.errors import LoomstreamError
+from loomstream.events import Cost, Event
+from loomstream.providers import look_up
+from loomstream.testing import Recording, check_order, replay_model
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cases import Case, load, run
+from cases import Case, Outcome, load, run
 
 CASES = load()
 STREAMS = [case for case in CASES if case.status < 300]
+LIVE = [case for case in STREAMS if look_up(str(case.meta["provider"])).dialect == case.meta["dialect"]]
+"""What a model of the provider can be answered with."""
 each_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 FRAME_END = re.compile(rb"(?:\r\n|\n|\r)")
 
@@ -66,6 +72,36 @@ def test_truncated_at_every_line(case: Case) -> None:
         assert whole.reasoning.startswith(partial.reasoning)
         if partial.complete:
             assert partial.message == whole.message
+
+
+async def live(case: Case, chunks: list[bytes]) -> Outcome:
+    """Read the chunks as the answer that a model gets; costs are left out."""
+    headers = {"content-type": str(case.meta["content_type"]), **cast("dict[str, str]", case.meta.get("headers", {}))}
+    recording = Recording(chunks, case.status, {name.lower(): value for name, value in headers.items()})
+    model = replay_model(str(case.meta["provider"]), recording, model=str(case.meta.get("model", "asked-model")))
+    events: list[Event] = []
+    async with model, model.stream("hi") as stream:
+        try:
+            async for event in stream:
+                events.append(event)  # noqa: PERF401 (what came before an error must be kept)
+        except LoomstreamError as error:
+            return Outcome(without_cost(events), type(error).__name__, str(error))
+    return Outcome(without_cost(events), "")
+
+
+def without_cost(events: list[Event]) -> list[Event]:
+    return [event for event in events if not isinstance(event, Cost)]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("case", LIVE, ids=[case.name for case in LIVE])
+async def test_a_model_gives_the_same(case: Case) -> None:
+    """The live path delivers what `decode` does, and the same error, whole and in three pieces."""
+    third = len(case.body) // 3
+    for chunks in ([case.body], pieces(case.body, [third, 2 * third])):
+        outcome = await live(case, chunks)
+        assert outcome.events == case.expected()
+        assert outcome.error == case.error, outcome.message
 
 
 def test_every_dialect_has_goldens() -> None:

@@ -83,6 +83,8 @@ VIOLATIONS: dict[str, tuple[list[Event], str]] = {
     "call ends under another name": ([S, C0, A0, ToolCallEnd(0, "id", "g", "{}")], "id or name"),
     "citation of nothing": ([S, Citation(0)], "cites no text"),
     "citation of reasoning": ([S, R0, Citation(0)], "cites no text"),
+    "usage after a final one": ([S, Usage(), Usage(final=True), Usage()], "after a final Usage"),
+    "two final usages": ([S, Usage(final=True), Usage(final=True)], "after a final Usage"),
     "negative input": ([S, Usage(input_tokens=-1)], "negative"),
     "negative cache write": ([S, Usage(cache_write_1h_tokens=-1)], "negative"),
     "negative reasoning": ([S, Usage(reasoning_tokens=-1)], "negative"),
@@ -129,6 +131,7 @@ VALID: dict[str, list[Event]] = {
         E,
     ],
     "a reset begins again": [S, T0, D0, Notice("reset"), Notice("failover"), S, T0, D0, X0, E],
+    "a reset counts anew": [S, Usage(final=True), Notice("reset"), S, Usage(), Usage(final=True), E],
     "a reset before anything": [Notice("reset"), S, E],
     "a resume goes on": [S, T0, D0, X0, Notice("resume"), TextStart(1), TextDelta(1, "b"), TextEnd(1), E],
 }
@@ -144,7 +147,7 @@ def test_a_violation_is_named(name: str) -> None:
 @pytest.mark.parametrize("name", VIOLATIONS)
 def test_the_last_event_of_each_violation_is_the_first_that_breaks_the_law(name: str) -> None:
     events, _ = VIOLATIONS[name]
-    check_order(events[:-1], complete=False)
+    check_order(events[:-1], complete=E in events[:-1])
 
 
 def test_the_message_says_which_event() -> None:
@@ -161,6 +164,11 @@ def test_a_valid_stream_passes_and_so_does_each_part_of_it(name: str) -> None:
         check_order(events[:end], complete=False)
         with pytest.raises(OrderViolation, match="without a Stop"):
             check_order(events[:end])
+
+
+def test_a_stream_ends_in_a_stop_or_in_an_error() -> None:
+    with pytest.raises(OrderViolation, match="ended in an error after 2 events with a Stop"):
+        check_order([S, E], complete=False)
 
 
 def test_a_violation_is_an_assertion_error() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ import pytest
 from loomstream.model import Model
 from loomstream.testing import scripted_model, text_events
 from loomstream.testing.scripted import ScriptedModel
+
+PLUGIN = "loomstream.testing.pytest_plugin"
 
 
 @pytest.mark.anyio
@@ -25,6 +29,11 @@ async def test_the_replay(loomstream_replay: Callable[..., Model]) -> None:
     body = b'data: {"choices":[{"delta":{"content":"hi"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
     async with loomstream_replay("openai", body) as model:
         assert (await model.complete("x")).text == "hi"
+
+
+def test_the_plugin_is_found_by_pytest() -> None:
+    (entry,) = metadata.entry_points(group="pytest11", name="loomstream")
+    assert entry.value == PLUGIN
 
 
 def test_the_plugin_imports_nothing_of_loomstream_before_it_is_used(tmp_path: Path) -> None:
@@ -42,9 +51,12 @@ def test_the_plugin_imports_nothing_of_loomstream_before_it_is_used(tmp_path: Pa
         "-q",
         "-p",
         "no:cacheprovider",
+        "-p",
+        PLUGIN,
         "--rootdir",
         str(tmp_path),
         str(tmp_path),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    only_ours = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # the others take most of the time
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=only_ours)
     assert done.returncode == 0, done.stdout

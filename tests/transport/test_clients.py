@@ -215,6 +215,25 @@ async def test_other_errors_of_a_client_are_connection_lost(post: Post, error: E
                 pass
 
 
+async def test_an_error_of_no_client_is_named_by_its_class_alone(post: Post) -> None:
+    class OurMistake(Exception):
+        pass
+
+    def raising(error: Exception) -> Callable[[httpx.Request], None]:
+        def fail(_: httpx.Request) -> None:
+            raise error
+
+        return fail
+
+    for error, shown in ((OurMistake("secret"), "(OurMistake)"), (httpx.ReadError("secret"), "not HTTP")):
+        async with httpx.AsyncClient(transport=httpx.MockTransport(raising(error))) as client:
+            with pytest.raises(ConnectionLost) as caught:
+                async with HttpTransport(client=client).open(post(URL)):
+                    pass
+        assert str(caught.value).endswith(shown)
+        assert "secret" not in str(caught.value)
+
+
 async def test_an_assertion_in_a_mock_is_the_tests_own(post: Post) -> None:
     def check(request: httpx.Request) -> None:
         assert request.method == "GET", "wrong method"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loomstream.errors import ConnectionLost, LimitExceeded, LoomstreamError, UnexpectedContent
-from loomstream.transport.decoding import FREE_BYTES, MAX_RATIO, PIECE_BYTES, decoded
+from loomstream.transport.decoding import FREE_BYTES, MAX_GZIP_MEMBERS, MAX_RATIO, PIECE_BYTES, decoded
 
 TEXT = b"".join(b'data: {"n": %d}\n\n' % number for number in range(5000))
 BOMB = b":" * (32 * 1024 * 1024)
@@ -79,6 +79,14 @@ async def test_an_empty_body_has_no_coding() -> None:
 
 async def test_gzip_of_several_members() -> None:
     assert await undo(gzip.compress(b"one ") + gzip.compress(b"two"), "gzip", 5) == b"one two"
+
+
+async def test_members_without_end_are_stopped() -> None:
+    """Each is empty: they cost time, and give nothing that a limit on the decoded bytes would count."""
+    member = gzip.compress(b"")
+    assert await undo(member * MAX_GZIP_MEMBERS, "gzip") == b""
+    with pytest.raises(LimitExceeded, match="1,000 members"):
+        await undo(member * (MAX_GZIP_MEMBERS + 1), "gzip")
 
 
 @pytest.mark.parametrize("coding", CODINGS)

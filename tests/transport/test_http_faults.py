@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import traceback
 import zlib
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 import pytest
 
 from loomstream.errors import (
@@ -347,6 +349,37 @@ async def test_a_coding_that_cannot_be_undone(
     _, _, error = await read_all(transport, post(server.url))
     assert type(error) is expected
     await server.all_closed()
+
+
+async def test_a_refusal_in_an_unknown_coding_still_has_its_status(
+    serve: Serve, transport: HttpTransport, post: Post
+) -> None:
+    server = await serve(answering(b"HTTP/1.1 401 Unauthorized\r\ncontent-encoding: rot13\r\n\r\nuryyb"))
+    response, body, error = await read_all(transport, post(server.url))
+    assert response is not None
+    assert (response.status, body, error) == (401, b"", None)
+    await server.all_closed()
+
+
+async def test_a_request_cancelled_while_it_is_sent_abandons_nothing(
+    serve: Serve, transport: HttpTransport, post: Post
+) -> None:
+    """An abandoned generator is a warning of the event loop's, and so an error here."""
+    reached = anyio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.head()
+        reached.set()
+        await anyio.sleep_forever()
+
+    server = await serve(script)
+    request = msgspec.structs.replace(post(server.url), body=b"x" * 16_000_000)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read_all, transport, request)
+        await reached.wait()
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    gc.collect()
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 import anyio.lowlevel
 import pytest
 
 from loomstream.errors import DeadlineExceeded, StreamCancelled
-from loomstream.events import Event, Start, TextDelta
-from loomstream.handler import Stage, stage
+from loomstream.events import Event, Notice, Start, Stop, TextDelta
+from loomstream.handler import Handler, Middleware, Stage, stage
 from loomstream.messages import Request, Timeouts
 from loomstream.stream import Stream
 from loomstream.testing import Pause, scripted_model, text_events
@@ -118,6 +120,95 @@ async def test_a_cancel_and_the_task_s_own_cancellation_at_once() -> None:
         streams[0].cancel()
         group.cancel_scope.cancel()
     assert "went on" not in seen
+    assert model.open_streams == 0
+
+
+@pytest.mark.parametrize("made", [ValueError, StopAsyncIteration, None])
+async def test_a_layer_below_that_makes_another_error_of_it_changes_nothing(made: type[Exception] | None) -> None:
+    """Or ends in silence: the reader is told of the interrupt, and its task goes on uncancelled."""
+
+    model = scripted_model([Start(), Pause(3600), Stop("end_turn")], middleware=[rewording(made)])
+    async with model.stream("x", timeouts=Timeouts(total_s=5)) as stream:
+        with pytest.raises(DeadlineExceeded):
+            await stream.collect()
+        assert cancelling() == 0
+    await still_here()
+
+
+class Rewording:
+    """Makes another error of a cancellation, or with None an event."""
+
+    def __init__(self, events: AsyncIterator[Event], made: type[Exception] | None) -> None:
+        self._events = events
+        self._made = made
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        try:
+            return await anext(self._events)
+        except anyio.get_cancelled_exc_class():
+            if self._made is None:
+                return Notice("warning")
+            raise self._made from None
+
+
+def rewording(made: type[Exception] | None) -> Middleware:
+    def wrap(handler: Handler) -> Handler:
+        @asynccontextmanager
+        async def wrapped(request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
+            async with handler(request) as events:
+                yield Rewording(events, made)
+
+        return wrapped
+
+    return wrap
+
+
+def cancelling() -> int:
+    """Count how often the running task is cancelled; trio keeps no such count."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return 0
+    return 0 if task is None else task.cancelling()
+
+
+async def test_a_swallowed_interrupt_is_taken_back_when_the_stream_is_left() -> None:
+    model = scripted_model([Pause(3600), Start()], middleware=[rewording(None)])
+    async with model.stream("x", timeouts=Timeouts(total_s=5)) as stream:
+        with suppress(DeadlineExceeded):
+            assert await anext(stream) == Notice("warning")
+    assert cancelling() == 0
+    await still_here()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # elsewhere a scope tells the two apart
+async def test_a_cancellation_from_outside_is_not_taken_for_the_reader_s_own_interrupt() -> None:
+    """The reader's own task called `cancel`, so nobody cancelled the task for it: what comes is somebody else's."""
+    streams: list[Stream] = []
+
+    def make(request: Request) -> Stage:
+        del request
+
+        def step(event: Event) -> Iterable[Event]:
+            streams[0].cancel()
+            return () if isinstance(event, Start) else (event,)
+
+        return step
+
+    async def read() -> None:
+        async with model.stream("x") as stream:
+            streams.append(stream)
+            await anext(stream)
+
+    model = scripted_model([Start(), Pause(3600), Stop("end_turn")], middleware=[stage(make)])
+    task = asyncio.create_task(read())
+    await anyio.wait_all_tasks_blocked()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     assert model.open_streams == 0
 
 

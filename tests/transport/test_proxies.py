@@ -105,7 +105,7 @@ def test_plain_http_to_this_machine_takes_no_proxy_from_the_environment(host: st
     assert find(Target("http", host, 80), {}, proxy="http://mine:3") == "http://mine:3"
 
 
-@pytest.mark.parametrize("text", ["socks5://p:1", "http://", "http://p:port", "ftp://p"])
+@pytest.mark.parametrize("text", ["socks5://p:1", "http://", "http://p:port", "http://p:0", "ftp://p"])
 def test_a_proxy_that_cannot_be_used(text: str) -> None:
     with pytest.raises(ConfigError, match="HTTPS_PROXY"):
         find(HTTPS, {"HTTPS_PROXY": text})
@@ -120,6 +120,16 @@ def test_credentials_stand_in_no_message_and_no_repr() -> None:
     found = ProxyTable(proxy=f"http://user:{PASSWORD}@p:1", environ={}).find(HTTPS)
     assert isinstance(found, Proxy)
     assert PASSWORD not in repr(found)
+
+
+@pytest.mark.parametrize("scheme", ["http://", ""])
+@pytest.mark.parametrize("password", [PASSWORD, f"a/{PASSWORD}", f"a@{PASSWORD}"])
+def test_the_settings_do_not_show_the_proxy_s_password(scheme: str, password: str) -> None:
+    options = HttpOptions(proxy=f"{scheme}user:{password}@p:1", allow_http=True)
+    assert PASSWORD not in repr(options)
+    assert f"proxy='{scheme}…@p:1'" in repr(options)
+    assert "allow_http=True" in repr(options)
+    assert "proxy='http://p:1'" in repr(HttpOptions(proxy="http://p:1"))
 
 
 # --- over the wire --------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 import pytest
+import trio
 import trio.testing
 
 from loomstream.errors import FirstEventTimeout, IdleTimeout, TransportError
@@ -201,14 +202,61 @@ async def test_a_slow_consumer_never_trips_a_limit(road: str) -> None:
 async def test_waiting_is_counted_across_a_slow_consumer(road: str) -> None:
     """2 s of waiting, an hour of the consumer's own, and 3 s more of waiting make 5 s."""
     watch = Watch(Timeouts(first_event_s=5))
-    source = Source((2, b": ping"), (math.inf, None))
+    source = Source((2, b"event: other"), (math.inf, None))
     with pytest.raises(FirstEventTimeout):
         async with watch.open(Fake(source, wake=road == "wake"), REQUEST) as response:
-            assert await watch.read(response.chunks) == b": ping"
+            assert await watch.read(response.chunks) == b"event: other"
+            watch.delivered()
+            watch.delivered()
             await anyio.sleep(3600)
             start = anyio.current_time()
             await watch.read(response.chunks)
     assert anyio.current_time() - start == pytest.approx(3)
+
+
+async def test_bytes_that_are_always_there_do_not_stop_the_clock(road: str) -> None:
+    """A peer pings at full speed: no read ever waits, all the time goes into decoding, and the loop never turns."""
+
+    class Ready(Source):
+        async def __anext__(self) -> bytes:
+            return b": ping"
+
+    watch = Watch(Timeouts(first_event_s=100, idle_s=5))
+    reads = 0
+    with pytest.raises(IdleTimeout):
+        async with watch.open(Fake(Ready(), wake=road == "wake"), REQUEST) as response:
+            await watch.read(response.chunks)
+            watch.progress()
+            while await watch.read(response.chunks) and reads < 100:
+                reads += 1
+                let_pass(1)
+    assert reads == 5
+
+
+def let_pass(seconds: float) -> None:
+    """Let time pass while nobody else runs."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, trio.testing.MockClock)
+        clock.jump(seconds)
+    else:
+        assert isinstance(loop, VirtualLoop)
+        loop.now += seconds
+
+
+async def test_events_without_content_give_the_consumer_its_turn_and_are_no_progress(road: str) -> None:
+    watch = Watch(Timeouts(first_event_s=5))
+    source = Source(*[(1, b"event: other")] * 100)
+    reads = 0
+    with pytest.raises(FirstEventTimeout):
+        async with watch.open(Fake(source, wake=road == "wake"), REQUEST) as response:
+            while await watch.read(response.chunks):
+                reads += 1
+                watch.delivered()
+                await anyio.sleep(3600)
+    assert reads == pytest.approx(4.5, abs=0.5)
 
 
 async def test_a_shorter_idle_limit_takes_effect_at_the_first_progress(road: str) -> None:

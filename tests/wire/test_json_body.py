@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loomstream.errors import BadFrame, Failure, LimitExceeded
+from loomstream.errors import BadFrame, Failure, LimitExceeded, StreamTruncated
 from loomstream.wire import Frame
 from loomstream.wire.json_body import JSONBodyDecoder
 
+EVERYTHING = r'{"text": "a\"b😀\ud83d\ude00", "n": [-1.5e+3, 0, true, false, null], "o": {}}'.encode()
 BOM = b"\xef\xbb\xbf"
 Pair = tuple[str, bytes]
 untimed = settings(deadline=None)
@@ -64,7 +65,6 @@ def test_an_empty_body_has_no_frames(body: bytes) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"a": 1',
         b'{"a": 1} {"b": 2}',
         b'{"a": 1}\n{"b": 2}\n',
         b'{"a": 1}x',
@@ -80,6 +80,11 @@ def test_an_empty_body_has_no_frames(body: bytes) -> None:
 def test_what_is_no_object_is_a_bad_frame(body: bytes) -> None:
     for chunks in ways_to_cut(body):
         assert decode(*chunks) == [BadFrame]
+
+
+@pytest.mark.parametrize("cut", range(1, len(EVERYTHING)))
+def test_an_object_that_was_cut_is_a_truncated_answer(cut: int) -> None:
+    assert decode(EVERYTHING[:cut]) == [StreamTruncated]
 
 
 def test_the_failure_quotes_the_body() -> None:
@@ -160,7 +165,7 @@ def test_a_broken_array_fails_behind_its_good_elements(body: bytes, frames: list
     [
         (b' \n{"a":12}', [("body", b'{"a":12}')]),
         (b'{"a":123}', [LimitExceeded]),
-        (b'{"a":123', [BadFrame]),
+        (b'{"a":123', [StreamTruncated]),
         (b"Internal Error", [LimitExceeded]),
         (b'[{"a":12}, {"a":12} ]', elements(b'{"a":12}', b'{"a":12}')),
         (b'[1, {"a":123}, 2]', [("", b"1"), LimitExceeded]),

@@ -43,7 +43,7 @@ def stream_error(data: bytes, target: Target) -> ProviderError:
 
 def broken(error: LoomstreamError, target: Target) -> Failure:
     """Give the failure, with what is known of the target."""
-    error.provider, error.model, error.request_id = target.provider, target.model, target.request_id
+    error.provider, error.model = target.provider, target.model
     return Failure(error)
 
 

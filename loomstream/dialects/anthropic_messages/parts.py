@@ -48,7 +48,7 @@ _ENDS = ("end_char_index", "end_page_number", "end_block_index")
 
 _NO_INDEX = -1
 """A server tool's call takes its index where it comes out: whole, at its stop."""
-_KEPT = OpenBlock("kept", _NO_INDEX, 0)
+_KEPT = OpenBlock("kept", _NO_INDEX)
 
 
 def unknown(frame: Frame) -> Unknown:
@@ -80,11 +80,6 @@ class Parts:
         self._last = 0
         self._server_names: dict[str, str] = {}
         self.fallback = False
-
-    @property
-    def failed(self) -> bool:
-        """Whether a limit was passed, so that a failure may stand within the list."""
-        return self._blocks.failed
 
     @property
     def empty(self) -> bool:
@@ -158,7 +153,7 @@ class Parts:
         return Part("tool_call", opened, whole_input=_whole_input(block.input))
 
     def _server_call(self, block: Block, raw: RawJSON, frame: Frame, out: _Out) -> Part:  # noqa: ARG002 (one signature)
-        opened = OpenBlock("server", _NO_INDEX, 0, read_text(block.id), read_text(block.name))
+        opened = OpenBlock("server", _NO_INDEX, read_text(block.id), read_text(block.name))
         self._server_names[opened.id] = opened.name
         return Part("server", opened, frozen(raw), _whole_input(block.input))
 

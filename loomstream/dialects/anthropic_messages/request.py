@@ -77,15 +77,19 @@ def build_request(request: Request, target: Target) -> WireRequest:
 
 def warnings(request: Request, target: Target) -> tuple[str, ...]:
     """Say what of the request Messages cannot honour."""
-    return tuple(dict.fromkeys(_Writer(request, target).warnings))
+    return tuple(dict.fromkeys(_Writer(request, target, with_bytes=False).warnings))
 
 
 class _Writer:
-    """Writes one request; `body` and `warnings` are the outcome."""
+    """Writes one request; `body` and `warnings` are the outcome.
 
-    def __init__(self, request: Request, target: Target) -> None:
+    Without `with_bytes` the images are empty, for a caller who wants the warnings alone: encoding is the costly part.
+    """
+
+    def __init__(self, request: Request, target: Target, *, with_bytes: bool = True) -> None:
         self._request = request
         self._target = target
+        self._with_bytes = with_bytes
         self.warnings: list[str] = []
         self.body: JSONObject = {"model": target.model, "messages": self._messages()}
         optional: JSONObject = {
@@ -246,7 +250,7 @@ class _Writer:
         kind = "document" if block.media_type == "application/pdf" else "image"
         if block.url:
             return {"type": kind, "source": {"type": "url", "url": block.url}}
-        data = base64.b64encode(block.data).decode()
+        data = base64.b64encode(block.data).decode() if self._with_bytes else ""
         return {"type": kind, "source": {"type": "base64", "media_type": block.media_type, "data": data}}
 
     def server_block(self, block: ServerToolCallBlock | ServerToolResultBlock, message: Message) -> object:  # noqa: ARG002

@@ -17,7 +17,7 @@ from loomstream.dialects.anthropic_messages.errors import bad_frame, broken, str
 from loomstream.dialects.anthropic_messages.parts import Parts, unknown
 from loomstream.dialects.anthropic_messages.usage import UsageFold
 from loomstream.dialects.anthropic_messages.wire import Answer, StreamEvent, answer_decoder, stream_event_decoder
-from loomstream.dialects.blocks import SurrogateJoiner, up_to_failure
+from loomstream.dialects.blocks import Sealer
 from loomstream.dialects.bodies import compact
 from loomstream.dialects.fields import as_object, is_null, read_text
 from loomstream.errors import BadFrame, Failure, StreamTruncated
@@ -49,19 +49,19 @@ class MessagesTranslator:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._reader = Reader(stream_event_decoder)
+        self._sealer = Sealer(self._reader)
         self._started = False
-        self._over = False
         self._new_epoch()
 
     def _new_epoch(self) -> None:
         self._parts = Parts(self._target)
-        self._joiner = SurrogateJoiner()
+        self._sealer.begin_epoch()
         self._usage = UsageFold()
         self._stop = ""
 
     def feed(self, frame: Frame) -> list[Event | Failure]:
         """Take a frame, give its events."""
-        if self._over or frame.data == _DONE:
+        if self._sealer.over or frame.data == _DONE:
             return []
         event = self._reader.read(frame.data)
         out: _Out = []
@@ -71,21 +71,23 @@ class MessagesTranslator:
             self._block_delta(event, frame, out)
         else:
             self._dispatch(event, frame, out)
-        return self._sealed(out)
+        return self._sealer.seal(out)
 
     def finish(self) -> list[Event | Failure]:
         """Say that the body is over, give what was still to come."""
-        if self._over:
+        if self._sealer.over:
             return []
-        self._over = True
-        missing = "message_stop" if self._started else "message_start"
-        return [broken(StreamTruncated(f"{self._target.provider}: the body ended before {missing}"), self._target)]
+        self._sealer.over = True
+        return [self._truncated("message_stop" if self._started else "message_start")]
+
+    def _truncated(self, missing: str) -> Failure:
+        return broken(StreamTruncated(f"{self._target.provider}: the body ended before {missing}"), self._target)
 
     def whole(self, body: bytes) -> list[Event | Failure]:
         """Give the events of a whole answer."""
         reader = Reader(answer_decoder)
+        self._sealer = Sealer(reader)
         answer = reader.read(body)
-        self._reader.carried = reader.carried
         out: _Out = []
         if isinstance(answer, Failure):
             out.append(broken(answer.error, self._target))
@@ -96,17 +98,11 @@ class MessagesTranslator:
         else:
             self._begin(answer, out)
             self._note_stop(answer.stop_reason, answer.stop_details, out)
-            self._end(out)
-        return self._sealed(up_to_failure(out))
-
-    def _sealed(self, out: _Out) -> _Out:
-        if self._reader.carried:
-            out = self._joiner.join(out)
-        if self._parts.failed:
-            out = up_to_failure(out)
-        if out and isinstance(out[-1], Failure):
-            self._over = True
-        return out
+            if self._stop:
+                self._end(out)
+            else:
+                out.append(self._truncated("its stop_reason"))
+        return self._sealer.seal(out)
 
     # --- frames ----------------------------------------------------------------------------------
 
@@ -141,7 +137,6 @@ class MessagesTranslator:
             self._new_epoch()
             out.append(Notice("reset", "the provider starts again with another model"))
         self._begin(answer, out)
-        out[:] = up_to_failure(out)
 
     def _begin(self, answer: Answer, out: _Out) -> None:
         self._start(out, read_text(answer.model), read_text(answer.id))
@@ -153,14 +148,7 @@ class MessagesTranslator:
     def _start(self, out: _Out, model: str = "", response_id: str = "") -> None:
         self._started = True
         target = self._target
-        out.append(
-            Start(
-                provider=target.provider,
-                model=model or target.model,
-                response_id=response_id,
-                request_id=target.request_id,
-            )
-        )
+        out.append(Start(provider=target.provider, model=model or target.model, response_id=response_id))
 
     def _block_start(self, event: StreamEvent, frame: Frame, out: _Out) -> None:
         if not self._started:
@@ -213,7 +201,7 @@ class MessagesTranslator:
             out.append(Notice("warning", f"stop_details: {compact(details)}"))
 
     def _end(self, out: _Out) -> None:
-        self._over = True
+        self._sealer.over = True
         self._parts.stop_all(out)
         if self._parts.empty and self._stop == "end_turn":
             out.append(Notice("warning", "the answer is empty"))

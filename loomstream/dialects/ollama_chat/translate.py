@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Mapping
 
 import msgspec
 from msgspec import Raw as RawJSON
 
 from loomstream.dialects import Target
-from loomstream.dialects.blocks import Blocks, OpenBlock, SurrogateJoiner, up_to_failure
+from loomstream.dialects.blocks import Blocks, OpenBlock, Sealer
 from loomstream.dialects.bodies import compact, members
 from loomstream.dialects.fields import Counter, as_object, is_null, read_text
 from loomstream.dialects.http_errors import error_fields, provider_error
 from loomstream.dialects.ollama_chat.wire import Call, Line, Message, line_decoder
-from loomstream.errors import Failure, LoomstreamError, ProviderError, StreamTruncated
+from loomstream.errors import BadFrame, Failure, LoomstreamError, ProviderError, StreamTruncated
 from loomstream.events import (
     Event,
     File,
@@ -35,7 +34,7 @@ from loomstream.events import (
     Usage,
 )
 from loomstream.wire import Frame
-from loomstream.wire.json import Reader, loads
+from loomstream.wire.json import Reader, ends_early, loads
 
 _Out = list[Event | Failure]
 
@@ -43,8 +42,6 @@ STOP_REASONS: dict[str, StopReason] = {"stop": "end_turn", "length": "max_tokens
 """The wire's reasons; any other (`load`, `unload`) is `other`."""
 
 _OK = 200
-_CUT = re.compile(r"unreadable JSON \((?:Input data was truncated|JSON is malformed: [^(]*\(byte (\d+)\))")
-"""How the JSON reader says that the text ends too early: in msgspec's words, or by an error at its very end."""
 _SIDE = ("_count", "_duration")
 _MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -60,16 +57,15 @@ class ChatTranslator:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._reader = Reader(line_decoder)
+        self._sealer = Sealer(self._reader)
         self._blocks = Blocks()
-        self._joiner = SurrogateJoiner()
         self._current: OpenBlock | None = None
         self._started = False
         self._called = False
-        self._over = False
 
     def feed(self, frame: Frame) -> list[Event | Failure]:
         """Take a line, give its events."""
-        if self._over:
+        if self._sealer.over:
             return []
         line = self._reader.read(frame.data)
         out: _Out = []
@@ -79,20 +75,19 @@ class ChatTranslator:
             out.append(Failure(parse_error(_OK, {}, frame.data, self._target)))
         else:
             self._line(line, frame, out)
-        return self._sealed(out)
+        return self._sealer.seal(out)
 
     def finish(self) -> list[Event | Failure]:
         """Say that the body is over, give what was still to come."""
-        if self._over:
+        if self._sealer.over:
             return []
-        self._over = True
+        self._sealer.over = True
         missing = "a line with done: true" if self._started else "the first line"
         return [self._broken(self._truncated(missing))]
 
     def _unreadable(self, error: LoomstreamError, frame: Frame) -> LoomstreamError:
         """Tell a line that was cut off, which only the last one can be, from one that is no JSON."""
-        match = _CUT.match(str(error))
-        cut = match is not None and (match[1] is None or int(match[1]) >= len(frame.data))
+        cut = isinstance(error, BadFrame) and ends_early(frame.data)
         return self._truncated("the line's end") if cut else error
 
     def _truncated(self, missing: str) -> StreamTruncated:
@@ -100,17 +95,8 @@ class ChatTranslator:
 
     def _broken(self, error: LoomstreamError) -> Failure:
         target = self._target
-        error.provider, error.model, error.request_id = target.provider, target.model, target.request_id
+        error.provider, error.model = target.provider, target.model
         return Failure(error)
-
-    def _sealed(self, out: _Out) -> _Out:
-        if self._reader.carried:
-            out = self._joiner.join(out)
-        if self._blocks.failed:
-            out = up_to_failure(out)
-        if out and isinstance(out[-1], Failure):
-            self._over = True
-        return out
 
     # --- content ---------------------------------------------------------------------------------
 
@@ -130,7 +116,7 @@ class ChatTranslator:
         self._started = True
         target = self._target
         model = read_text(line.model) or target.model
-        out.append(Start(provider=target.provider, model=model, request_id=target.request_id))
+        out.append(Start(provider=target.provider, model=model))
 
     def _message(self, message: Message, out: _Out) -> None:
         if message.thinking:
@@ -176,7 +162,7 @@ class ChatTranslator:
     # --- end -------------------------------------------------------------------------------------
 
     def _end(self, line: Line, frame: Frame, out: _Out) -> None:
-        self._over = True
+        self._sealer.over = True
         self._close_current(out)
         if not self._blocks.next_index and bytes(line.done_reason) == b'"stop"':
             out.append(Notice("warning", "the answer is empty"))

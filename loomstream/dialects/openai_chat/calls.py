@@ -7,6 +7,8 @@ null. The index is a key, never a position.
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 from msgspec import Raw as RawJSON
 
@@ -24,13 +26,14 @@ _LEGACY_KEY = -1
 class _Call:
     """A call that is being put together; its block opens once the name is known."""
 
-    __slots__ = ("block", "held", "id", "name")
+    __slots__ = ("block", "held", "id", "name", "scan")
 
     def __init__(self, id: str, name: str) -> None:  # noqa: A002 (the field's name)
         self.id = id
         self.name = name
         self.block: OpenBlock | None = None
         self.held: list[str] = []
+        self.scan = _Scan()
 
 
 class ToolCalls:
@@ -98,7 +101,7 @@ class ToolCalls:
             return id != call.id
         if not name or not call.name:
             return False
-        return is_object("".join(call.block.arguments if call.block else call.held))
+        return call.scan.is_object(call.block.arguments if call.block else call.held)
 
     def _grow(self, call: _Call, arguments: str, out: _Out) -> None:
         if call.block is not None:
@@ -138,3 +141,61 @@ def _custom(raw: RawJSON) -> Function:
 class _Custom(msgspec.Struct):
     name: str = ""
     input: str = ""
+
+
+_TOKEN = re.compile(r'\\.|["{}\\]', re.DOTALL)
+_SPACE = " \t\r\n"
+
+
+class _Scan:
+    """Tells of growing arguments whether they are a whole JSON object.
+
+    Each character is looked at once, and the whole is read once: where the braces first balance. What follows may be
+    space alone.
+    """
+
+    __slots__ = ("_closed", "_depth", "_escaped", "_in_string", "_seen", "_verdict")
+
+    def __init__(self) -> None:
+        self._seen = 0
+        self._depth = 0
+        self._in_string = False
+        self._escaped = False
+        """The next character is escaped."""
+        self._closed = False
+        self._verdict: bool | None = None
+        """What reading the whole said; None while it was not read."""
+
+    def is_object(self, pieces: list[str]) -> bool:
+        """Look at the pieces that came since the last time."""
+        for piece in pieces[self._seen :]:
+            self._grow(piece)
+        self._seen = len(pieces)
+        if self._closed and self._verdict is None:
+            self._verdict = is_object("".join(pieces))
+        return self._verdict is True
+
+    def _grow(self, piece: str) -> None:
+        end = 0 if self._closed else self._end_of_object(piece)
+        if self._closed and piece[end:].strip(_SPACE):
+            self._verdict = False
+
+    def _end_of_object(self, piece: str) -> int:
+        start = 1 if self._escaped else 0
+        self._escaped = False
+        for match in _TOKEN.finditer(piece, start):
+            match match[0]:
+                case "\\":
+                    self._escaped = True
+                case '"':
+                    self._in_string = not self._in_string
+                case "{" if not self._in_string:
+                    self._depth += 1
+                case "}" if not self._in_string:
+                    self._depth -= 1
+                    if self._depth <= 0:
+                        self._closed = True
+                        return match.end()
+                case _:
+                    pass
+        return len(piece)

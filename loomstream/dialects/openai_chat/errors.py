@@ -47,6 +47,6 @@ def _status(error: JSONObject) -> int:
     """Give the HTTP status that the error names, 200 where it names none."""
     for key in _STATUS_KEYS:
         text = as_text(error.get(key))
-        if text.isdigit() and 400 <= int(text) <= 599:  # noqa: PLR2004 (the error statuses of HTTP)
+        if len(text) == 3 and text.isascii() and text.isdigit() and text[0] in "45":  # noqa: PLR2004 (an HTTP status)
             return int(text)
     return _OK

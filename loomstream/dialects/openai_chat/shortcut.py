@@ -3,7 +3,8 @@
 Nearly all frames of an answer are `HEAD "text" TAIL` with the same head and tail. The last fully read frame of that
 kind is the pattern. Where a frame begins with its head and ends with its tail, and what stands between is one whole
 JSON string, then the frame is the same JSON document with another text, and means the same; anything else is read in
-full. The key `"content"` must occur once in the pattern, so that the string is the one that the full reading gave.
+full. So that the string is the one that the full reading gave, the key `"content"` must occur once in the pattern, its
+value must be that text, and the rest may hold no Unicode escape, by which a second such key could be written.
 
 Contract: pure; gives a text or None; never raises. docs/decisions/0008 has the measurement.
 """
@@ -15,8 +16,9 @@ import re
 import msgspec
 
 _KEY = b'"content"'
-_KEY_AND_COLON = b'"content":'
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_UNICODE_ESCAPE = rb"\u"
+# possessive: a repeated choice would keep a way back for each byte of the text
+_MEMBER = re.compile(rb'"content"[ \t\r\n]*+:[ \t\r\n]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")', re.DOTALL)
 _GIVE_UP_AFTER = 8
 """Patterns that matched nothing before patterns are no longer learnt (a host whose every frame differs elsewhere)."""
 
@@ -40,12 +42,9 @@ class Shortcut:
             return None
         if len(data) < self._shortest:
             return None
-        literal = data[len(self._head) : len(data) - len(self._tail)]
-        try:
-            text = _decode_string(literal)
-        except (msgspec.DecodeError, UnicodeError):
-            return None
-        self._misses = 0
+        text = _read_string(data[len(self._head) : len(data) - len(self._tail)])
+        if text is not None:
+            self._misses = 0
         return text
 
     def learn(self, data: bytes, text: str) -> None:
@@ -54,9 +53,20 @@ class Shortcut:
         if self._misses >= _GIVE_UP_AFTER:
             return
         self._misses += 1
-        key = data.find(_KEY_AND_COLON)
-        literal = _STRING.match(data, key + len(_KEY_AND_COLON)) if key >= 0 and data.count(_KEY) == 1 else None
-        if literal is None or len(literal[0]) < len(text):
+        key = data.find(_KEY)
+        member = _MEMBER.match(data, key) if key >= 0 and data.count(_KEY) == 1 else None
+        if member is None:
             return
-        self._head, self._tail = data[: literal.start()], data[literal.end() :]
-        self._shortest = len(self._head) + len(self._tail) + len(b'""')
+        start, end = member.span(1)
+        head, tail = data[:start], data[end:]
+        if _UNICODE_ESCAPE in head or _UNICODE_ESCAPE in tail or _read_string(member[1]) != text:
+            return
+        self._head, self._tail = head, tail
+        self._shortest = len(head) + len(tail) + len(b'""')
+
+
+def _read_string(literal: bytes) -> str | None:
+    try:
+        return _decode_string(literal)
+    except (msgspec.DecodeError, UnicodeError):
+        return None

@@ -13,14 +13,15 @@ import msgspec
 from msgspec import Raw as RawJSON
 
 from loomstream.dialects import Target
-from loomstream.dialects.blocks import Blocks, OpenBlock, SurrogateJoiner, up_to_failure
+from loomstream.dialects.blocks import Blocks, OpenBlock, Sealer
 from loomstream.dialects.fields import as_list, as_object, as_text, freeze, is_null, read_text
 from loomstream.dialects.openai_chat.calls import ToolCalls
+from loomstream.dialects.openai_chat.details import Details
 from loomstream.dialects.openai_chat.errors import stream_error
 from loomstream.dialects.openai_chat.shortcut import Shortcut
 from loomstream.dialects.openai_chat.usage import read_usage
 from loomstream.dialects.openai_chat.wire import Choice, Chunk, ContentPart, Delta, chunk_decoder, part_decoder
-from loomstream.errors import BadFrame, Failure, StreamTruncated
+from loomstream.errors import BadFrame, Failure, LimitExceeded, StreamTruncated
 from loomstream.events import (
     NULL,
     Citation,
@@ -59,7 +60,12 @@ STOP_REASONS: dict[str, StopReason] = {
 }
 """The wire's finish reasons; any other is `other`."""
 
+MAX_CHOICES = 1024
+"""More choices than this in one answer end the stream with `LimitExceeded`."""
+
 _DONE = b"[DONE]"
+_ERROR = "error"
+"""The finish reason of a choice that failed (OpenRouter)."""
 
 
 class _ChoiceState:
@@ -71,7 +77,7 @@ class _ChoiceState:
         self.current: OpenBlock | None = None
         self.text_index: int | None = None
         self.refusal_index: int | None = None
-        self.details: list[dict[str, object]] = []
+        self.details = Details()
         self.finish: str | None = None
 
 
@@ -83,15 +89,16 @@ class ChatTranslator:
         "_blocks",
         "_choices",
         "_executed",
+        "_fault",
         "_growing",
-        "_joiner",
-        "_over",
         "_read",
         "_reader",
+        "_sealer",
         "_shortcut",
         "_sources",
         "_started",
         "_target",
+        "_unfinished",
         "_usage",
         "_usage_raw",
     )
@@ -104,10 +111,13 @@ class ChatTranslator:
         self._shortcut = Shortcut()
         self._growing = -1
         """The index of the text block that the shortcut's pattern belongs to."""
-        self._joiner = SurrogateJoiner()
+        self._sealer = Sealer(self._reader)
         self._choices: dict[int, _ChoiceState] = {}
+        self._unfinished = 0
+        """How many choices have no finish reason yet."""
+        self._fault: RawJSON | None = None
+        """What the frame's failed choice says of its error, NULL where it says nothing; None where none failed."""
         self._started = False
-        self._over = False
         self._before_start: _Out = []
         self._usage: Usage | None = None
         self._usage_raw = b""
@@ -116,7 +126,7 @@ class ChatTranslator:
 
     def feed(self, frame: Frame) -> list[Event | Failure]:
         """Take a frame, give its events."""
-        if self._over:
+        if self._sealer.over:
             return []
         data = frame.data
         if self._growing in self._blocks.open:
@@ -127,8 +137,7 @@ class ChatTranslator:
             return self._end(marker=True)
         chunk = self._read(data)
         if isinstance(chunk, Failure):
-            self._over = True
-            return [chunk]
+            return self._sealer.seal([chunk])
         out: _Out = []
         choices = chunk.choices
         side_fields = not choices or _has_side_fields(chunk)
@@ -137,19 +146,18 @@ class ChatTranslator:
                 self._start(chunk, out)
             for choice in choices:
                 self._choice(choice, choice.delta, out)
-        if side_fields:
+        if side_fields or self._fault is not None:
             self._side_fields(chunk, frame, out)
-        if self._reader.carried or self._blocks.failed:
+        if self._reader.carried:
             self._growing = -1
-            return self._sealed(out)
-        if len(out) == 1 and not side_fields and isinstance(delta := out[0], TextDelta):
+        elif len(out) == 1 and not side_fields and isinstance(delta := out[0], TextDelta):
             self._growing = delta.index
             self._shortcut.learn(data, delta.text)
-        return self._closed(out)
+        return self._sealer.seal(out)
 
     def finish(self) -> list[Event | Failure]:
         """Say that the body is over, give what was still to come."""
-        return [] if self._over else self._end(marker=False)
+        return [] if self._sealer.over else self._end(marker=False)
 
     def whole(self, body: bytes) -> list[Event | Failure]:
         """Give the events of a whole answer."""
@@ -163,31 +171,16 @@ class ChatTranslator:
         for choice in chunk.choices:
             self._choice(choice, choice.message or choice.delta, out)
         self._side_fields(chunk, Frame("", body), out)
-        out = self._sealed(out)
-        return out if self._over else out + self._end(marker=False, whole=True)
-
-    def _sealed(self, out: _Out) -> _Out:
-        if self._reader.carried:
-            out = self._joiner.join(out)
-        return self._closed(up_to_failure(out))
-
-    def _closed(self, out: _Out) -> _Out:
-        if out and isinstance(out[-1], Failure):
-            self._over = True
-        return out
+        out = self._sealer.seal(out)
+        whole = any(choice.message is not None for choice in chunk.choices)
+        return out if self._sealer.over else out + self._end(marker=False, whole=whole)
 
     # --- start and side fields -------------------------------------------------------------------
 
     def _start(self, chunk: Chunk, out: _Out) -> None:
         self._started = True
-        out.append(
-            Start(
-                provider=self._target.provider,
-                model=read_text(chunk.model) or self._target.model,
-                response_id=read_text(chunk.id),
-                request_id=self._target.request_id,
-            )
-        )
+        model = read_text(chunk.model) or self._target.model
+        out.append(Start(provider=self._target.provider, model=model, response_id=read_text(chunk.id)))
         out += self._before_start
 
     def _side_fields(self, chunk: Chunk, frame: Frame, out: _Out) -> None:
@@ -198,9 +191,13 @@ class ChatTranslator:
         for raw in (chunk.citations, chunk.search_results):
             if raw is not NULL and not is_null(raw):
                 self._sources = freeze(raw)
-        if chunk.error is not NULL and not is_null(chunk.error):
+        if not is_null(chunk.error):
             self._flush_usage(out)
             out.append(Failure(stream_error(self._target, loads(frame.data), frame.data) or _no_answer(frame.data)))
+        elif self._fault is not None:
+            self._flush_usage(out)
+            said = loads(self._fault) or {"message": "the provider ended with finish_reason error"}
+            out.append(Failure(stream_error(self._target, {"error": said}, frame.data) or _no_answer(frame.data)))
         elif not known:
             self._unknown(frame, out)
 
@@ -233,22 +230,27 @@ class ChatTranslator:
         return True
 
     def _finished(self) -> bool:
-        return bool(self._choices) and all(state.finish is not None for state in self._choices.values())
+        return bool(self._choices) and self._unfinished == 0
 
     # --- choices ---------------------------------------------------------------------------------
 
-    def _open_choice(self, index: int) -> _ChoiceState:
+    def _open_choice(self, index: int, out: _Out) -> _ChoiceState:
+        if len(self._choices) == MAX_CHOICES:
+            out.append(Failure(LimitExceeded(f"the answer has more than {MAX_CHOICES} choices")))
+        self._unfinished += 1
         state = self._choices[index] = _ChoiceState(index, ToolCalls(self._blocks, index))
         return state
 
     def _choice(self, choice: Choice, delta: Delta | None, out: _Out) -> None:
-        state = self._choices.get(choice.index) or self._open_choice(choice.index)
+        state = self._choices.get(choice.index) or self._open_choice(choice.index, out)
         if delta is None and state.current is None and state.text_index is None:
             delta = choice.message
         if delta is not None:
             self._delta(state, delta, out)
         if choice.finish_reason:
             self._finish_choice(state, choice.finish_reason, out)
+        if choice.finish_reason == _ERROR or not is_null(choice.error):
+            self._fault = choice.error
 
     def _delta(self, state: _ChoiceState, delta: Delta, out: _Out) -> None:
         reasoning = delta.reasoning_content or delta.reasoning
@@ -292,10 +294,8 @@ class ChatTranslator:
         block, state.current = state.current, None
         if block is None:
             return
-        if state.details and block.kind == "reasoning":
-            data = msgspec.json.encode(state.details).decode()
+        if block.kind == "reasoning" and (data := state.details.take()):
             block.opaque.append(Opaque(self._target.provider, "details", data))
-            state.details = []
         self._blocks.close(out, block)
 
     def _reasoning(self, state: _ChoiceState, text: str, details: RawJSON, out: _Out) -> None:
@@ -306,7 +306,7 @@ class ChatTranslator:
             return
         block = self._open_reasoning(state, out)
         for item in items:
-            _merge_detail(state.details, item)
+            state.details.add(item)
         if text:
             out.append(ReasoningDelta(block.index, text))
 
@@ -391,40 +391,35 @@ class ChatTranslator:
 
     def _finish_choice(self, state: _ChoiceState, reason: str, out: _Out) -> None:
         repeated = state.finish is not None
+        self._unfinished -= not repeated
         state.finish = reason
         self._close_choice(state, out)
-        if reason == "error":
-            said: dict[str, object] = {"error": {"message": "the provider ended with finish_reason error"}}
-            out.append(Failure(stream_error(self._target, said, b"") or _no_answer(b"")))
-        elif state.index != 0 and not repeated:
+        if state.index != 0 and not repeated and reason != _ERROR:
             out.append(Notice("warning", f"choice {state.index} stopped: {reason}"))
 
     def _close_choice(self, state: _ChoiceState, out: _Out) -> None:
         self._close_current(state, out)
         state.calls.flush(out, cut=STOP_REASONS.get(state.finish or "") in {"max_tokens", "context_window"})
-        self._blocks.close_all(out, state.index)
 
     def _end(self, *, marker: bool, whole: bool = False) -> _Out:
         out: _Out = []
-        self._over = True
+        self._sealer.over = True
         primary = self._choices.get(min(self._choices, default=0))
         ended = primary is not None and (primary.finish is not None or self._target.quirks.done_marker)
         complete = whole or self._finished() or (marker and ended)
         if primary is None or not complete:
             self._flush_usage(out)
             out.append(Failure(_truncated(self._target, started=self._started, marker=marker)))
-            return out
+            return self._sealer.seal(out)
         for state in self._choices.values():
             if state.finish is None:
                 self._finish_choice(state, "", out)
             self._close_choice(state, out)  # of what came after the finish reason
         self._add_sources(primary, out)
-        if self._reader.carried:
-            out = self._joiner.join(out)
         if self._usage is not None:
             out.append(msgspec.structs.replace(self._usage, final=True))
         out.append(Stop(self._stop_reason(primary), primary.finish or ""))
-        return out
+        return self._sealer.seal(out)
 
     def _flush_usage(self, out: _Out) -> None:
         if self._started and self._usage is not None and self._finished():
@@ -468,21 +463,6 @@ def _truncated(target: Target, *, started: bool, marker: bool) -> StreamTruncate
 
 def _no_answer(data: bytes) -> BadFrame:
     return BadFrame(f"no chat completion: {quote(data)}")
-
-
-def _merge_detail(details: list[dict[str, object]], item: dict[str, object]) -> None:
-    """Join the pieces of one reasoning detail (OpenRouter): texts grow, other fields are set once they are there."""
-    last = details[-1] if details else None
-    same = last is not None and all(last.get(key) == item.get(key) for key in ("type", "index"))
-    if last is None or not same or (item.get("id") and last.get("id") not in (None, item["id"])):
-        details.append(dict(item))
-        return
-    for key, value in item.items():
-        grown = last.get(key)
-        if key in {"text", "summary", "data"} and isinstance(grown, str) and isinstance(value, str):
-            last[key] = grown + value
-        elif value is not None:
-            last[key] = value
 
 
 def _citation(index: int, item: dict[str, object]) -> Citation:

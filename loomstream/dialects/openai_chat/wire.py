@@ -49,6 +49,7 @@ class Choice(Struct, gc=False):
     delta: Delta | None = None
     message: Delta | None = None
     finish_reason: str | None = None
+    error: RawJSON = NULL
 
 
 class Chunk(Struct, gc=False):
