@@ -8,7 +8,7 @@ no progress: comments and pings reset nothing. No cancel scope is open across a 
 `close`. The total limit belongs to the stream, not here.
 
 On asyncio, where the response can be woken, one lazily re-armed timer serves a whole attempt (a scope around each
-read costs forty times as much); elsewhere an anyio cancel scope stands inside each read.
+read costs many times as much); elsewhere an anyio cancel scope stands inside each read.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def frame_too_large(max_frame_bytes: int) -> Failure:
     """Give the failure of a frame that passed the limit."""
     return Failure(
         LimitExceeded(
-            f"a frame of the stream is larger than {max_frame_bytes:,} bytes; "
-            "raise max_frame_bytes if the provider may send frames of this size"
+            f"a frame of the stream is larger than {max_frame_bytes:,} bytes: "
+            "no provider is known to send such frames; ask for a shorter answer or check the base URL"
         )
     )

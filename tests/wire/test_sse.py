@@ -398,8 +398,8 @@ def test_the_failure_says_the_limit_and_what_to_do() -> None:
     [failure] = SSEDecoder(max_frame_bytes=1000).feed(b"data: " + X)
     assert isinstance(failure, Failure)
     assert str(failure.error) == (
-        "a frame of the stream is larger than 1,000 bytes; "
-        "raise max_frame_bytes if the provider may send frames of this size"
+        "a frame of the stream is larger than 1,000 bytes: "
+        "no provider is known to send such frames; ask for a shorter answer or check the base URL"
     )
 
 
