@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
+from msgspec import Raw as RawJSON
 
 from loomstream.dialects import Dialect, Target
+from loomstream.dialects.fields import as_object
 from loomstream.dialects.http_errors import limits, request_id
 from loomstream.errors import Failure, LoomstreamError, RedirectRefused, UnexpectedContent, UsageError
-from loomstream.events import CONTENT_EVENTS, Event, EventBase, Raw, Start, Stop
-from loomstream.providers import DIALECTS, dialect_module, look_up
+from loomstream.events import CONTENT_EVENTS, Event, EventBase, Raw, Start, Stop, Usage
+from loomstream.providers import dialect_module, dialects_of, framing, look_up, route
 from loomstream.wire import Decoder, Frame, Secret
+from loomstream.wire.aws import AWSDecoder
+from loomstream.wire.json import loads
 from loomstream.wire.json_body import BODY, JSONBodyDecoder
 from loomstream.wire.ndjson import NDJSONDecoder
 from loomstream.wire.sniff import sniff
@@ -28,6 +32,7 @@ MAX_SNIFFED_BYTES = 64 * 1024
 """A body must show within this many bytes what it is: some hosts keep a connection alive by blank lines."""
 
 _DECODERS: dict[str, Callable[[], Decoder]] = {
+    "aws": AWSDecoder,
     "sse": SSEDecoder,
     "ndjson": NDJSONDecoder,
     "json": JSONBodyDecoder,
@@ -46,7 +51,7 @@ _Out = list[Event | Failure]
 
 
 class Pump:
-    """One response's bytes to events. `secret` is the key that was sent: no error shows it, should the peer echo it.
+    """One response's bytes to events. `secrets` are what was sent: no error shows one, should the peer echo it.
 
     `progressed` is True after a `feed` that gave a content event; `over` after `Stop` or a failure,
     `ended_well` after `Stop`.
@@ -58,7 +63,7 @@ class Pump:
         "_expected",
         "_head",
         "_raw_events",
-        "_secret",
+        "_secrets",
         "_translator",
         "_warnings",
         "_whole",
@@ -80,9 +85,9 @@ class Pump:
         headers: Mapping[str, str] | None = None,
         warnings: tuple[str, ...] = (),
         raw_events: bool = False,
-        secret: Secret | None = None,
+        secrets: tuple[Secret, ...] = (),
     ) -> None:
-        self._secret = secret
+        self._secrets = secrets
         self.dialect = dialect
         self.target = target
         self._expected = expected
@@ -158,7 +163,17 @@ class Pump:
                 return out[: position + 1]
             elif kind is Stop:
                 self.over = self.ended_well = True
+            elif self._whole and isinstance(event, Usage) and self.target.quirks.cost_header:
+                out[position] = self._billed(event)
         return out
+
+    def _billed(self, usage: Usage) -> Usage:
+        """Give the usage with the cost that the response's head told, where its own object tells none."""
+        cost = self.headers.get(self.target.quirks.cost_header, "")
+        told = as_object(loads(usage.raw))
+        if not cost or "cost" in told:
+            return usage
+        return msgspec.structs.replace(usage, raw=RawJSON(msgspec.json.encode({**told, "cost": cost})))
 
     def _completed(self, start: Start) -> Start:
         return msgspec.structs.replace(
@@ -172,8 +187,8 @@ class Pump:
         error.provider = error.provider or self.target.provider
         error.model = error.model or self.target.model
         error.request_id = error.request_id or request_id(self.headers)
-        if self._secret is not None:
-            error.redact(self._secret.reveal())
+        for secret in self._secrets:
+            error.redact(secret.reveal())
         return error
 
     def status_error(self, status: int, body: bytes) -> LoomstreamError:
@@ -203,7 +218,8 @@ def decode(  # noqa: PLR0913 (what was captured; all but the bytes are keyword-o
 ) -> Iterator[Event]:
     """Give the events of a captured response body: offline, synchronous, no key.
 
-    `provider` is a provider's name, `dialect` the module name of one of its dialects (default: the provider's own),
+    `provider` is a provider's name, `dialect` a dialect's module name (default: the one that the provider speaks for
+    the model),
     `content_type`, `status` and `headers` what the response's head said, `model` what was asked for. `raw_events`
     precedes each frame's events by a `Raw`. The events before an error are given first.
 
@@ -212,13 +228,15 @@ def decode(  # noqa: PLR0913 (what was captured; all but the bytes are keyword-o
     unreadable, `UsageError` for chunks that are no bytes.
     """
     row = look_up(provider)
-    target = Target(provider=row.name, model=model or row.default_model, base_url=row.base_url, quirks=row.quirks)
-    name = dialect or row.dialect
+    model = model or row.default_model
+    spoken = route(row, model, dialect=dialect if dialect in dialects_of(row) else "")
+    target = Target(provider=row.name, model=model, base_url=spoken.base_url, quirks=spoken.quirks)
+    name = dialect or spoken.dialect
     head = {key.lower(): value for key, value in (headers or {}).items()}
     pump = Pump(
         dialect=dialect_module(name),
         target=target,
-        expected=DIALECTS[name],
+        expected=framing(name),
         content_type=content_type or head.get("content-type", ""),
         headers=head,
         raw_events=raw_events,

@@ -38,6 +38,8 @@ CLOSE_LIMIT_S = 3.0
 _NO_INTERRUPT = Interrupt()
 """Stands where nothing has been read yet; it is never set."""
 
+_NO_REQUEST = Request(messages=())
+
 CostOf = Callable[[str, str, Usage | None], Cost]
 """Provider, model and the last usage to a cost; used where no `Cost` event has come since that usage."""
 
@@ -153,7 +155,7 @@ class Stream:
         """Close it and give the error of a middleware that failed meanwhile.
 
         Shielded and bounded; ends with a checkpoint, because a socket closes one tick after its `close()`: also one
-        that was still being opened.
+        that was still being opened. After an answer that was read to its end no socket is closed.
         """
         self._interrupt.disarm()
         context, self._context = self._context, None
@@ -161,7 +163,7 @@ class Stream:
         if not begun:
             return None
         if self._total_s is None:
-            self._total_s = anyio.current_time() - self._began_s
+            self._total_s = self._interrupt.now() - self._began_s
         failure: LoomstreamError | None = None
         with anyio.move_on_after(CLOSE_LIMIT_S, shield=True):
             try:
@@ -169,7 +171,8 @@ class Stream:
                     await context.__aexit__(None, None, None)
             except Exception as error:  # noqa: BLE001 (only typed errors come out of a stream)
                 failure = _typed(error)
-            await anyio.lowlevel.checkpoint()
+            if self._state is not _State.ENDED:
+                await anyio.lowlevel.checkpoint()
         return failure
 
     # --- iterating -------------------------------------------------------------------------------
@@ -202,9 +205,9 @@ class Stream:
         """Send the request and give the first event; refuse to where that is out of place."""
         if self._state is not _State.OPEN or self._interrupt is not _NO_INTERRUPT:
             return self._refuse()
-        self._began_s = anyio.current_time()
         self._begun = True
         self._interrupt = interrupt()
+        self._began_s = self._interrupt.now()
         self._next = self._interrupt.wrap(self._open)
         total_s = self._request.timeouts.total_s
         if total_s is not None:
@@ -216,6 +219,7 @@ class Stream:
 
     async def _open(self) -> Event:
         context = self._handler(self._request)
+        self._request = _NO_REQUEST  # a prompt can be large, and a stream long
         events = await context.__aenter__()
         self._context = context
         self._next = self._interrupt.wrap(events.__anext__)
@@ -284,7 +288,7 @@ class Stream:
         return error
 
     def _note_time(self, event: Event) -> None:
-        now_s = anyio.current_time() - self._began_s
+        now_s = self._interrupt.now() - self._began_s
         if isinstance(event, Stop):
             self._total_s = now_s
         elif isinstance(event, CONTENT_EVENTS):

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NoReturn
 
+import keyring
 import pytest
+from keyring.backends import null
+
+from loomstream.providers.table import TABLE
+
+sys.path.insert(0, str(Path(__file__).parent))  # `models` stands beside the tests, which are no package
 
 NO_SKIPS = "LOOMSTREAM_NO_SKIPS"
 """Set to 1 where everything is installed: then a skipped test fails the session."""
@@ -21,6 +29,19 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return request.param
+
+
+@pytest.fixture
+def no_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine without any key: no variable of any provider, an empty keyring."""
+    settings = [name for row in TABLE for setting in row.settings for name in setting.environment]
+    rows = [(row.key_environment, row.base_url_environment, row.model_environment) for row in TABLE]
+    for name in ("LOOM_LLM_PROVIDER", *settings, *(name for row in rows for names in row for name in names)):
+        monkeypatch.delenv(name, raising=False)
+    before = keyring.get_keyring()
+    keyring.set_keyring(null.Keyring())
+    yield
+    keyring.set_keyring(before)
 
 
 SkipLoudly = Callable[[str, str], NoReturn]

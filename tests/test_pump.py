@@ -229,7 +229,7 @@ def test_every_start_is_completed() -> None:
 )
 def test_a_key_that_a_quotation_cut_is_not_shown(body: bytes) -> None:
     key = "sk-abcdefghijklmnopqrstuvwxyz012345678901234567890123456"
-    made = pump(secret=Secret(key))
+    made = pump(secrets=(Secret(key),))
     (failure,) = made.feed(body)
     assert isinstance(failure, Failure)
     assert isinstance(failure.error, UnexpectedContent)
@@ -237,7 +237,7 @@ def test_a_key_that_a_quotation_cut_is_not_shown(body: bytes) -> None:
 
 
 def test_a_redirect_does_not_show_the_key() -> None:
-    made = pump(secret=Secret("sk-123456789"), headers={"x-request-id": "sk-123456789"})
+    made = pump(secrets=(Secret("sk-123456789"),), headers={"x-request-id": "sk-123456789"})
     error = made.status_error(302, b"")
     assert (error.provider, error.model, error.request_id) == ("host", "m", "…")
 

@@ -29,6 +29,7 @@ from loomstream.handler import Handler
 from loomstream.messages import Request, Timeouts, Timing, user
 from loomstream.stream import Stream
 from loomstream.testing import Pause, scripted_model, text_events, tool_call_events
+from loomstream.transport.interrupt import Interrupt, ScopeInterrupt
 
 pytestmark = pytest.mark.anyio
 
@@ -511,7 +512,8 @@ async def test_the_time_of_an_answer_without_text() -> None:
 
 async def test_the_total_time_ends_with_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
-    monkeypatch.setattr(anyio, "current_time", lambda: clock[0])
+    for kind in (Interrupt, ScopeInterrupt):
+        monkeypatch.setattr(kind, "now", lambda _: clock[0])
     script = [Start(), RefusalDelta(0, "no"), *text_events("")[-2:]]
     async with scripted_model(script).stream("hi") as stream:
         async for _ in stream:

@@ -1,39 +1,186 @@
-"""Authentication schemes: from a credential to the headers of a wire request.
+"""Authentication: from credentials to the headers of a wire request.
 
-Contract: a scheme is an async function from a `WireRequest` and a `Secret` to a `WireRequest`; the
-secret stays wrapped until the transport writes it. Schemes know no provider.
+Contract: a scheme is a function from `Credentials` to an `Authenticator`; one authenticator serves all requests of a
+model, at once. A secret stays wrapped until the transport writes it. Tokens are fetched once for many waiters, and
+again before they expire. Schemes know no provider; only this package imports the vendors' credential libraries, and
+only when a scheme is used. Nothing but a `LoomstreamError` leaves it, whatever such a library raises.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import importlib
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Protocol, cast
 
 import msgspec
 
+from loomstream.errors import ConfigError
 from loomstream.wire import Secret, WireRequest
 
-Scheme = Callable[[WireRequest, Secret], Awaitable[WireRequest]]
-"""Adds a credential to a wire request."""
+
+class Credentials(Protocol):
+    """What a scheme may ask for: made by the composition root from the provider's row, arguments and environment."""
+
+    @property
+    def provider(self) -> str:
+        """The provider's name, for errors."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """The plain settings that have a value (region, profile, …)."""
+        ...
+
+    async def key(self, *, required: bool = True) -> Secret | None:
+        """Give the provider's key: argument, environment, keyring; a refreshing callable is called each time.
+
+        None where it is nowhere found. Raises `MissingKey` there if the row needs a key and `required` is True.
+        """
+        ...
+
+    @property
+    def key_is_token(self) -> bool:
+        """Whether a callable gives the key: then it is a token that expires."""
+        ...
+
+    async def secret(self, name: str) -> Secret | None:
+        """Give the secret setting of this name: argument, environment, keyring; None where it is not set."""
+        ...
 
 
-def _with_header(wire_request: WireRequest, name: str, value: Secret) -> WireRequest:
-    return msgspec.structs.replace(wire_request, headers={**wire_request.headers, name: value})
+class Authenticator(Protocol):
+    """Adds a credential to each wire request of a model."""
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """What was sent so far: no error may show it."""
+        ...
+
+    @property
+    def discovered(self) -> Mapping[str, str]:
+        """Settings that the credentials themselves tell (a project), known after `prepare`."""
+        ...
+
+    async def prepare(self) -> None:
+        """Find the credential, so that the first `authorize` need not. Raises what `authorize` would."""
+        ...
+
+    async def authorize(self, wire_request: WireRequest) -> WireRequest:
+        """Give the request with its credential.
+
+        Raises `MissingKey`, `ConfigError` (malformed credentials, a missing extra), `AuthFailed` (refused by who gives
+        them out), `ConnectFailed` (who gives them out cannot be reached).
+        """
+        ...
+
+    async def renew(self) -> bool:
+        """Drop a credential that was refused; say whether another one can be had. Called once after a 401."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of what is held."""
+        ...
 
 
-async def bearer(wire_request: WireRequest, secret: Secret) -> WireRequest:
-    """Send the credential as `Authorization: Bearer …` (RFC 6750)."""
-    return _with_header(wire_request, "authorization", Secret(f"Bearer {secret.reveal()}"))
+Scheme = Callable[[Credentials], Authenticator]
+"""Makes the authenticator of a model."""
 
 
-async def x_api_key(wire_request: WireRequest, secret: Secret) -> WireRequest:
-    """Send the credential as `x-api-key` (Anthropic)."""
-    return _with_header(wire_request, "x-api-key", secret)
+def with_headers(wire_request: WireRequest, headers: Mapping[str, str | Secret]) -> WireRequest:
+    """Give the request with these headers beside its own, in the place of those of the same name."""
+    return msgspec.structs.replace(wire_request, headers={**wire_request.headers, **headers})
 
 
-async def none(wire_request: WireRequest, secret: Secret) -> WireRequest:  # noqa: ARG001 (the scheme's signature)
-    """Send no credential."""
-    return wire_request
+class HeaderKey:
+    """The provider's key in a header: found once, unless a callable gives it, which is asked for each request."""
+
+    discovered: Mapping[str, str] = MappingProxyType({})
+
+    def __init__(self, credentials: Credentials, *, header: str, prefix: str = "") -> None:
+        self._credentials = credentials
+        self._header = header
+        self._prefix = prefix
+        self._key: Secret | None = None
+        self._value: Secret | None = None
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The key, once it is found."""
+        return () if self._key is None else (self._key,)
+
+    async def prepare(self) -> None:
+        """Find the key; raises `MissingKey`."""
+        key = await self._credentials.key()
+        if key is not self._key:
+            self._key = key
+            self._value = None if key is None else Secret(self._prefix + key.reveal())
+
+    async def authorize(self, wire_request: WireRequest) -> WireRequest:
+        """Give the request with the key in its header; as it is where there is none and none is needed."""
+        await self.prepare()
+        return wire_request if self._value is None else with_headers(wire_request, {self._header: self._value})
+
+    async def renew(self) -> bool:
+        """Say whether the next `authorize` sends another key: only where a callable gives one."""
+        refused = self._key
+        await self.prepare()
+        return self._key != refused
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
 
 
-SCHEMES: dict[str, Scheme] = {"bearer": bearer, "x-api-key": x_api_key, "none": none}
-"""The schemes that a provider's row may name."""
+class NoKey:
+    """No credential."""
+
+    secrets: tuple[Secret, ...] = ()
+    discovered: Mapping[str, str] = MappingProxyType({})
+
+    async def prepare(self) -> None:
+        """Nothing is looked for."""
+
+    async def authorize(self, wire_request: WireRequest) -> WireRequest:
+        """Give the request as it is."""
+        return wire_request
+
+    async def renew(self) -> bool:
+        """There is no other credential."""
+        return False
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+
+def _no_key(credentials: Credentials) -> Authenticator:  # noqa: ARG001 (the scheme's signature)
+    return NoKey()
+
+
+SCHEMES: dict[str, Scheme | str] = {
+    "none": _no_key,
+    "bearer": partial(HeaderKey, header="authorization", prefix="Bearer "),
+    "x-api-key": partial(HeaderKey, header="x-api-key"),
+    "api-key": partial(HeaderKey, header="api-key"),
+    "x-goog-api-key": partial(HeaderKey, header="x-goog-api-key"),
+    "aws": "loomstream.auth.aws:AWSAuthenticator",
+    "azure": "loomstream.auth.azure:AzureAuthenticator",
+    "google": "loomstream.auth.google:GoogleAuthenticator",
+}
+"""The schemes that a provider's row may name; those with libraries of their own are loaded when they are used."""
+
+
+def scheme(name: str) -> Scheme:
+    """Give the scheme of this name, or of a plug-in's `module:function`.
+
+    Raises `ConfigError` where there is none, or it cannot be loaded.
+    """
+    found = SCHEMES.get(name, name)
+    if not isinstance(found, str):
+        return found
+    module, _, attribute = found.partition(":")
+    try:
+        return cast("Scheme", getattr(importlib.import_module(module), attribute))
+    except (Exception, SystemExit) as error:  # any code may stand in the module
+        msg = f"unknown authentication scheme {name!r} ({error}): known are {', '.join(SCHEMES)}, or module:function"
+        raise ConfigError(msg) from error

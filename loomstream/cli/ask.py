@@ -14,12 +14,14 @@ from click.core import ParameterSource
 from msgspec import Struct
 
 from loomstream.cli.choice import Choice, Wishes, choose, unused_keys
+from loomstream.cli.config_option import config_option
 from loomstream.cli.interrupt import EndsAtOnce
 from loomstream.cli.key_options import KEY_FLAGS, key_options, read_keys
 from loomstream.cli.output import note, warn
 from loomstream.cli.progress import FetchProgress
 from loomstream.cli.standard_input import read_prompt
 from loomstream.errors import LoomstreamError
+from loomstream.providers import look_up
 
 if TYPE_CHECKING:
     from loomstream.cli.printers import Printer
@@ -36,6 +38,7 @@ Examples:
   git diff | looms ask "Write a commit message" --model anthropic:claude-sonnet-4-5-20250929
   looms ask "Hello" --base-url http://127.0.0.1:8080/v1 --model my-model
   looms ask "Hello" --model ./model.gguf --events
+  looms ask "Hello" --provider vertex-ai --set location=europe-west1
 """
 
 
@@ -51,11 +54,28 @@ class _Options(Struct, frozen=True, kw_only=True):
     max_tokens: int | None
     temperature: float | None
     base_url: str | None
+    dialect: str | None
+    settings: dict[str, str]
     timeout: float | None
     total_timeout: float | None
     stats: bool | None
     no_download: bool
     allow_http: bool
+
+
+def _read_settings(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    settings: dict[str, str] = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        name = name.strip()
+        if not equals or not name:
+            msg = f"{name!r} is no setting: write it as NAME=VALUE"
+            raise click.BadParameter(msg, context, option)
+        if name in settings:
+            msg = f"{name} is given twice"
+            raise click.BadParameter(msg, context, option)
+        settings[name] = text.strip()
+    return settings
 
 
 @click.command(epilog=_EPILOG)
@@ -73,11 +93,21 @@ class _Options(Struct, frozen=True, kw_only=True):
 @click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="At most so many tokens of output.")
 @click.option("--temperature", type=click.FloatRange(min=0), metavar="T", help="Not sent unless given.")
 @click.option("--base-url", metavar="URL", help="The provider's address; alone, that of an OpenAI-compatible server.")
+@click.option(
+    "--set",
+    "settings",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=_read_settings,
+    help="A setting of the provider (a region, a project); may be repeated. See `looms providers NAME`.",
+)
+@click.option("--dialect", metavar="NAME", help="One of the provider's wire protocols (default: its usual one).")
 @click.option("--allow-http", is_flag=True, help="Let plain http leave this machine: nothing is encrypted then.")
 @click.option("--timeout", type=_SECONDS, metavar="S", help="Seconds without content before giving up (default: 60).")
 @click.option("--total-timeout", type=_SECONDS, metavar="S", help="Seconds for the whole call (default: no limit).")
 @click.option("--stats/--no-stats", default=None, help="A line of figures at the end, on standard error (text: on).")
 @click.option("--no-download", is_flag=True, help="Do not fetch the embedded model.")
+@config_option
 @key_options
 @click.pass_context
 def ask(context: click.Context, /, prompt: str | None, **options: Any) -> None:  # noqa: ANN401 (click's parameters)
@@ -152,10 +182,14 @@ async def _show(model: Model, stream: Stream, printer: Printer) -> LoomstreamErr
 def _connect(typed: _Options, choice: Choice, progress: FetchProgress) -> Model:
     from loomstream.model import connect  # noqa: PLC0415 (see the module's contract)
 
+    if choice.spec and typed.settings:
+        _warn_of_secrets(choice.spec, typed.settings)
     model = connect(
         choice.spec,
         api_key=choice.api_key,
         base_url=typed.base_url,
+        dialect=typed.dialect,
+        settings=typed.settings,
         model_path=choice.model_path,
         download=not typed.no_download,
         allow_http=typed.allow_http,
@@ -164,6 +198,13 @@ def _connect(typed: _Options, choice: Choice, progress: FetchProgress) -> Model:
     if choice.spec is None:
         note(f"{model.provider}:{model.model} answers (chosen by itself; --model PROVIDER:MODEL chooses another)")
     return model
+
+
+def _warn_of_secrets(spec: str, settings: dict[str, str]) -> None:
+    for setting in look_up(spec.partition(":")[0]).settings:
+        if setting.keyring and setting.name in settings:
+            ways = " or ".join([*setting.environment[-1:], f"the keyring (loom/{setting.keyring})"])
+            warn(f"--set {setting.name}: other users of this machine can see arguments; better use {ways}")
 
 
 def _printer(typed: _Options) -> Printer:

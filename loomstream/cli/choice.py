@@ -1,6 +1,6 @@
 """Which model answers: `--provider`, `--model`, `--base-url` and the key options, as arguments of `connect`.
 
-Contract: pure but for the table of providers. What the options leave open stays open: `connect` decides. A key is only
+Contract: pure but for the names of providers. What the options leave open stays open: `connect` decides. A key is only
 ever handed to the provider that its option names.
 """
 
@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import click
 from msgspec import Struct
 
-from loomstream.providers import all_providers
+from loomstream.providers import is_known
+from loomstream.providers.table import TABLE
 from loomstream.wire import Secret
 
 _ANY_HOST = "openai-compatible"
@@ -60,7 +61,7 @@ def _name(spec: str) -> str:
 
 
 def _file_hosts() -> set[str]:
-    return {row.name for row in all_providers() if row.launch}
+    return {row.name for row in TABLE if row.launch}
 
 
 def _file_host(wishes: Wishes) -> str:
@@ -95,7 +96,7 @@ def _spec(wishes: Wishes) -> str | None:
         return f"{name}:{model.removeprefix(name + ':')}"
     if ":" in model:
         return model  # `connect` says that it does not know this provider, and which it knows
-    if model in _names():
+    if is_known(model):
         msg = f"--model {model} is the name of a provider: use --provider {model}"
         raise click.UsageError(msg)
     msg = f"--model {model} names no provider: write --model PROVIDER:{model}, or add --provider PROVIDER"
@@ -104,11 +105,7 @@ def _spec(wishes: Wishes) -> str | None:
 
 def _names_a_provider(model: str) -> bool:
     name, colon, _ = model.partition(":")
-    return bool(colon) and name in _names()
-
-
-def _names() -> set[str]:
-    return {row.name for row in all_providers()}
+    return bool(colon) and is_known(name)
 
 
 def _provider(wishes: Wishes) -> str | None:

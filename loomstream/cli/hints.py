@@ -23,6 +23,7 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\bbase_url='(\S+)'"), r"--base-url \1"),
     (re.compile(r"\bwith base_url="), "with --base-url"),
     (re.compile(r"\bset base_url to\b"), "set --base-url to"),
+    (re.compile(r"\bpass settings=\{'(\w+)': '…'\}"), r"pass --set \1=…"),
     (re.compile(r"\ballow_http=True\b"), "--allow-http"),
     (re.compile(r"\bname one, as in connect\('([^']+)'\)"), r"name one, as in --provider \1"),
     (re.compile(r", (run `keyring [^`]+`) or pass api_key=…"), r" or \1"),

@@ -58,7 +58,7 @@ class ResolvedKey(Struct, frozen=True):
     source: str
 
 
-async def resolve_key(
+async def resolve_key(  # noqa: PLR0913 (where to look, in order; all keyword-only)
     *,
     provider: str,
     argument: str | Secret | None = None,
@@ -67,17 +67,18 @@ async def resolve_key(
     environ: Mapping[str, str] | None = None,
     notes: MutableSequence[str] | None = None,
     timeout_s: float = KEYRING_TIMEOUT_S,
+    is_header: bool = True,
 ) -> ResolvedKey | None:
     """Find the key of a provider, or None; see `resolve_key_sync`. The event loop goes on meanwhile."""
     argument = hide(argument)
-    found = _given(provider, argument, env_names, environ)
+    found = _given(provider, argument, env_names, environ, is_header=is_header)
     if found is not None or not keyring_name:
         return found
-    ask = partial(_from_keyring, keyring_name, notes=notes, timeout_s=timeout_s)
+    ask = partial(_from_keyring, keyring_name, notes=notes, timeout_s=timeout_s, is_header=is_header)
     return await to_thread.run_sync(ask, abandon_on_cancel=True)
 
 
-def resolve_key_sync(
+def resolve_key_sync(  # noqa: PLR0913 (as above)
     *,
     provider: str,
     argument: str | Secret | None = None,
@@ -86,6 +87,7 @@ def resolve_key_sync(
     environ: Mapping[str, str] | None = None,
     notes: MutableSequence[str] | None = None,
     timeout_s: float = KEYRING_TIMEOUT_S,
+    is_header: bool = True,
 ) -> ResolvedKey | None:
     """Find the key of a provider, or None.
 
@@ -93,13 +95,14 @@ def resolve_key_sync(
     in the system's keyring. What is empty or blank counts as not set. White space around a key is dropped.
 
     `environ` is `os.environ` by default. Reasons why the keyring could not be asked are appended to `notes`, for
-    `missing_key`. Raises `ConfigError` where a key holds a character that no HTTP header can carry.
+    `missing_key`. Raises `ConfigError` where a key holds a character that no HTTP header can carry, unless
+    `is_header` is False: then it is a document (the JSON of a service account), not what is sent.
     """
     argument = hide(argument)
-    found = _given(provider, argument, env_names, environ)
+    found = _given(provider, argument, env_names, environ, is_header=is_header)
     if found is not None or not keyring_name:
         return found
-    return _from_keyring(keyring_name, notes=notes, timeout_s=timeout_s)
+    return _from_keyring(keyring_name, notes=notes, timeout_s=timeout_s, is_header=is_header)
 
 
 def missing_key(
@@ -107,7 +110,7 @@ def missing_key(
 ) -> MissingKey:
     """Give the error that says how to set a provider's key: one sentence."""
     ways: list[str] = []
-    names = _by_rank(env_names)
+    names = by_rank(env_names)
     if names:
         ways.append(f"set {names[0]}" + (f" (or {', '.join(names[1:])})" if names[1:] else ""))
     if keyring_name:
@@ -118,7 +121,8 @@ def missing_key(
     return MissingKey(f"{text} ({reasons})" if reasons else text, provider=provider)
 
 
-def _by_rank(env_names: Sequence[str]) -> list[str]:
+def by_rank(env_names: Sequence[str]) -> list[str]:
+    """Give the variables in the order in which they count: `LOOM_…` before others, else as they are."""
     return sorted(env_names, key=lambda name: not name.startswith(_OURS))
 
 
@@ -131,18 +135,23 @@ def hide(argument: str | Secret | None) -> Secret | None:
 
 
 def _given(
-    provider: str, argument: Secret | None, env_names: Sequence[str], environ: Mapping[str, str] | None
+    provider: str,
+    argument: Secret | None,
+    env_names: Sequence[str],
+    environ: Mapping[str, str] | None,
+    *,
+    is_header: bool,
 ) -> ResolvedKey | None:
     if argument is not None:
         kind = type(argument.reveal())
         if kind is not str:
             msg = f"the API key for {provider} must be a string, not {kind.__name__}"
             raise ConfigError(msg, provider=provider)
-        found = _cleaned(argument, "argument")
+        found = _cleaned(argument, "argument", is_header=is_header)
         if found is not None:
             return found
-    for name in _by_rank(env_names):
-        found = _cleaned(_variable(name, environ), f"environment {name}")
+    for name in by_rank(env_names):
+        found = _cleaned(_variable(name, environ), f"environment {name}", is_header=is_header)
         if found is not None:
             return found
     return None
@@ -152,8 +161,8 @@ def _variable(name: str, environ: Mapping[str, str] | None) -> Secret:
     return Secret((os.environ if environ is None else environ).get(name, ""))
 
 
-def _cleaned(secret: Secret, source: str) -> ResolvedKey | None:
-    problem = _problem(secret.reveal().strip())
+def _cleaned(secret: Secret, source: str, *, is_header: bool) -> ResolvedKey | None:
+    problem = _problem(secret.reveal().strip()) if is_header else ""
     if problem:
         msg = f"the API key ({source}) holds {problem}: copy the key again and nothing else"
         raise ConfigError(msg)
@@ -189,7 +198,9 @@ _stuck: list[_Inquiry] = []
 """Inquiries that were given up; while one still hangs, no other is begun."""
 
 
-def _from_keyring(name: str, *, notes: MutableSequence[str] | None, timeout_s: float) -> ResolvedKey | None:
+def _from_keyring(
+    name: str, *, notes: MutableSequence[str] | None, timeout_s: float, is_header: bool
+) -> ResolvedKey | None:
     reasons: MutableSequence[str] = [] if notes is None else notes
     _stuck[:] = [inquiry for inquiry in _stuck if inquiry.is_alive()]
     if _stuck:
@@ -204,7 +215,9 @@ def _from_keyring(name: str, *, notes: MutableSequence[str] | None, timeout_s: f
         return None
     reasons.extend(inquiry.notes)
     source = f"keyring {SERVICE}/{name}"
-    return None if inquiry.value is None else _cleaned(_decoded(Secret(inquiry.value), source), source)
+    if inquiry.value is None:
+        return None
+    return _cleaned(_decoded(Secret(inquiry.value), source), source, is_header=is_header)
 
 
 def _ask(name: str, notes: list[str]) -> str | None:

@@ -16,9 +16,12 @@ was seen. The non-streaming path gives events that fold to the same response as 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Literal, Protocol
+from urllib.parse import quote
 
+import msgspec
 from msgspec import Struct
 
 from loomstream.errors import Failure, ProviderError
@@ -38,21 +41,96 @@ class Quirks(Struct, frozen=True, kw_only=True):
     """The body's key for the limit on output tokens (OpenAI chat)."""
     seed_key: str = "seed"
     """The body's key for the sampling seed (OpenAI chat)."""
-    system_role: Literal["system", "developer"] = "system"
-    """The role of system turns (OpenAI chat)."""
+    system_role: Literal["system", "developer", "user"] = "system"
+    """The role of system turns (OpenAI chat); `user`: the model refuses them, they go into the first user turn."""
+    refused: tuple[str, ...] = ()
+    """The body's keys that the model answers by an error: left out, with a warning (OpenAI chat)."""
+    refused_with_effort: tuple[str, ...] = ()
+    """The same where the request asks for reasoning, by an effort other than `none` (OpenAI chat)."""
+    any_tool_word: Literal["required", "any"] = "required"
+    """How `tool_choice` says that some tool must be called (OpenAI chat)."""
+    tool_id_chars: int | None = None
+    """Ids of tool calls are this many letters and digits: others are replaced by ones made from them (OpenAI chat)."""
+    refusal_key: bool = True
+    """False where earlier refusals go back as plain text, because the key is unknown to the host (OpenAI chat)."""
+    reasoning_back: Literal["", "reasoning_content", "reasoning", "parts"] = ""
+    """How an earlier turn's reasoning text goes back: under this key, or as parts of the content (OpenAI chat)."""
     top_k: bool = False
     """The host takes `top_k`, which is no part of the plain form (OpenAI chat)."""
     needs_max_tokens: int | None = None
     """Sent as the limit on output tokens where the request has none, because the wire demands one."""
+    top_k_field: str = ""
+    """Where the model takes `top_k` among `additionalModelRequestFields`, dotted; empty: nowhere (Bedrock Converse)."""
+    reasoning_field: Literal["", "thinking", "thinking_budget", "reasoningConfig", "reasoning_effort"] = ""
+    """How the model's reasoning is set there: adaptive or budgeted thinking, or an effort (Bedrock Converse)."""
+    capabilities: tuple[str, ...] = ()
+    """What the host says that the model can do (`tools`, `thinking`, …); empty: not known, so it is tried (Ollama)."""
+    think_levels: tuple[str, ...] = ()
+    """The efforts that the model takes by name; empty: on or off (Ollama)."""
+    path: str = ""
+    """The path below the base URL in place of the dialect's own; may name `{model}` and the provider's settings."""
+    stream_path: str = ""
+    """The same for a request that streams, where it differs."""
+    base_suffix: str = ""
+    """A base URL with this end already holds what `path` would add: the dialect's own path goes behind it."""
+    headers: Mapping[str, str] = {}
+    """Headers of each request, as templates of settings (any dialect); one that names a setting without a value is left
+    out."""
+    encrypted_reasoning: bool = False
+    """Ask for the encrypted content of reasoning, which models that do not reason refuse (OpenAI Responses)."""
+    cost_header: str = ""
+    """The response's header that says in US dollars what a whole answer has cost (any dialect)."""
+    anthropic_version: str = ""
+    """Sent in the body as `anthropic_version`, in the place of the header (Anthropic Messages on other clouds)."""
+    model_in_body: bool = True
+    """False where the path names the model and the body must not (Anthropic Messages on other clouds)."""
+    stream_in_body: bool = True
+    """False where the path asks for a stream and the body must not (Anthropic Messages on Bedrock)."""
+    thinking_by: Literal["level", "budget", "none"] = "level"
+    """How thinking is steered: by a level, by a budget of tokens, or not at all (Gemini). By level means the generation
+    that also wants a signature on the first call of a turn, and takes files within a tool's result."""
+    least_thinking_level: Literal["minimal", "low"] = "minimal"
+    """The lowest level that the model takes (Gemini)."""
+    least_thinking_budget: int = 0
+    """The smallest budget that the model takes; 0 switches thinking off (Gemini)."""
 
 
 class Target(Struct, frozen=True, kw_only=True):
-    """Where a request goes: provider, model, base URL without a trailing slash, and the host's quirks."""
+    """Where a request goes: provider, model, base URL without a trailing slash, the host's quirks, its settings.
+
+    `settings` are the values of what the provider's row lists as its settings (a region, a project).
+    """
 
     provider: str
     model: str
     base_url: str = ""
     quirks: Quirks = Quirks()
+    settings: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
+
+
+def endpoint_url(target: Target, path: str, *, stream: bool = True) -> str:
+    """Give the URL of a request: the base URL and `path`, or the path that the quirks give in its place.
+
+    `{model}` and the names of settings stand in a path for their percent-encoded values. A base URL that ends in the
+    path is the whole address.
+    """
+    quirks = target.quirks
+    template = (quirks.stream_path if stream else "") or quirks.path or path
+    if quirks.base_suffix and target.base_url.endswith(quirks.base_suffix):
+        template = path
+    if "{" not in template:
+        return target.base_url if target.base_url.endswith(template) else target.base_url + template
+    values = {**target.settings, "model": target.model}
+    return target.base_url + template.format_map({name: quote(value, safe="") for name, value in values.items()})
+
+
+def host_headers(target: Target) -> dict[str, str]:
+    """Give the headers that the host wants of each request, filled with the settings that have a value."""
+    headers: dict[str, str] = {}
+    for name, template in target.quirks.headers.items():
+        with contextlib.suppress(KeyError):  # a setting without a value
+            headers[name] = template.format_map(target.settings)
+    return headers
 
 
 class Translator(Protocol):

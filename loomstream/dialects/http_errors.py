@@ -328,6 +328,7 @@ _TELLING_MESSAGES: tuple[tuple[re.Pattern[str], type[ProviderError]], ...] = (
         ),
         ModelNotFound,
     ),
+    (re.compile(r"content filtering policy", re.IGNORECASE), ContentFiltered),
 )
 _MESSAGE_CHARS = 4096
 _OK_BELOW = 400
@@ -392,23 +393,26 @@ def provider_error(  # noqa: PLR0913 (what an error answer consists of; the tail
     kind: str = "",
     request_id: str = "",
     parsed: object = None,
+    known: type[ProviderError] | None = None,
+    in_stream: bool = False,
 ) -> ProviderError:
     """Give the typed error for an error answer, or (with status 200) for an error inside a stream.
 
     `code` and `kind` are the provider's code and type, `message` its words; where it has none, the body is described.
-    `parsed` is the body as plain Python, if the caller has it. `request_id` is the body's own, used where no header
-    has one. `x-should-retry: false` forbids a retry, `true` allows one.
+    `parsed` is the body as plain Python, if the caller has it, `known` the class, if the caller knows it.
+    `request_id` is the body's own, used where no header has one. `x-should-retry: false` forbids a retry, `true` allows
+    one. `in_stream`: the status is one that an error inside a stream names, not the answer's own.
     """
     lowered = _lower(headers)
     parsed = loads(body[:MAX_BODY_BYTES]) if parsed is None else parsed
-    error = classify(status, code, message, kind=kind)
+    error = known or classify(status, code, message, kind=kind)
     delay_s = retry_after_s(headers, parsed)
     if delay_s is None and error in (RateLimited, Overloaded):
         delay_s = _sane(_delay_in_text_s(message[:_MESSAGE_CHARS]))
         delay_s = _exhausted_reset_s(limits(headers)) if delay_s is None else delay_s
     label = heal(code or kind)[:_QUOTE_CHARS]
     return error(
-        f"{_lead(target, status, label)}: {heal(message) or describe(body)}",
+        f"{_lead(target, status, label, in_stream=in_stream)}: {heal(message) or describe(body)}",
         status=status,
         code=label,
         body=body[:MAX_BODY_BYTES].decode("utf-8", "replace"),
@@ -420,10 +424,14 @@ def provider_error(  # noqa: PLR0913 (what an error answer consists of; the tail
     )
 
 
-def _lead(target: Target, status: int, label: str) -> str:
+def _lead(target: Target, status: int, label: str, *, in_stream: bool) -> str:
     name = target.provider or "the provider"
     code = f" ({label})" if label and label != str(status) else ""
-    return f"{name} answered HTTP {status}{code}" if status >= _OK_BELOW else f"{name} reported an error{code}"
+    if status < _OK_BELOW:
+        return f"{name} reported an error{code}"
+    return (
+        f"{name} reported error {status}{code} in its stream" if in_stream else f"{name} answered HTTP {status}{code}"
+    )
 
 
 def _request_id(headers: Mapping[str, str]) -> str:

@@ -11,10 +11,11 @@ A stream that ends early has no `Stop`; `cost_of` gives its cost to whoever hold
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
-from typing import TypeVar
+from types import CoroutineType, TracebackType
+from typing import Any, TypeVar
 
 import msgspec
 from anyio import current_time
@@ -45,11 +46,8 @@ def cost(provider: str, model: str, clock: Callable[[], float] = current_time) -
     """
 
     def wrap(handler: Handler) -> Handler:
-        @asynccontextmanager
-        async def metered(request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
-            step = meter(provider, model, request.max_tokens, clock)
-            async with handler(request) as events, aclosing(_metered(step, events)) as out:
-                yield out
+        def metered(request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+            return _Metered(handler(request), meter(provider, model, request.max_tokens, clock))
 
         return metered
 
@@ -61,14 +59,42 @@ def meter(provider: str, model: str, max_tokens: int | None, clock: Callable[[],
     return _Meter(provider, model, max_tokens, clock)
 
 
-async def _metered(step: Stage, events: AsyncIterator[Event]) -> AsyncGenerator[Event]:
-    # not `stage`: nearly every event passes untouched, and a call and a tuple for each would cost several times as much
-    async for event in events:
-        if event.__class__ in WATCHED:
-            for made in step(event):
-                yield made
-        else:
-            yield event
+class _Metered:
+    """One metered stream, context and iterator in one.
+
+    Not `stage`: nearly every event passes untouched, and a call and a tuple for each would cost several times as much;
+    nor a generator, whose frame would stay while the stream is open.
+    """
+
+    __slots__ = ("_context", "_next", "_step", "_waiting")
+
+    def __init__(self, context: AbstractAsyncContextManager[AsyncIterator[Event]], step: Stage) -> None:
+        self._context = context
+        self._step = step
+        self._waiting: list[Event] | None = None
+        self._next: Callable[[], Awaitable[Event]]
+
+    async def __aenter__(self) -> AsyncIterator[Event]:
+        self._next = (await self._context.__aenter__()).__anext__
+        return self
+
+    def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> CoroutineType[Any, Any, bool | None]:
+        return self._context.__aexit__(kind, error, trace)
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        if self._waiting:
+            return self._waiting.pop(0)
+        event = await self._next()
+        if event.__class__ not in WATCHED:
+            return event
+        first, *rest = self._step(event)
+        self._waiting = rest or None
+        return first
 
 
 def cost_of(

@@ -6,24 +6,140 @@ steps.
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from loomstream.dialects import Quirks
-from loomstream.providers import Provider
+from loomstream.providers import Profile, Provider, Setting
 
 
-def _host(name: str, base_url: str, *, default_model: str = "", quirks: Quirks = Quirks()) -> Provider:  # noqa: B008 (frozen)
-    """Give the row of an OpenAI-compatible host, with the customary names of its key."""
+def _host(
+    name: str,
+    base_url: str,
+    *,
+    keys: tuple[str, ...] = (),
+    default_model: str = "",
+    quirks: Quirks = Quirks(),  # noqa: B008 (frozen)
+) -> Provider:
+    """Give the row of an OpenAI-compatible host, with the customary names of its key, and `keys` where it has others.
+
+    A host on this machine may want no key.
+    """
     upper = name.upper().replace("-", "_")
     lower = name.replace("-", "_")
     return Provider(
         name=name,
         base_url=base_url,
-        key_environment=(f"LOOM_LLM_{upper}_API_KEY", f"{upper}_API_KEY"),
+        key_optional=base_url.startswith("http://localhost"),
+        key_environment=(f"LOOM_LLM_{upper}_API_KEY", f"{upper}_API_KEY", *keys),
         base_url_environment=(f"LOOM_LLM_{upper}_BASE_URL", f"{upper}_BASE_URL"),
         keyring=f"{lower}_api_key",
         default_model=default_model,
         quirks=quirks,
     )
 
+
+_SAMPLING = ("temperature", "top_p")
+OPENAI_REASONING = (
+    # Neither knows a system role or tools, and both want max_completion_tokens.
+    Profile(
+        models=("o1-preview*", "o1-mini*"),
+        quirks={
+            "max_tokens_key": "max_completion_tokens",
+            "system_role": "user",
+            "refused": (*_SAMPLING, "tools", "tool_choice", "parallel_tool_calls", "reasoning_effort"),
+        },
+    ),
+    Profile(
+        models=("o1", "o1-2*", "o1-pro*", "o3*", "o4*"),
+        quirks={
+            "max_tokens_key": "max_completion_tokens",
+            "system_role": "developer",
+            "refused": (*_SAMPLING, "parallel_tool_calls"),
+        },
+    ),
+    Profile(models=("o3", "o3-2*", "o4-mini*"), quirks={"refused": (*_SAMPLING, "parallel_tool_calls", "stop")}),
+    Profile(
+        models=("gpt-[5-9]*",),
+        quirks={
+            "max_tokens_key": "max_completion_tokens",
+            "system_role": "developer",
+            "refused_with_effort": _SAMPLING,
+        },
+    ),
+    Profile(
+        models=("gpt-5", "gpt-5-2*", "gpt-5-mini*", "gpt-5-nano*", "gpt-5-pro*", "gpt-5-codex*"),
+        quirks={"refused": (*_SAMPLING, "stop")},
+    ),
+)
+"""What OpenAI's reasoning models refuse in Chat Completions, each with HTTP 400 and the parameter's name.
+
+Source: OpenAI, "Reasoning models" and the API reference of Chat Completions; the refused system role is also on record.
+"""
+
+_RESPONSES = "openai_responses"
+_OPENAI_RESPONSES = (
+    Profile(
+        models=(
+            "gpt-[5-9]*",
+            "o[3-9]*",
+            "o1-pro*",
+            "*codex*",
+            "*-pro",
+            "*-pro-20*",
+            "computer-use*",
+            "*deep-research*",
+            "gpt-daybreak*",
+        ),
+        dialect=_RESPONSES,
+    ),
+    Profile(
+        models=("gpt-[5-9]*", "o1", "o1-2*", "o1-pro*", "o[3-9]*", "*codex*", "gpt-daybreak*"),
+        quirks={"encrypted_reasoning": True},
+    ),
+    Profile(models=("gpt-5-chat*",), quirks={"encrypted_reasoning": False}),
+    Profile(models=("*-search-preview*", "*-search-api*", "*audio*"), dialect="openai_chat"),
+)
+"""Which of OpenAI's models want Responses: those that reason keep their reasoning from turn to turn only there, and
+some (`-pro`, Codex, deep research, computer use) answer nowhere else. The models for search and audio answer in Chat
+Completions alone, and a model that does not reason refuses to be asked for encrypted reasoning.
+
+Source: OpenAI, "Migrate to the Responses API" and the pages of the models; the type `ResponsesModel` of its SDK.
+"""
+
+_ANY_RESPONSES = (Profile(models=(), dialect=_RESPONSES),)
+"""Responses for who selects it."""
+
+_GEMINI_THINKING = (
+    Profile(models=("*gemini-1*", "*gemini-2.0*", "*gemma*", "*learnlm*"), quirks={"thinking_by": "none"}),
+    Profile(models=("*gemini-2.5*",), quirks={"thinking_by": "budget"}),
+    Profile(models=("*gemini-2.5-pro*",), quirks={"least_thinking_budget": 128}),
+    Profile(models=("*gemini-3*-pro*",), quirks={"least_thinking_level": "low"}),
+)
+"""How Gemini's generations are told to think; a name that says no generation (`gemini-flash-latest`) is the newest.
+
+Source: https://ai.google.dev/gemini-api/docs/thinking.
+"""
+
+_BEDROCK_FAMILIES = (
+    Profile(models=("*anthropic.claude*",), quirks={"top_k_field": "top_k", "reasoning_field": "thinking"}),
+    # Claude before adaptive thinking.
+    Profile(
+        models=("*claude-3*", "*claude-sonnet-4-[025]*", "*claude-haiku-4-5*", "*claude-opus-4-[0125]*"),
+        quirks={"reasoning_field": "thinking_budget"},
+    ),
+    Profile(models=("*amazon.nova-*",), quirks={"top_k_field": "inferenceConfig.topK"}),
+    Profile(models=("*amazon.nova-2-*",), quirks={"reasoning_field": "reasoningConfig"}),
+    Profile(models=("*openai.gpt-oss-*",), quirks={"reasoning_field": "reasoning_effort"}),
+    Profile(models=("*mistral.*",), quirks={"top_k_field": "top_k"}),
+    Profile(models=("*cohere.command-*",), quirks={"top_k_field": "k"}),
+    Profile(models=(), dialect="bedrock_invoke"),
+)
+"""What the model families take beside Converse's own settings; the ARN of an application's profile hides the family.
+
+Source: https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters.html and recorded requests.
+"""
+
+_VERTEX_MODELS = "/v1/projects/{project}/locations/{location}/publishers"
 
 TABLE: tuple[Provider, ...] = (
     Provider(
@@ -44,7 +160,248 @@ TABLE: tuple[Provider, ...] = (
         base_url_environment=("LOOM_LLM_OPENAI_BASE_URL", "OPENAI_BASE_URL"),
         keyring="openai_api_key",
         default_model="gpt-4o",
-        quirks=Quirks(max_tokens_key="max_completion_tokens"),
+        settings=(
+            Setting(
+                name="organization",
+                environment=("LOOM_LLM_OPENAI_ORGANIZATION", "OPENAI_ORG_ID", "OPENAI_ORGANIZATION"),
+                help="the organisation that a request counts for, where the key belongs to several",
+            ),
+            Setting(
+                name="project",
+                environment=("LOOM_LLM_OPENAI_PROJECT", "OPENAI_PROJECT_ID", "OPENAI_PROJECT"),
+                help="the project that a request counts for",
+            ),
+        ),
+        quirks=Quirks(
+            max_tokens_key="max_completion_tokens",
+            headers={"openai-organization": "{organization}", "openai-project": "{project}"},
+        ),
+        profiles=(*OPENAI_REASONING, *_OPENAI_RESPONSES),
+    ),
+    Provider(
+        name="azure-openai",
+        aliases=("azureopenai",),
+        auth="azure",
+        key_optional=True,  # an identity of this machine will do
+        key_environment=("LOOM_LLM_AZURE_OPENAI_API_KEY", "AZURE_OPENAI_API_KEY"),
+        base_url_environment=("LOOM_LLM_AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_ENDPOINT"),
+        keyring="azure_openai_api_key",
+        model_environment=(
+            "LOOM_LLM_AZURE_OPENAI_DEPLOYMENT_ID",
+            "AZURE_OPENAI_DEPLOYMENT_ID",
+            "AZURE_OPENAI_DEPLOYMENT",
+            "AZURE_OPENAI_DEPLOYMENT_NAME",
+        ),
+        settings=(
+            Setting(
+                name="api_version",
+                environment=(
+                    "LOOM_LLM_AZURE_OPENAI_API_VERSION",
+                    "AZURE_OPENAI_API_VERSION",
+                    "OPENAI_API_VERSION",
+                ),
+                default="2024-10-21",
+                help="a dated version of the API, or v1 for the endpoint without dates",
+            ),
+            Setting(
+                name="entra_token",
+                environment=("LOOM_LLM_AZURE_OPENAI_ENTRA_TOKEN", "AZURE_OPENAI_ENTRA_TOKEN"),
+                keyring="azure_openai_entra_token",
+                help="a Microsoft Entra access token, in the place of the key",
+            ),
+            Setting(name="scope", environment=("LOOM_LLM_AZURE_OPENAI_SCOPE",), help="what Entra tokens are asked for"),
+            Setting(
+                name="client_id",
+                environment=("LOOM_LLM_AZURE_OPENAI_CLIENT_ID",),
+                help="which of this machine's managed identities to use",
+            ),
+        ),
+        # Dated versions before 2024-09 refuse max_completion_tokens, so it is for the models that refuse max_tokens.
+        quirks=Quirks(
+            path="/openai/deployments/{model}/chat/completions?api-version={api_version}", base_suffix="/openai/v1"
+        ),
+        profiles=(
+            Profile(
+                settings={"api_version": "v1"},
+                quirks={"path": "/openai/v1/chat/completions", "max_tokens_key": "max_completion_tokens"},
+            ),
+            *OPENAI_REASONING,
+            Profile(models=(), dialect=_RESPONSES, quirks={"path": "/openai/v1/responses"}),
+        ),
+    ),
+    Provider(
+        name="mistral",
+        base_url="https://api.mistral.ai/v1",
+        key_environment=("LOOM_LLM_MISTRAL_API_KEY", "MISTRAL_API_KEY"),
+        base_url_environment=("LOOM_LLM_MISTRAL_BASE_URL", "MISTRAL_BASE_URL"),
+        keyring="mistral_api_key",
+        default_model="mistral-large-latest",
+        model_environment=("LOOM_LLM_MISTRAL_MODEL",),
+        # A key that its schema does not know is HTTP 422, and usage comes unasked.
+        quirks=Quirks(
+            stream_usage=False,
+            seed_key="random_seed",
+            any_tool_word="any",
+            tool_id_chars=9,
+            refusal_key=False,
+            reasoning_back="parts",
+        ),
+    ),
+    Provider(
+        name="huggingface",
+        base_url="https://router.huggingface.co/v1",
+        key_environment=("LOOM_LLM_HUGGINGFACE_TOKEN", "HF_TOKEN", "HUGGINGFACE_API_KEY", "HUGGINGFACE_TOKEN"),
+        base_url_environment=("LOOM_LLM_HUGGINGFACE_BASE_URL", "HUGGINGFACE_BASE_URL"),
+        keyring="huggingface_token",
+        default_model="meta-llama/Meta-Llama-3.1-70B-Instruct",
+        model_environment=("LOOM_LLM_HUGGINGFACE_MODEL",),
+    ),
+    Provider(
+        name="litellm",
+        base_url="http://localhost:4000/v1",
+        key_optional=True,
+        key_environment=("LOOM_LLM_LITELLM_API_KEY", "LITELLM_API_KEY"),
+        base_url_environment=(
+            "LOOM_LLM_LITELLM_ENDPOINT",
+            "LITELLM_ENDPOINT",
+            "LOOM_LLM_LITELLM_BASE_URL",
+            "LITELLM_BASE_URL",
+        ),
+        keyring="litellm_api_key",
+        default_model="anthropic/claude-sonnet-4-5-20250929",
+        model_environment=("LOOM_LLM_LITELLM_MODEL",),
+        quirks=Quirks(cost_header="x-litellm-response-cost"),
+    ),
+    Provider(
+        name="cohere",
+        dialect="cohere_chat",
+        base_url="https://api.cohere.com",
+        key_environment=("LOOM_LLM_COHERE_API_KEY", "CO_API_KEY", "COHERE_API_KEY"),
+        base_url_environment=("LOOM_LLM_COHERE_BASE_URL", "COHERE_BASE_URL", "CO_API_URL"),
+        keyring="cohere_api_key",
+        default_model="command-a-03-2025",
+        model_environment=("LOOM_LLM_COHERE_MODEL", "COHERE_MODEL"),
+    ),
+    Provider(
+        name="gemini",
+        dialect="gemini",
+        base_url="https://generativelanguage.googleapis.com/v1beta",
+        auth="x-goog-api-key",
+        key_environment=("LOOM_LLM_GEMINI_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        base_url_environment=("LOOM_LLM_GEMINI_BASE_URL", "GEMINI_BASE_URL"),
+        keyring="gemini_api_key",
+        default_model="gemini-2.5-flash",
+        model_environment=("LOOM_LLM_GEMINI_MODEL",),
+        profiles=_GEMINI_THINKING,
+    ),
+    Provider(
+        name="vertex-ai",
+        aliases=("vertex",),
+        dialect="gemini",
+        base_url="https://{location}-aiplatform.googleapis.com",
+        auth="google",
+        key_optional=True,  # an identity of this machine will do
+        key_environment=("LOOM_LLM_VERTEX_API_KEY",),
+        base_url_environment=("LOOM_LLM_VERTEX_BASE_URL",),
+        keyring="vertex_api_key",
+        default_model="gemini-2.5-flash",
+        model_environment=("LOOM_LLM_VERTEX_MODEL",),
+        settings=(
+            Setting(
+                name="project",
+                environment=(
+                    "LOOM_LLM_VERTEX_PROJECT_ID",
+                    "GOOGLE_CLOUD_PROJECT",
+                    "GCLOUD_PROJECT",
+                    "ANTHROPIC_VERTEX_PROJECT_ID",
+                ),
+                required=True,
+                help="the id of the Google Cloud project; the credentials may tell it",
+            ),
+            Setting(
+                name="location",
+                environment=("LOOM_LLM_VERTEX_LOCATION", "GOOGLE_CLOUD_LOCATION", "GOOGLE_CLOUD_REGION"),
+                default="global",
+                help="a region (us-central1), a multi-region (us, eu), or global",
+            ),
+            Setting(
+                name="credentials",
+                environment=("LOOM_LLM_VERTEX_CREDENTIALS",),
+                keyring="gcp_credentials",
+                help="a service account's key as JSON, in the place of Application Default Credentials",
+            ),
+            Setting(
+                name="quota_project",
+                environment=("LOOM_LLM_VERTEX_QUOTA_PROJECT", "GOOGLE_CLOUD_QUOTA_PROJECT"),
+                help="the project that is billed, where it is not the credentials' own",
+            ),
+        ),
+        quirks=Quirks(
+            path=f"{_VERTEX_MODELS}/google/models/{{model}}:generateContent",
+            stream_path=f"{_VERTEX_MODELS}/google/models/{{model}}:streamGenerateContent?alt=sse",
+        ),
+        profiles=(
+            # Source of the hosts: the Anthropic SDK for Python, anthropic/lib/vertex.
+            Profile(settings={"location": "global"}, base_url="https://aiplatform.googleapis.com"),
+            Profile(settings={"location": "us"}, base_url="https://aiplatform.us.rep.googleapis.com"),
+            Profile(settings={"location": "eu"}, base_url="https://aiplatform.eu.rep.googleapis.com"),
+            *_GEMINI_THINKING,
+            Profile(
+                models=("claude-*",),
+                dialect="anthropic_messages",
+                quirks={
+                    "path": f"{_VERTEX_MODELS}/anthropic/models/{{model}}:rawPredict",
+                    "stream_path": f"{_VERTEX_MODELS}/anthropic/models/{{model}}:streamRawPredict",
+                    "anthropic_version": "vertex-2023-10-16",
+                    "model_in_body": False,
+                    "needs_max_tokens": 4096,
+                },
+            ),
+        ),
+    ),
+    Provider(
+        name="bedrock",
+        dialect="bedrock_converse",
+        base_url="https://bedrock-runtime.{region}.amazonaws.com",
+        auth="aws",
+        key_optional=True,  # AWS credentials will do
+        key_environment=("LOOM_LLM_BEDROCK_BEARER_TOKEN", "AWS_BEARER_TOKEN_BEDROCK"),
+        base_url_environment=("LOOM_LLM_BEDROCK_ENDPOINT", "AWS_ENDPOINT_URL_BEDROCK_RUNTIME"),
+        keyring="bedrock_bearer_token",
+        default_model="us.anthropic.claude-sonnet-4-5-20250929-v1:0",  # without `us.` it cannot be called on demand
+        model_environment=("LOOM_LLM_BEDROCK_MODEL_ID", "AWS_BEDROCK_MODEL_ID"),
+        settings=(
+            Setting(
+                name="region",
+                environment=("LOOM_LLM_BEDROCK_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"),
+                default="us-west-2",
+                help="the AWS region, which must offer the model",
+            ),
+            Setting(
+                name="profile",
+                environment=("LOOM_LLM_BEDROCK_PROFILE",),
+                help="a profile of ~/.aws/config",
+            ),
+            Setting(
+                name="access_key_id",
+                environment=("LOOM_LLM_BEDROCK_ACCESS_KEY_ID",),
+                keyring="bedrock_access_key_id",
+                help="of static or temporary AWS credentials",
+            ),
+            Setting(
+                name="secret_access_key",
+                environment=("LOOM_LLM_BEDROCK_SECRET_ACCESS_KEY",),
+                keyring="bedrock_secret_access_key",
+                help="the one that belongs to access_key_id",
+            ),
+            Setting(
+                name="session_token",
+                environment=("LOOM_LLM_BEDROCK_SESSION_TOKEN",),
+                keyring="bedrock_session_token",
+                help="of temporary AWS credentials",
+            ),
+        ),
+        profiles=_BEDROCK_FAMILIES,
     ),
     Provider(
         name="ollama",
@@ -53,6 +410,9 @@ TABLE: tuple[Provider, ...] = (
         auth="none",
         base_url_environment=("LOOM_LLM_OLLAMA_ENDPOINT", "OLLAMA_ENDPOINT", "OLLAMA_BASE_URL", "OLLAMA_HOST"),
         default_model="qwen2.5:7b",
+        profiles=(Profile(models=("*gpt-oss*",), quirks={"think_levels": ("low", "medium", "high")}),),
+        discovery="loomstream.dialects.ollama_chat.discovery",
+        connect_hint="start the server with `ollama serve`, or set OLLAMA_HOST to where it runs",
     ),
     Provider(
         name="local",
@@ -68,19 +428,133 @@ TABLE: tuple[Provider, ...] = (
         base_url_environment=("LOOM_LLM_OPENAI_COMPATIBLE_BASE_URL",),
         keyring="openai_compatible_api_key",
         quirks=Quirks(top_k=True),
+        profiles=_ANY_RESPONSES,
     ),
-    _host("cerebras", "https://api.cerebras.ai/v1"),
-    _host("deepseek", "https://api.deepseek.com/v1", default_model="deepseek-chat"),
-    _host("groq", "https://api.groq.com/openai/v1"),
-    _host("openrouter", "https://openrouter.ai/api/v1", quirks=Quirks(done_marker=True, top_k=True)),
     _host(
-        "perplexity", "https://api.perplexity.ai", default_model="sonar", quirks=Quirks(stream_usage=False, top_k=True)
+        "alibaba",
+        "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+        keys=("DASHSCOPE_API_KEY",),
+        quirks=Quirks(top_k=True),
     ),
-    _host("snowflake", "", quirks=Quirks(done_marker=True)),  # an address for each account
+    _host("cerebras", "https://api.cerebras.ai/v1", quirks=Quirks(max_tokens_key="max_completion_tokens")),
+    replace(
+        _host(
+            "cloudflare",
+            "https://api.cloudflare.com/client/v4/accounts/{account_id}/ai/v1",
+            keys=("CLOUDFLARE_API_TOKEN",),
+            quirks=Quirks(top_k=True),
+        ),
+        settings=(Setting(name="account_id", environment=("LOOM_LLM_CLOUDFLARE_ACCOUNT_ID", "CLOUDFLARE_ACCOUNT_ID")),),
+    ),
+    replace(
+        _host(
+            "databricks",
+            "https://{workspace}",
+            keys=("DATABRICKS_TOKEN",),
+            # Each chunk tells the usage unasked.
+            quirks=Quirks(
+                stream_usage=False, path="/serving-endpoints/chat/completions", base_suffix="/serving-endpoints"
+            ),
+        ),
+        base_url_environment=("LOOM_LLM_DATABRICKS_BASE_URL", "DATABRICKS_BASE_URL", "DATABRICKS_HOST"),
+        settings=(
+            Setting(
+                name="workspace",
+                environment=("LOOM_LLM_DATABRICKS_WORKSPACE", "DATABRICKS_WORKSPACE"),
+                help="its host name, as dbc-123.cloud.databricks.com",
+            ),
+        ),
+    ),
+    replace(
+        _host(
+            "deepseek",
+            "https://api.deepseek.com/v1",
+            default_model="deepseek-chat",
+            quirks=Quirks(reasoning_back="reasoning_content"),
+        ),
+        profiles=(Profile(models=(), dialect=_RESPONSES, base_url="https://api.deepseek.com"),),
+    ),
+    _host("doubleword", "https://api.doubleword.ai/v1", quirks=Quirks(top_k=True)),
+    _host(
+        "fireworks",
+        "https://api.fireworks.ai/inference/v1",
+        quirks=Quirks(top_k=True, reasoning_back="reasoning_content"),
+    ),
+    replace(
+        _host(
+            "github-copilot",
+            "https://api.githubcopilot.com",
+            keys=("GITHUB_COPILOT_TOKEN",),
+            # It refuses a request without either.
+            quirks=Quirks(headers={"copilot-integration-id": "{integration_id}", "editor-version": "{editor_version}"}),
+        ),
+        settings=(
+            Setting(
+                name="integration_id",
+                environment=("LOOM_LLM_GITHUB_COPILOT_INTEGRATION_ID", "GITHUB_COPILOT_INTEGRATION_ID"),
+                default="vscode-chat",
+                help="the client that GitHub knows the token's app by",
+            ),
+            Setting(
+                name="editor_version",
+                environment=("LOOM_LLM_GITHUB_COPILOT_EDITOR_VERSION",),
+                default="loomstream/1.0",
+                help="the editor's name and version",
+            ),
+        ),
+        profiles=_ANY_RESPONSES,
+    ),
+    replace(
+        _host("gpustack", "http://localhost/v1", quirks=Quirks(top_k=True, reasoning_back="reasoning_content")),
+        base_url_environment=("LOOM_LLM_GPUSTACK_BASE_URL", "GPUSTACK_BASE_URL", "GPUSTACK_API_BASE"),
+    ),
+    _host("groq", "https://api.groq.com/openai/v1"),
+    _host("llamacpp", "http://localhost:8080/v1", quirks=Quirks(top_k=True, reasoning_back="reasoning_content")),
+    _host("lmstudio", "http://localhost:1234/v1", quirks=Quirks(top_k=True)),
+    _host("mistralrs", "http://localhost:1234/v1", quirks=Quirks(top_k=True)),
+    _host("moonshot", "https://api.moonshot.ai/v1", quirks=Quirks(reasoning_back="reasoning_content")),
+    _host("nvidia", "https://integrate.api.nvidia.com/v1"),
+    replace(
+        _host("openrouter", "https://openrouter.ai/api/v1", quirks=Quirks(done_marker=True, top_k=True)),
+        profiles=(
+            *_ANY_RESPONSES,
+            Profile(models=("openai/gpt-[5-9]*", "openai/o[1-9]*"), quirks={"encrypted_reasoning": True}),
+            Profile(models=("openai/gpt-5-chat*",), quirks={"encrypted_reasoning": False}),
+        ),
+    ),
+    _host("perplexity", "https://api.perplexity.ai", default_model="sonar", quirks=Quirks(top_k=True)),
+    _host("sambanova", "https://api.sambanova.ai/v1", quirks=Quirks(top_k=True)),
+    replace(
+        _host(
+            "snowflake",
+            "https://{account}.snowflakecomputing.com/api/v2/cortex/v1",
+            keys=("SNOWFLAKE_PAT", "SNOWFLAKE_TOKEN"),
+            quirks=Quirks(done_marker=True, max_tokens_key="max_completion_tokens"),
+        ),
+        settings=(
+            Setting(
+                name="account",
+                environment=("LOOM_LLM_SNOWFLAKE_ACCOUNT", "SNOWFLAKE_ACCOUNT"),
+                help="the account's identifier, as myorg-myaccount",
+            ),
+        ),
+    ),
+    _host("together", "https://api.together.xyz/v1", quirks=Quirks(top_k=True)),
     _host("venice", "https://api.venice.ai/api/v1", quirks=Quirks(top_k=True)),
-    _host("xai", "https://api.x.ai/v1"),
-    _host("zai", "https://api.z.ai/api/paas/v4"),
+    _host("vercel-gateway", "https://ai-gateway.vercel.sh/v1", keys=("AI_GATEWAY_API_KEY", "VERCEL_OIDC_TOKEN")),
+    _host("vllm", "http://localhost:8000/v1", quirks=Quirks(top_k=True, reasoning_back="reasoning")),
+    replace(
+        _host("xai", "https://api.x.ai/v1", quirks=Quirks(reasoning_back="reasoning_content")),
+        profiles=(
+            Profile(models=("grok-4*", "grok-3-mini*", "grok-code*"), quirks={"refused": ("stop",)}),
+            Profile(models=("grok-4", "grok-4-0709"), quirks={"refused": ("stop", "reasoning_effort")}),
+            Profile(models=(), dialect=_RESPONSES, quirks={"encrypted_reasoning": True}),
+            Profile(models=("*non-reasoning*",), quirks={"refused": (), "encrypted_reasoning": False}),
+        ),
+    ),
+    _host("zai", "https://api.z.ai/api/paas/v4", quirks=Quirks(reasoning_back="reasoning_content")),
 )
 """Every provider that ships with loomstream."""
 
-BY_NAME = {row.name: row for row in TABLE}
+BY_NAME = {name: row for row in TABLE for name in (row.name, *row.aliases)}
+"""Each name and alias to its row."""

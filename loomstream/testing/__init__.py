@@ -5,7 +5,7 @@
     model = scripted_model(text_events("Hello"))
 
 Contract: no network, no mocks, deterministic; runs on asyncio and trio. `check_order` holds any event stream to the
-order law.
+order law, `conformance` a provider to everything that loomstream promises.
 """
 
 from __future__ import annotations
@@ -15,17 +15,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from loomstream.testing.builders import text_events, tool_call_events
+    from loomstream.testing.checks import ConformanceFailure, ConformanceReport, conformance
     from loomstream.testing.order import OrderViolation, check_order
     from loomstream.testing.replay import Recording, ReplayTransport, replay_model
     from loomstream.testing.scripted import Pause, Script, scripted_model
 
 _HOME_OF = {
+    "ConformanceFailure": "checks",
+    "ConformanceReport": "checks",
     "OrderViolation": "order",
     "Pause": "scripted",
     "Recording": "replay",
     "ReplayTransport": "replay",
     "Script": "scripted",
     "check_order": "order",
+    "conformance": "checks",
     "replay_model": "replay",
     "scripted_model": "scripted",
     "text_events": "builders",
@@ -33,12 +37,15 @@ _HOME_OF = {
 }
 
 __all__ = (
+    "ConformanceFailure",
+    "ConformanceReport",
     "OrderViolation",
     "Pause",
     "Recording",
     "ReplayTransport",
     "Script",
     "check_order",
+    "conformance",
     "replay_model",
     "scripted_model",
     "text_events",

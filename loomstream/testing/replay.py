@@ -13,11 +13,12 @@ from typing import Unpack
 import anyio.lowlevel
 import msgspec
 
+from loomstream.endpoint import Endpoint
 from loomstream.errors import ConnectionLost
 from loomstream.handler import Middleware
 from loomstream.messages import RequestOptions
-from loomstream.model import Endpoint, Model
-from loomstream.providers import look_up
+from loomstream.model import Model
+from loomstream.providers import Provider, Setting, look_up
 from loomstream.transport import ByteResponse
 from loomstream.wire import WireRequest
 
@@ -78,6 +79,10 @@ async def _chunks(body: Sequence[Step]) -> AsyncGenerator[bytes]:
             await step()
 
 
+def _must_be_given(row: Provider, setting: Setting) -> bool:
+    return not setting.default and (setting.required or f"{{{setting.name}}}" in row.base_url)
+
+
 def replay_model(
     provider: str,
     *recordings: Recording | bytes,
@@ -87,12 +92,13 @@ def replay_model(
     **defaults: Unpack[RequestOptions],
 ) -> Model:
     """Give a model of a provider whose answers are recordings (or the plain bytes of a body)."""
-    row = look_up(provider)
+    row = msgspec.structs.replace(look_up(provider), discovery="")  # no host to ask what its models can do
     made = [item if isinstance(item, Recording) else Recording([item]) for item in recordings]
+    name = model or row.default_model or "replayed-model"
+    settings = {setting.name: f"replayed-{setting.name}" for setting in row.settings if _must_be_given(row, setting)}
+    base_url = "" if row.base_url else "http://localhost:1"
     return Model(
-        row,
-        model or row.default_model or "replayed-model",
-        endpoint=Endpoint(row, api_key="replayed-key", base_url=row.base_url or "http://localhost:1"),
+        Endpoint(row, name, api_key="replayed-key", base_url=base_url, settings=settings),
         transport=transport or ReplayTransport(*made),
         middleware=middleware,
         request_defaults=defaults,

@@ -24,6 +24,7 @@ class ByteResponse(Struct, frozen=True):
     body's bytes after content decoding; whatever it raises is a `LoomstreamError`. `wake`, where there is one, makes
     a read that is waiting raise the given error at once, unless bytes have arrived for it: the cheap road for time
     limits. `at_end`, where there is one, says whether the body was read to its end. Both exist on asyncio only.
+    `notices` say what the transport had to do again to get this answer.
     """
 
     status: int
@@ -31,6 +32,7 @@ class ByteResponse(Struct, frozen=True):
     chunks: AsyncIterator[bytes]
     wake: Callable[[Exception], None] | None = None
     at_end: Callable[[], bool] | None = None
+    notices: tuple[str, ...] = ()
 
 
 class Transport(Protocol):

@@ -1,65 +1,56 @@
-"""aiohttp as the engine under httpx, on asyncio.
+"""Our own engine on asyncio: aiohttp's connections and its parser, without its session.
 
-Contract: a lane belongs to one event loop. It sends an `httpx.Request` and gives an `httpx.Response` whose body is an
-`AsyncByteStream` that is read directly; every error is a `LoomstreamError`, mapped by the phase in which it came.
-Nothing that aiohttp does by itself is left on: total time-out, redirects, cookies, netrc, proxies from the
-environment, automatic headers, decompression, connection limit, URL rewriting. Leans on these parts of aiohttp 3.14
-that are not public: `TCPConnector._factory` and `_get`, `ResponseHandler._payload` and `_exception`,
-`StreamReader._read_nowait`, `_buffer`, `_eof`, `_waiter`, `_loop` and `_protocol`.
+Contract: a lane belongs to one event loop. aiohttp makes and keeps the connections (name look-up, happy eyeballs, TLS,
+proxies, the pool) and parses the answers; the request is written here, in one piece where it is small. Nothing of what
+a session adds exists: redirects, cookies, netrc, automatic headers, decompression, total time-out, URL rewriting. Every
+error is a `LoomstreamError`, mapped by the phase in which it came. Leans on these parts of aiohttp 3.14 that are not
+public: `ClientRequest`, `TCPConnector.connect`, `_factory` and `_get`, `ResponseHandler.set_response_params`, `read`,
+`should_close`, `_payload`, `_exception` and `_reading_paused`, `StreamReader._read_nowait`, `_buffer`, `_eof`,
+`_waiter`, `_loop` and `_protocol`.
 """
 
 from __future__ import annotations
 
-import io
+import asyncio
+import re
 from collections.abc import AsyncIterator
-from contextvars import ContextVar
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import aiohttp
 import anyio
-import httpx
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ClientRequest
 from aiohttp.helpers import _EXC_SENTINEL as _NO_CAUSE  # pyright: ignore[reportPrivateUsage] (a default to pass on)
+from aiohttp.helpers import TimerNoop
+from aiohttp.streams import EMPTY_PAYLOAD
 from yarl import URL
 
 from loomstream.errors import LoomstreamError
 from loomstream.transport.faults import Peer, translate
-from loomstream.transport.http import BODY
-from loomstream.transport.route import Route
+from loomstream.transport.foreign import plain
+from loomstream.transport.route import RECONNECTED, Outgoing, Route
 from loomstream.transport.sockets import make_socket
 
 if TYPE_CHECKING:
-    from aiohttp.client_reqrep import ClientRequest, ConnectionKey
+    from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.connector import Connection
+    from aiohttp.http import RawResponseMessage
     from aiohttp.tracing import Trace
 
-_AUTOMATIC_HEADERS = ("user-agent", "accept", "accept-encoding", "content-type")
 _MAX_HEADER_BYTES = 64 * 1024
 _MAX_HEADERS = 256
-_LARGE_BODY_BYTES = 1024 * 1024  # aiohttp warns about bytes of this size and wants a file
+_MAX_WAYS = 256
+_ONE_PIECE_BYTES = 64 * 1024  # a larger body is not copied behind its head
 _NO_THRESHOLD = float("inf")  # aiohttp rounds time-outs above its threshold up to whole seconds
-
-
-class _Attempt:
-    """What the connector and the caller tell each other about one try."""
-
-    __slots__ = ("failure", "fresh", "handler", "peer", "reused")
-
-    def __init__(self, peer: Peer, *, fresh: bool) -> None:
-        self.peer = peer
-        self.fresh = fresh
-        self.reused = False
-        self.handler: _Handler | None = None
-        self.failure: LoomstreamError | None = None
-
-    @property
-    def may_repeat(self) -> bool:
-        """Whether a kept connection turned out to be dead: no byte of an answer came over it."""
-        return self.reused and self.handler is not None and not self.handler.answered
-
-
-_attempt: ContextVar[_Attempt] = ContextVar("loomstream.attempt")
+_NO_TIMER = TimerNoop()
+_BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""Methods whose empty body has no length (RFC 9110 section 8.6)."""
+_INTERIM = range(100, 200)
+_SWITCHING_PROTOCOLS = 101
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_WRITTEN = re.compile(r"(?!.*/\.)https?://[\w.:\[\]-]+(?:[/?][\w!$%&'()*+,./:;=?@~-]*)?", re.ASCII)
+"""URLs that every HTTP client writes as they are."""
 
 
 class _Handler(ResponseHandler):
@@ -78,6 +69,11 @@ class _Handler(ResponseHandler):
         del self.data_received
         self.data_received(data)
 
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 (aiohttp's signature)
+        """Resume where something was paused: aiohttp asks for it after each read, and then parses no bytes anew."""
+        if self._reading_paused or self._buffer_paused:
+            super().resume_reading(resume_parser)
+
     def set_exception(self, exc: BaseException, exc_cause: BaseException = _NO_CAUSE) -> None:
         """Pass an error on to the body's reader too.
 
@@ -89,194 +85,299 @@ class _Handler(ResponseHandler):
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Names the phase of a failure, notices reuse, and can be told to leave its kept connections alone."""
+    """Makes our handlers, and can be told to leave its kept connections alone."""
 
     def __init__(self, *, limit: int, keepalive_timeout: float) -> None:
         super().__init__(limit=limit, keepalive_timeout=keepalive_timeout, socket_factory=make_socket)  # pyright: ignore[reportUnknownMemberType] (an alias of another package)
         self._factory = partial(_Handler, loop=self._loop)
         self._skip_kept = False
 
-    async def connect(
-        self,
-        req: ClientRequest,
-        traces: list[Trace],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 (aiohttp's signature)
-    ) -> Connection:
-        attempt = _attempt.get()
-        self._skip_kept = attempt.fresh  # `_get` runs before the first await of `connect`
-        try:
-            connection = await super().connect(req, traces, timeout)
-        except Exception as error:
-            attempt.failure = translate(error, "connect", attempt.peer)
-            raise
-        handler = connection.protocol
-        assert isinstance(handler, _Handler)  # noqa: S101 (for the type checker: the factory makes no other)
-        attempt.reused, handler.used = handler.used, True
-        attempt.handler = handler
-        handler.expect_answer()
-        return connection
+    async def take(self, request: ClientRequest, limits: aiohttp.ClientTimeout, *, fresh: bool) -> Connection:
+        """Give a connection: a kept one, or (always where `fresh`) a new one."""
+        self._skip_kept = fresh  # `_get` runs before the first await of `connect`
+        return await self.connect(request, _NO_TRACES, limits)
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        """Give a kept connection, but none over which something came that nobody asked for."""
         if self._skip_kept:
             self._skip_kept = False
             return None
-        return await super()._get(key, traces)
+        while (connection := await super()._get(key, traces)) is not None:
+            if not _handler(connection).should_close:
+                break
+            connection.close()
+        return connection
+
+
+_NO_TRACES: list[Trace] = []
+
+
+def _handler(connection: Connection) -> _Handler:
+    handler = connection.protocol
+    assert isinstance(handler, _Handler)  # noqa: S101 (for the type checker: the factory makes no other)
+    return handler
+
+
+class _Request(ClientRequest):
+    """aiohttp's description of where to connect; its key is made once, not for each connection."""
+
+    _key: ConnectionKey | None = None
+
+    @property
+    def connection_key(self) -> ConnectionKey:
+        if self._key is None:
+            self._key = super().connection_key
+        return self._key
+
+
+class _Way:
+    """What requests to one URL share: aiohttp's description of the connection, and the head's first lines."""
+
+    __slots__ = ("head", "request")
+
+    def __init__(self, outgoing: Outgoing, loop: asyncio.AbstractEventLoop) -> None:
+        url, route = _as_written(outgoing.url), outgoing.route
+        if not _TOKEN.fullmatch(outgoing.method):
+            msg = f"{outgoing.method[:20]!r} is no HTTP method"
+            raise ValueError(msg)
+        proxy, authorization = route.proxy, None
+        if proxy is not None and proxy.authorization is not None:
+            authorization = proxy.authorization.reveal()
+        self.request = _Request(
+            outgoing.method,
+            url,
+            loop=loop,
+            ssl=True if route.context is None else route.context,
+            proxy=None if proxy is None else URL(proxy.url),
+            proxy_headers=None if authorization is None else {"Proxy-Authorization": authorization},
+        )
+        relayed = proxy is not None and url.scheme == "http"  # no CONNECT: the proxy reads the request itself
+        lines = [
+            f"{outgoing.method} {url.with_fragment(None) if relayed else url.raw_path_qs} HTTP/1.1",
+            f"host: {url.host_port_subcomponent}",
+        ]
+        if relayed and authorization is not None:
+            lines.append(f"proxy-authorization: {authorization}")
+        self.head = "".join(f"{line}\r\n" for line in lines).encode()
 
 
 class AiohttpLane:
     """The connections of one asyncio loop; see the module's contract. Must be made while the loop runs."""
 
     def __init__(self, *, max_connections: int | None, keepalive_expiry_s: float) -> None:
-        self._session = aiohttp.ClientSession(
-            connector=_Connector(limit=max_connections or 0, keepalive_timeout=keepalive_expiry_s),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),
-            skip_auto_headers=_AUTOMATIC_HEADERS,
-            auto_decompress=False,
-            trust_env=False,
-            max_line_size=_MAX_HEADER_BYTES,
-            max_field_size=_MAX_HEADER_BYTES,
-            max_headers=_MAX_HEADERS,
-        )
+        self._loop = asyncio.get_running_loop()
+        self._connector = _Connector(limit=max_connections or 0, keepalive_timeout=keepalive_expiry_s)
+        self._ways: dict[tuple[str, str, Route], _Way] = {}
 
-    async def send(self, request: httpx.Request, route: Route) -> httpx.Response:
+    async def send(self, outgoing: Outgoing) -> AiohttpAnswer:
         """Send a request; the response's body is still to be read.
 
         A kept connection that turns out to be dead before any byte of the answer came is replaced by a fresh one, once.
         """
-        peer = route.peer
-        attempt = _Attempt(peer, fresh=False)
-        response = await self._try(attempt, request, route)
-        if isinstance(response, LoomstreamError) and attempt.may_repeat:
-            response = await self._try(_Attempt(peer, fresh=True), request, route)
-        if isinstance(response, LoomstreamError):
-            raise response
-        body = Body(response, peer)
-        return httpx.Response(
-            response.status,
-            headers=response.raw_headers,
-            stream=body,
-            extensions={"http_version": b"HTTP/1.1", BODY: body},
-        )
+        answer = await self._try(outgoing, fresh=False)
+        if answer is None:
+            answer = await self._try(outgoing, fresh=True)
+            if isinstance(answer, AiohttpAnswer):
+                answer.notices = (RECONNECTED,)
+        if isinstance(answer, AiohttpAnswer):
+            return answer
+        assert answer is not None  # noqa: S101 (for the type checker: a fresh connection is not repeated)
+        raise answer
 
-    async def _try(
-        self, attempt: _Attempt, request: httpx.Request, route: Route
-    ) -> aiohttp.ClientResponse | LoomstreamError:
-        """Give the failure instead of raising it: aiohttp's frames hold the headers, a traceback would keep them."""
-        token = _attempt.set(attempt)
+    async def _try(self, outgoing: Outgoing, *, fresh: bool) -> AiohttpAnswer | LoomstreamError | None:
+        """Give the failure instead of raising it: a traceback would keep frames that hold headers.
+
+        None where a kept connection turned out to be dead: no byte of an answer came over it.
+        """
+        peer = outgoing.route.peer
         try:
-            return await self._request(request, route)
+            way = self._way(outgoing)
+            connection = await self._connector.take(way.request, _connect_limit(outgoing.connect_s), fresh=fresh)
         except Exception as error:  # noqa: BLE001 (RuntimeError and ValueError come out of aiohttp as well)
-            return attempt.failure or translate(error, "headers", attempt.peer)
-        finally:
-            _attempt.reset(token)
+            return translate(error, "connect", peer)
+        handler = _handler(connection)
+        reused, handler.used = handler.used, True
+        try:
+            return await _exchange(connection, handler, way.head, outgoing)
+        except Exception as error:  # noqa: BLE001 (as above)
+            if reused and not handler.answered:
+                return None
+            return translate(error, "headers", peer)
 
-    async def _request(self, request: httpx.Request, route: Route) -> aiohttp.ClientResponse:
-        proxy = route.proxy
-        headers = [(name.decode(), value.decode()) for name, value in request.headers.raw]
-        proxy_headers: dict[str, str] | None = None
-        if proxy is not None and proxy.authorization is not None:
-            proxy_headers = {"Proxy-Authorization": proxy.authorization.reveal()}
-            if request.url.scheme == "http":  # no CONNECT: the proxy reads the request itself
-                headers.extend(proxy_headers.items())
-        content = request.content
-        return await self._session.request(
-            request.method,
-            _as_written(str(request.url)),
-            headers=headers,
-            data=io.BytesIO(content) if len(content) >= _LARGE_BODY_BYTES else content or None,
-            allow_redirects=False,
-            timeout=_connect_limit(request),
-            ssl=True if route.context is None else route.context,
-            proxy=None if proxy is None else proxy.url,
-            proxy_headers=proxy_headers,
-        )
+    def _way(self, outgoing: Outgoing) -> _Way:
+        if outgoing.route.proxy is not None:
+            return _Way(outgoing, self._loop)  # aiohttp writes into the request for a proxy, and so into its key
+        key = (outgoing.method, outgoing.url, outgoing.route)
+        way = self._ways.get(key)
+        if way is None:
+            if len(self._ways) >= _MAX_WAYS:
+                self._ways.clear()
+            way = self._ways[key] = _Way(outgoing, self._loop)
+        return way
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._session.close()
+        await self._connector.close()
+
+
+async def _exchange(connection: Connection, handler: _Handler, head: bytes, outgoing: Outgoing) -> AiohttpAnswer:
+    """Send the request and give the answer once its headers are there; where that fails, end the connection."""
+    try:
+        handler.expect_answer()
+        handler.set_response_params(
+            timer=_NO_TIMER,
+            read_until_eof=True,
+            auto_decompress=False,
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
+            max_headers=_MAX_HEADERS,
+        )
+        _write(handler, head, outgoing)
+        message, content = await handler.read()
+        while message.code in _INTERIM and message.code != _SWITCHING_PROTOCOLS:
+            message, content = await handler.read()
+    except BaseException:
+        _abort(connection)
+        raise
+    return AiohttpAnswer(connection, message, content, outgoing.route.peer)
+
+
+def _write(handler: _Handler, head: bytes, outgoing: Outgoing) -> None:
+    transport = handler.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError
+    body = outgoing.body
+    pieces = [head]
+    for name, value in outgoing.headers:
+        pieces += (name, b": ", value, b"\r\n")
+    if body or outgoing.method not in _BODILESS:
+        pieces.append(b"content-length: %d\r\n" % len(body))
+    pieces.append(b"\r\n")
+    if len(body) <= _ONE_PIECE_BYTES:
+        pieces.append(body)
+        transport.write(b"".join(pieces))
+    else:
+        transport.write(b"".join(pieces))
+        transport.write(body)
+
+
+def _abort(connection: Connection) -> None:
+    if connection.transport is not None:
+        connection.transport.abort()  # not `close`: TLS would first wait for the peer's goodbye
+    connection.close()
 
 
 @lru_cache(maxsize=256)
 def _as_written(url: str) -> URL:
     """Give the URL without yarl's rewriting, which turns %3A into a colon and breaks signatures."""
+    if not _WRITTEN.fullmatch(url):
+        import httpx  # noqa: PLC0415 (for the rare URL with characters that must be written otherwise)
+
+        url = str(httpx.URL(url))
     return URL(url, encoded=True)
 
 
-def _connect_limit(request: httpx.Request) -> aiohttp.ClientTimeout:
-    limits: dict[str, float | None] = request.extensions.get("timeout", {})
-    return aiohttp.ClientTimeout(total=None, connect=limits.get("connect"), ceil_threshold=_NO_THRESHOLD)
+@lru_cache(maxsize=16)
+def _connect_limit(connect_s: float | None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=connect_s, ceil_threshold=_NO_THRESHOLD)
 
 
-class Body(httpx.AsyncByteStream):
-    """The body of a response, read straight from aiohttp's buffer."""
+class AiohttpAnswer:
+    """A response whose body is read straight from aiohttp's buffer; see `loomstream.transport.lanes.Answer`."""
 
-    def __init__(self, response: aiohttp.ClientResponse, peer: Peer) -> None:
-        self._response = response
+    __slots__ = ("_connection", "_content", "_failure", "_peer", "_taken_bytes", "headers", "notices", "status")
+
+    def __init__(
+        self, connection: Connection, message: RawResponseMessage, content: aiohttp.StreamReader, peer: Peer
+    ) -> None:
+        self.status = message.code
+        self.headers = plain(message.raw_headers)
+        self.notices: tuple[str, ...] = ()
+        self._connection: Connection | None = connection
+        self._content: aiohttp.StreamReader | None = None if content is EMPTY_PAYLOAD else content
         self._peer = peer
-        self._content = response.content
         self._taken_bytes = 0
         self._failure: LoomstreamError | None = None
+        content.on_eof(self._release)
+
+    @property
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body."""
+        return self
+
+    def _release(self) -> None:
+        """Give the connection back as soon as the whole answer has come; end it where the request is still going."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        transport = connection.transport
+        if transport is not None and transport.get_write_buffer_size():
+            _abort(connection)
+        else:
+            connection.release()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
-        failure = self._failure
-        if failure is None:
-            try:
-                content = self._content
-                if not content._buffer and not content._eof:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (see `_arrival`)
-                    await self._arrival(content)
-                data = content._read_nowait(-1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (no public way)
-            except Exception as error:  # noqa: BLE001 (RuntimeError and ValueError come out of aiohttp as well)
-                data = self._fail(error)
-            if data:
-                self._taken_bytes += len(data)
-                return data
-            failure = self._failure
-        if failure is None:
+        content, failure = self._content, self._failure
+        if failure is not None:
+            raise failure
+        if content is None:
             raise StopAsyncIteration
-        raise failure
+        try:
+            if not content._buffer and not content._eof:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (see `_arrival`)
+                await _arrival(content)
+            data = content._read_nowait(-1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (no public way)
+        except Exception as error:  # noqa: BLE001 (RuntimeError and ValueError come out of aiohttp as well)
+            data = self._fail(error, content)
+        if data:
+            self._taken_bytes += len(data)
+            return data
+        if self._failure is not None:
+            raise self._failure
+        raise StopAsyncIteration
 
-    async def _arrival(self, content: aiohttp.StreamReader) -> None:
-        """Wait until bytes, the end or an error have come.
-
-        What `readany` does, less two coroutines and a timer that is never set, for each read.
-        """
-        while not content._buffer and not content._eof:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (no public way)
-            failure = content.exception()
-            if failure is not None:
-                raise failure
-            if not content._protocol.connected or content._waiter is not None:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
-                await content.readany()  # which says what is wrong
-            waiter = content._waiter = content._loop.create_future()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
-            try:
-                await waiter
-            finally:
-                content._waiter = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
-
-    def _fail(self, error: Exception) -> bytes:
+    def _fail(self, error: Exception, content: aiohttp.StreamReader) -> bytes:
         """Keep the failure for the next read; give first what had arrived before it, which aiohttp would drop."""
         self._failure = translate(error, "body", self._peer)
-        return self._content._read_nowait(-1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (no public way)
+        return content._read_nowait(-1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (no public way)
 
     def wake(self, error: Exception) -> None:
         """Make a read that waits raise the error, unless bytes have arrived for it."""
-        if self._content.total_bytes == self._taken_bytes:
-            self._content.set_exception(error)
+        content = self._content
+        if content is not None and content.total_bytes == self._taken_bytes:
+            content.set_exception(error)
 
     def at_end(self) -> bool:
         """Say whether the whole body has come and was read, so that the connection is free again."""
-        return self._content.at_eof()
+        return self._content is None or self._content.at_eof()
 
     async def aclose(self) -> None:
         """End the exchange; where the body was not read to its end, the connection too, before this returns."""
-        connection = self._response.connection
+        connection, self._connection = self._connection, None
         if connection is None:
             return
-        if connection.transport is not None:
-            connection.transport.abort()  # not `close`: TLS would first wait for the peer's goodbye
-        self._response.close()
+        _abort(connection)
+        if self._content is not None:
+            self._content.set_exception(aiohttp.ClientConnectionError("closed"))
         with anyio.CancelScope(shield=True):
             await anyio.lowlevel.checkpoint()  # the socket closes one turn of the loop later
+
+
+async def _arrival(content: aiohttp.StreamReader) -> None:
+    """Wait until bytes, the end or an error have come.
+
+    What `readany` does, less two coroutines and a timer that is never set, for each read.
+    """
+    while not content._buffer and not content._eof:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (no public way)
+        failure = content.exception()
+        if failure is not None:
+            raise failure
+        if not content._protocol.connected or content._waiter is not None:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
+            await content.readany()  # which says what is wrong
+        waiter = content._waiter = content._loop.create_future()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
+        try:
+            await waiter
+        finally:
+            content._waiter = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)

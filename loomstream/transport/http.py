@@ -1,40 +1,36 @@
 """HTTP: the transport that talks to providers, through our own client or yours.
 
-Contract: see `loomstream.transport`. httpx and aiohttp are imported at the first request, not before. Our own client
-is an `httpx.AsyncClient` whose connections are aiohttp's on asyncio and httpx's on trio; it follows the running event
-loop, so a second loop gets its own connections. A client of yours may be httpx's or httpx2's, recognised by its shape;
-it stays yours to close. Every request carries its own time-outs, follows no redirect and asks for no content coding.
-This module must not know what it carries.
+Contract: see `loomstream.transport`. httpx and aiohttp are imported at the first request, not before. Our own
+connections are aiohttp's on asyncio and httpx's on trio (see `lanes`); they follow the running event loop, so a second
+loop gets its own. A client of yours may be httpx's or httpx2's, recognised by its shape; it stays yours to close. Every
+request carries its own time-outs, follows no redirect and asks for no content coding. This module must not know what
+it carries.
 """
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
-from typing import Protocol, cast
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
-from loomstream.errors import LoomstreamError, UnexpectedContent, UsageError
+from loomstream.errors import UnexpectedContent
 from loomstream.transport import ByteResponse
 from loomstream.transport.decoding import decoded
-from loomstream.transport.faults import Peer, Phase, proxy_refused, translate
-from loomstream.transport.outgoing import check_url, reveal_headers
-from loomstream.transport.proxies import ProxyTable, Target
-from loomstream.wire import Secret, WireRequest
+from loomstream.transport.faults import Peer
+from loomstream.transport.foreign import AsyncClient, check_client, send_through
+from loomstream.transport.outgoing import check_url
+from loomstream.transport.proxies import ProxyTable
+from loomstream.wire import WireRequest
+
+if TYPE_CHECKING:
+    from loomstream.transport.lanes import Answer, Lanes
 
 _NO_SUCCESS = 300
-_PROXY_AUTHENTICATION_REQUIRED = 407
 _CREDENTIALS = re.compile(r"^([^/]*//)?.*@")
-_CLIENT_DEFAULT_S = 5.0
-"""httpx's and httpx2's default for each of a client's time-outs: a value that the user did not choose."""
-
-BODY = "loomstream.body"
-"""The key in a response's extensions under which our own engine hands out its body."""
 
 
 class ConnectionLimits(Struct, frozen=True, kw_only=True):
@@ -70,47 +66,6 @@ class HttpOptions(Struct, frozen=True, kw_only=True):
         return Struct.__repr__(structs.replace(self, proxy=proxy))
 
 
-class _Headers(Protocol):
-    @property
-    def raw(self) -> list[tuple[bytes, bytes]]: ...
-
-
-class _ByteStream(Protocol):
-    def __aiter__(self) -> AsyncIterator[bytes]: ...
-
-
-class _Response(Protocol):
-    """The part that `httpx.Response` and `httpx2.Response` share and we use."""
-
-    status_code: int
-    extensions: dict[str, object]
-    stream: _ByteStream
-
-    @property
-    def headers(self) -> _Headers: ...
-
-    async def aclose(self) -> None: ...
-
-
-class AsyncClient(Protocol):
-    """The part of `httpx.AsyncClient` and `httpx2.AsyncClient` that a request needs."""
-
-    @property
-    def build_request(self) -> Callable[..., object]:
-        """Make a request with the client's own headers."""
-        ...
-
-    @property
-    def send(self) -> Callable[..., Awaitable[object]]:
-        """Send it."""
-        ...
-
-    @property
-    def aclose(self) -> Callable[[], Awaitable[None]]:
-        """Close the client."""
-        ...
-
-
 class HttpTransport:
     """Sends wire requests over HTTP; see the module's contract.
 
@@ -122,10 +77,10 @@ class HttpTransport:
     def __init__(self, options: HttpOptions | None = None, *, client: AsyncClient | None = None) -> None:
         self._options = HttpOptions() if options is None else options
         self._given = client
-        self._client = client
+        self._lanes: Lanes | None = None
         self._proxies: ProxyTable | None = None
         if client is not None:
-            _check_shape(client)
+            check_client(client)
         else:
             environ: Mapping[str, str] = os.environ if self._options.trust_env_proxies else {}
             self._proxies = ProxyTable(proxy=self._options.proxy, environ=environ)
@@ -142,103 +97,61 @@ class HttpTransport:
         return Exchange(self, wire_request, connect_s)
 
     async def prepare(self, url: str) -> None:
-        """Load the client and what a request to `url` needs; connects to nobody. Raises `ConfigError`."""
-        check_url(url, allow_http=self._options.allow_http)
-        client = self._running_client()
-        if client is not self._given:
-            await cast("_Preparable", client).prepare(url)
+        """Load what a request to `url` needs; connects to nobody. Raises `ConfigError`."""
+        target = check_url(url, allow_http=self._options.allow_http)
+        if self._given is None:
+            await self._own_lanes().prepare(target)
 
     async def aclose(self) -> None:
         """Close the connections kept by the running event loop; a client that was given stays open."""
-        if self._client is not None and self._given is None:
-            client, self._client = self._client, None
-            await client.aclose()
+        lanes, self._lanes = self._lanes, None
+        if lanes is not None:
+            await lanes.aclose()
 
-    def _peer(self, target: Target) -> Peer:
-        proxy = None if self._proxies is None else self._proxies.find(target)
-        return Peer(target.host, target.port, "" if proxy is None else proxy.url)
-
-    def _running_client(self) -> AsyncClient:
-        if self._client is None:
-            from loomstream.transport.default_client import DefaultClient  # noqa: PLC0415 (loads httpx)
+    def _own_lanes(self) -> Lanes:
+        if self._lanes is None:
+            from loomstream.transport.lanes import Lanes  # noqa: PLC0415 (loads asyncio and ssl)
 
             assert self._proxies is not None  # noqa: S101 (for the type checker: set where no client was given)
-            self._client = cast("AsyncClient", DefaultClient(self._options, self._proxies))
-        return self._client
+            self._lanes = Lanes(self._options, self._proxies)
+        return self._lanes
 
-    def _build(self, client: AsyncClient, wire_request: WireRequest, connect_s: float | None) -> object:
-        headers: Mapping[str, str | Secret] = wire_request.headers
-        if "accept-encoding" not in {name.lower() for name in headers}:
-            headers = {**headers, "accept-encoding": "identity"}
-        return client.build_request(
-            wire_request.method,
-            wire_request.url,
-            headers=reveal_headers(headers),
-            content=wire_request.body,
-            timeout=_time_outs(self._given, connect_s),
-        )
+    async def send(self, wire_request: WireRequest, connect_s: float | None) -> Answer:
+        """Send a request as `open` says; who asks must close the answer."""
+        target = check_url(wire_request.url, allow_http=self._options.allow_http)
+        if self._given is None:
+            return await self._own_lanes().send(wire_request, target, connect_s)
+        return await send_through(self._given, wire_request, connect_s, Peer(target.host, target.port))
 
 
 class Exchange:
     """One request and its response, as an async context manager; a class, so that nothing hangs on a generator."""
 
-    __slots__ = ("_chunks", "_connect_s", "_response", "_transport", "_wire_request")
+    __slots__ = ("_answer", "_connect_s", "_transport", "_wire_request")
 
     def __init__(self, transport: HttpTransport, wire_request: WireRequest, connect_s: float | None) -> None:
         self._transport = transport
-        self._wire_request = wire_request
+        self._wire_request: WireRequest | None = wire_request
         self._connect_s = connect_s
-        self._response: _Response | None = None
-        self._chunks: AsyncIterator[bytes] | None = None
+        self._answer: Answer | None = None
 
     async def __aenter__(self) -> ByteResponse:
-        transport = self._transport
-        target = check_url(self._wire_request.url, allow_http=transport._options.allow_http)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (same module)
-        peer = transport._peer(target)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (same module)
-        self._response = response = await self._send(peer)
+        wire_request, self._wire_request = self._wire_request, None  # a prompt can be large, and a stream long
+        assert wire_request is not None  # noqa: S101 (for the type checker: a context is entered once)
+        self._answer = answer = await self._transport.send(wire_request, self._connect_s)
         try:
-            return self._read_from(response, peer)
-        except LoomstreamError:
-            await self._close()
+            chunks = _without_coding(answer.chunks, answer.headers.get("content-encoding", ""), answer.status)
+        except UnexpectedContent:
+            await answer.aclose()
             raise
-
-    async def _send(self, peer: Peer) -> _Response:
-        try:
-            client = self._transport._running_client()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (same module)
-            request = self._transport._build(client, self._wire_request, self._connect_s)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (same module)
-            return cast("_Response", await client.send(request, stream=True, follow_redirects=False))
-        except AssertionError:  # a test's own fake transport or router complains: not ours to reword
-            raise
-        except Exception as error:  # noqa: BLE001 (whatever a client raises is translated)
-            failure = translate(error, "headers", peer)
-        raise failure
-
-    def _read_from(self, response: _Response, peer: Peer) -> ByteResponse:
-        if peer.proxy and response.status_code == _PROXY_AUTHENTICATION_REQUIRED:
-            raise proxy_refused(peer, "407 Proxy Authentication Required")
-        headers = _plain(response.headers.raw)
-        body = response.extensions.get(BODY)
-        chunks = cast("AsyncIterator[bytes]", body) if body is not None else _Chunks(_byte_stream(response), peer)
-        self._chunks = chunks
-        plain = _without_coding(chunks, headers.get("content-encoding", ""), response.status_code)
-        if body is None:
-            return ByteResponse(response.status_code, headers, plain)
-        own = cast("_OwnBody", body)
-        return ByteResponse(response.status_code, headers, plain, own.wake, own.at_end)
+        return ByteResponse(answer.status, answer.headers, chunks, answer.wake, answer.at_end, answer.notices)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._close()
-
-    async def _close(self) -> None:
-        response, self._response = self._response, None
-        if response is None:
-            return
-        if BODY in response.extensions:
-            await response.aclose()
-        else:
-            await _close_foreign(response, cast("_Chunks", self._chunks) if self._chunks is not None else None)
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            await answer.aclose()
 
 
 def _without_coding(chunks: AsyncIterator[bytes], coding: str, status: int) -> AsyncIterator[bytes]:
@@ -259,115 +172,3 @@ class _Nothing:
 
     async def __anext__(self) -> bytes:
         raise StopAsyncIteration
-
-
-class _Preparable(Protocol):
-    """What our own client can do beyond sending."""
-
-    async def prepare(self, url: str) -> None: ...
-
-
-class _OwnBody(Protocol):
-    """What our engine's body can do beyond iteration."""
-
-    def wake(self, error: Exception) -> None: ...
-
-    def at_end(self) -> bool: ...
-
-
-class _Chunks:
-    """A foreign client's body, its errors in our words."""
-
-    __slots__ = ("_next", "_peer", "iterator")
-
-    def __init__(self, stream: _ByteStream, peer: Peer) -> None:
-        self.iterator = aiter(stream)
-        self._next = self.iterator.__anext__
-        self._peer = peer
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            return await self._next()
-        except (StopAsyncIteration, AssertionError):
-            raise
-        except Exception as error:  # noqa: BLE001 (whatever a client raises is translated)
-            failure = translate(error, _BODY_PHASE, self._peer)
-        raise failure
-
-
-_BODY_PHASE: Phase = "body"
-
-
-def _byte_stream(response: _Response) -> _ByteStream:
-    """Give the stream below httpx's own two layers: each is a generator that only passes bytes on."""
-    stream: object = response.stream
-    if type(stream).__name__ == "BoundAsyncStream":
-        stream = getattr(stream, "_stream", stream)
-    return cast("_ByteStream", getattr(stream, "_httpcore_stream", stream))
-
-
-def _is_httpcore(stream: object) -> bool:
-    return type(stream).__module__.startswith("httpcore")
-
-
-async def _close_foreign(response: _Response, chunks: _Chunks | None) -> None:
-    """Close a response of httpx or httpx2, and end the generators that read it.
-
-    Whatever a close raises is of no interest: the connection is gone, and the answer's fate is known.
-    """
-    import anyio  # noqa: PLC0415 (loaded by every client that gets here)
-
-    with anyio.CancelScope(shield=True), suppress(Exception):
-        await response.aclose()
-        if chunks is not None:
-            await _end_generators(response, chunks.iterator)
-        await anyio.lowlevel.checkpoint()
-
-
-async def _end_generators(response: _Response, iterator: AsyncIterator[bytes]) -> None:
-    """End httpcore's nested generators from the inside, which leaves none to the garbage collector.
-
-    Closing the outermost would abandon the inner ones: asyncio then starts a task for each, trio warns. Over the closed
-    connection of HTTP/1 the next read fails at once; over HTTP/2 it could wait for ever.
-    """
-    over_http1 = response.extensions.get("http_version", b"") in {b"HTTP/1.1", b"HTTP/1.0"}
-    if over_http1 and _is_httpcore(_byte_stream(response)):
-        with suppress(Exception):
-            async for _ in iterator:
-                pass
-    elif inspect.isasyncgen(iterator):
-        await iterator.aclose()
-
-
-def _plain(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for name_bytes, value_bytes in raw:
-        name, value = name_bytes.decode("latin-1").lower(), value_bytes.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers
-
-
-def _time_outs(client: AsyncClient | None, connect_s: float | None) -> tuple[float | None, ...]:
-    """Give connect, read, write and pool time-outs: ours, and those that the user of a client chose for it."""
-    own: dict[str, float | None] = {"connect": connect_s, "read": None, "write": None, "pool": connect_s}
-    theirs: object = getattr(client, "timeout", None)
-    return tuple(_tighter(ours, getattr(theirs, name, _CLIENT_DEFAULT_S)) for name, ours in own.items())
-
-
-def _tighter(ours: float | None, theirs: float | None) -> float | None:
-    if theirs is None or theirs == _CLIENT_DEFAULT_S:
-        return ours
-    return theirs if ours is None else min(ours, theirs)
-
-
-def _check_shape(client: object) -> None:
-    missing = [name for name in ("build_request", "send", "aclose") if not callable(getattr(client, name, None))]
-    if missing or not inspect.iscoroutinefunction(getattr(client, "send", None)):
-        msg = (
-            f"client= got a {type(client).__module__}.{type(client).__qualname__}: "
-            "pass an httpx.AsyncClient or an httpx2.AsyncClient"
-        )
-        raise UsageError(msg)

@@ -8,8 +8,9 @@ that is the user's own test. Leans on one thing that is not public, the pool ins
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from contextvars import ContextVar
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, cast
 
 import anyio
@@ -18,9 +19,13 @@ import httpx
 
 from loomstream.errors import LoomstreamError
 from loomstream.transport.faults import translate
+from loomstream.transport.foreign import REPEATED, ForeignAnswer, answered
 from loomstream.transport.proxies import Proxy
-from loomstream.transport.route import Route
+from loomstream.transport.route import Outgoing, Route
 from loomstream.transport.sockets import KEEP_ALIVE
+
+_ROUTE = "loomstream.route"
+"""The key in a request's extensions under which its way stands."""
 
 _TRUSTS_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For pools that carry plain http, so that no certificates are loaded for them."""
@@ -134,23 +139,26 @@ class _Network(httpcore.AsyncNetworkBackend):
         await self._inner.sleep(seconds)
 
 
-class HttpxLane:
-    """The connections of one event loop; see the module's contract."""
+class _Pools(httpx.AsyncBaseTransport):
+    """A pool for each proxy."""
 
     def __init__(self, *, max_connections: int | None, keepalive_expiry_s: float) -> None:
         self._limits = httpx.Limits(max_connections=max_connections, keepalive_expiry=keepalive_expiry_s)
         self._pools: dict[tuple[Proxy | None, ssl.SSLContext | None], httpx.AsyncHTTPTransport] = {}
 
-    async def send(self, request: httpx.Request, route: Route) -> httpx.Response:
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; the response's body is still to be read.
 
         A kept connection that turns out to be dead before any byte of the answer came is replaced, once.
         """
+        route = cast("Route", request.extensions[_ROUTE])
         request.stream = _Content(request.content)
         sending = _Sending()
         response = await self._try(sending, request, route)
         if isinstance(response, LoomstreamError) and sending.may_repeat:
             response = await self._try(_Sending(), request, route)
+            if isinstance(response, httpx.Response):
+                response.extensions[REPEATED] = True
         if isinstance(response, LoomstreamError):
             raise response
         return response
@@ -191,6 +199,49 @@ class HttpxLane:
         while self._pools:
             _, pool = self._pools.popitem()
             await pool.aclose()
+
+
+class HttpxLane:
+    """The connections of one event loop; see the module's contract.
+
+    `through_client`: whether requests pass a whole `httpx.AsyncClient`, inside which some routers stand.
+    """
+
+    def __init__(self, *, max_connections: int | None, keepalive_expiry_s: float, through_client: bool) -> None:
+        self._pools = _Pools(max_connections=max_connections, keepalive_expiry_s=keepalive_expiry_s)
+        self._client = _quiet_client(self._pools) if through_client else None
+
+    async def send(self, outgoing: Outgoing) -> ForeignAnswer:
+        """Send a request; the response's body is still to be read."""
+        limits = {"connect": outgoing.connect_s, "read": None, "write": None, "pool": outgoing.connect_s}
+        route = outgoing.route
+
+        def send() -> Awaitable[httpx.Response]:
+            request = httpx.Request(
+                outgoing.method,
+                outgoing.url,
+                headers=outgoing.headers,
+                content=outgoing.body or None,
+                extensions={"timeout": limits, _ROUTE: route},
+            )
+            if self._client is None:
+                return self._pools.handle_async_request(request)
+            return self._client.send(request, stream=True, follow_redirects=False)
+
+        return await answered(send, route.peer)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await (self._client or self._pools).aclose()
+
+
+def _quiet_client(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=transport,
+        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=())),
+        trust_env=False,
+        follow_redirects=False,
+    )
 
 
 def _httpx_proxy(proxy: Proxy, context: ssl.SSLContext | None) -> httpx.Proxy:

@@ -19,6 +19,7 @@ from typing import TypeVar
 import anyio
 
 from loomstream.errors import LoomstreamError
+from loomstream.transport.loops import running_loop
 
 _T = TypeVar("_T")
 
@@ -65,6 +66,10 @@ class Interrupt:
         self._fired = False
         return self._task.uncancel() <= self._cancelling
 
+    def now(self) -> float:
+        """Give the time of the event loop's clock, in seconds."""
+        return 0.0 if self._loop is None else self._loop.time()
+
     def mark(self) -> None:
         """Say that a step begins in the running task. Raises the error where it is set already."""
         if self.error is not None:
@@ -105,6 +110,10 @@ class ScopeInterrupt(Interrupt):
             if self._scope is not None:
                 self._scope.cancel()
 
+    def now(self) -> float:
+        """Give the time of the event loop's clock, in seconds."""
+        return anyio.current_time()
+
     def mark(self) -> None:
         """Say that a step begins. Raises the error where it is set already, or the deadline has passed."""
         if self.error is None and self._deadline < math.inf and anyio.current_time() >= self._deadline:
@@ -137,7 +146,5 @@ class ScopeInterrupt(Interrupt):
 
 def interrupt() -> Interrupt:
     """Give the kind of interrupt that fits the running event loop."""
-    try:
-        return Interrupt(asyncio.get_running_loop())
-    except RuntimeError:
-        return ScopeInterrupt()
+    loop = running_loop()
+    return ScopeInterrupt() if loop is None else Interrupt(loop)

@@ -19,6 +19,8 @@ from loomstream.wire import Secret
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
 _PORTS = {"http": 80, "https": 443}
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 (nothing is bound)
+_UNSPECIFIED = re.compile(r"^(https?://)(0\.0\.0\.0|\[::\])(?=[:/]|$)")
 _NOT_YOURS = frozenset({"connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade"})
 """Headers that frame a message or belong to the connection: only the HTTP client may write them (RFC 9112)."""
 
@@ -44,8 +46,11 @@ def check_url(url: str, *, allow_http: bool) -> Target:
     return Target(parts.scheme, parts.hostname, _PORTS[parts.scheme] if parts.port is None else parts.port)
 
 
-def check_base_url(text: str) -> str:
+def check_base_url(text: str, *, usual: str = "") -> str:
     """Give a base URL to which a path can be appended; `localhost:11434` and `host.example` mean plain http.
+
+    A host alone has the port of `usual`, the provider's own address, where that names one; an address that stands for
+    all of a machine's own (`0.0.0.0`, which servers listen at) means this machine.
 
     Raises `ConfigError` for a single word, which is a typing error more often than a host, and for a query or a
     fragment, which would swallow the path.
@@ -54,12 +59,19 @@ def check_base_url(text: str) -> str:
     if "://" not in url:
         if not _names_a_host(url):
             raise _no_url(url)
-        url = f"http://{url}"
+        url = f"http://{_with_port(url, usual)}"
+    url = _UNSPECIFIED.sub(lambda found: found[1] + _LOOPBACK[found[2]], url)
     for mark, what in (("?", "query"), ("#", "fragment")):
         if mark in url:
             msg = f"the base URL {_shown(url)!r} has a {what}: write it without the {mark!r} and what follows"
             raise ConfigError(msg)
     return url
+
+
+def _with_port(address: str, usual: str) -> str:
+    host, slash, path = address.partition("/")
+    port = re.search(r":\d+$", usual)
+    return address if port is None or re.search(r":\d*$", host) else host + port[0] + slash + path
 
 
 def _names_a_host(text: str) -> bool:

@@ -13,10 +13,10 @@ read costs many times as much); elsewhere an anyio cancel scope stands inside ea
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
-from types import TracebackType
-from typing import TYPE_CHECKING
+from types import CoroutineType, TracebackType
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -46,7 +46,7 @@ class Watch:
         self._waited_s = 0.0
         self._since: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._wake = None
+        self._wake: Callable[[Exception], None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
 
@@ -56,30 +56,70 @@ class Watch:
         Entering raises `FirstEventTimeout` where no headers come within `first_event_s`, and what the transport
         raises (`ConnectTimeout` after `connect_s`). Leaving closes the response and the watch.
         """
-        return _Opening(
-            transport.open(wire_request, connect_s=self._timeouts.connect_s),
-            limit_s=self._limit_s,
-            begin=self._begin,
-            expired=self._timeout,
-            close=self.close,
-        )
+        return _Opening(self, transport.open(wire_request, connect_s=self._timeouts.connect_s))
 
-    async def read(self, chunks: AsyncIterator[bytes]) -> bytes | None:
-        """Give the next chunk, or None at the end of the body.
+    async def enter(self, opening: AbstractAsyncContextManager[ByteResponse]) -> ByteResponse:
+        """Enter what `transport.open` gave, within the limit; for the context that `open` gives."""
+        from loomstream.transport.loops import running_loop  # noqa: PLC0415 (loads asyncio, which runs by now)
+
+        loop = running_loop()
+        if loop is not None:
+            return await self._enter_on(loop, opening)
+        since = anyio.current_time()
+        with anyio.move_on_after(self._limit_s):
+            response = await opening.__aenter__()
+            self._begin(response, None, anyio.current_time() - since)
+            return response
+        raise self._timeout()
+
+    async def _enter_on(
+        self, loop: asyncio.AbstractEventLoop, opening: AbstractAsyncContextManager[ByteResponse]
+    ) -> ByteResponse:
+        """Enter it with the alarm set, which the first read takes over.
+
+        The alarm cancels the task and takes that back, as `asyncio.timeout` does: half the cost of a scope.
+        """
+        from asyncio import CancelledError, current_task  # noqa: PLC0415 (it runs by now)
+
+        rang = False
+        task = current_task(loop)
+        assert task is not None  # noqa: S101 (for the type checker: a coroutine runs in a task)
+        cancel = task.cancel
+
+        def interrupt(_: Exception) -> None:
+            nonlocal rang
+            rang = True
+            cancel()
+
+        cancelling = task.cancelling()
+        self._since = since = loop.time()
+        self._loop, self._wake = loop, interrupt
+        if self._limit_s is not None:
+            self._arm(since + self._limit_s)
+        try:
+            response = await opening.__aenter__()
+        except (Exception, CancelledError):
+            self.close()
+            if rang and task.uncancel() <= cancelling:
+                raise self._timeout() from None
+            raise
+        if rang:
+            task.uncancel()
+        self._begin(response, loop, loop.time() - since)
+        return response
+
+    def read(self, chunks: AsyncIterator[bytes]) -> Awaitable[bytes | None]:
+        """Await the next chunk, or None at the end of the body.
 
         Raises `FirstEventTimeout` or `IdleTimeout` where the limit passes, and what the chunks raise.
         """
         if self._loop is None:
-            return await self._read_in_scope(chunks)
-        if self._limit_s is None:
-            return await anext(chunks, None)
-        deadline = self._deadline(self._loop.time(), self._limit_s)
-        if self._alarm is None or self._alarm_at > deadline:
-            self._arm(deadline)
-        try:
-            return await chunks.__anext__()
-        except StopAsyncIteration:
-            return None
+            return self._read_in_scope(chunks)
+        if self._limit_s is not None:
+            deadline = self._deadline(self._loop.time(), self._limit_s)
+            if self._alarm is None or self._alarm_at > deadline:
+                self._arm(deadline)
+        return anext(chunks, None)
 
     async def _read_in_scope(self, chunks: AsyncIterator[bytes]) -> bytes | None:
         if self._limit_s is None:
@@ -124,13 +164,13 @@ class Watch:
         self._loop = None
         self._wake = None
 
-    def _begin(self, response: ByteResponse, waited_s: float) -> None:
+    def _begin(self, response: ByteResponse, loop: asyncio.AbstractEventLoop | None, waited_s: float) -> None:
+        if response.wake is None:
+            self.close()
+        else:
+            self._loop, self._wake = loop, response.wake
+        self._since = None
         self._waited_s = waited_s
-        if response.wake is not None:
-            import asyncio  # noqa: PLC0415 (a program on trio never loads it here)
-
-            self._wake = response.wake
-            self._loop = asyncio.get_running_loop()
 
     def _arm(self, deadline: float) -> None:
         if self._alarm is not None:
@@ -165,36 +205,20 @@ class Watch:
 class _Opening:
     """The context manager of `Watch.open`; a class, so that no scope can be open while its body runs."""
 
-    __slots__ = ("_begin", "_close", "_expired", "_inner", "_limit_s")
+    __slots__ = ("_inner", "_watch")
 
-    def __init__(
-        self,
-        inner: AbstractAsyncContextManager[ByteResponse],
-        *,
-        limit_s: float | None,
-        begin: Callable[[ByteResponse, float], None],
-        expired: Callable[[], Timeout],
-        close: Callable[[], None],
-    ) -> None:
+    def __init__(self, watch: Watch, inner: AbstractAsyncContextManager[ByteResponse]) -> None:
+        self._watch = watch
         self._inner = inner
-        self._limit_s = limit_s
-        self._begin = begin
-        self._expired = expired
-        self._close = close
 
-    async def __aenter__(self) -> ByteResponse:
-        since = anyio.current_time()
-        with anyio.move_on_after(self._limit_s):
-            response = await self._inner.__aenter__()
-            self._begin(response, anyio.current_time() - since)
-            return response
-        raise self._expired()
+    def __aenter__(self) -> CoroutineType[Any, Any, ByteResponse]:
+        return self._watch.enter(self._inner)
 
-    async def __aexit__(
+    def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        self._close()
-        return await self._inner.__aexit__(kind, error, trace)
+    ) -> CoroutineType[Any, Any, bool | None]:
+        self._watch.close()
+        return self._inner.__aexit__(kind, error, trace)
 
 
 async def drain(response: ByteResponse, *, max_bytes: int = DRAIN_BYTES, limit_s: float = DRAIN_S) -> None:

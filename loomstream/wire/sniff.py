@@ -8,6 +8,7 @@ servers that send SSE as `application/json`, and JSON errors as `text/event-stre
 from __future__ import annotations
 
 from loomstream.errors import Failure, UnexpectedContent
+from loomstream.wire.aws import MAX_MESSAGE_BYTES, MEDIA_TYPE
 from loomstream.wire.framing import skip_byte_order_mark
 from loomstream.wire.json import quote
 
@@ -17,6 +18,8 @@ _NDJSON_TYPES = frozenset(
     {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/stream+json"}
 )
 _JSON_TYPES = frozenset({"application/json", "text/json"})
+_AWS_BEGINNINGS = tuple(bytes([first]) for first in range((MAX_MESSAGE_BYTES >> 24) + 1))
+"""The first byte of a message's length."""
 _SSE_FIELDS = (b"data", b"event", b"id", b"retry")
 _SSE_BEGINNINGS = (b":", *(field + end for field in _SSE_FIELDS for end in (b":", b"\r", b"\n")))
 _HINTS = {
@@ -31,24 +34,25 @@ def sniff(first_bytes: bytes, expected: str, content_type: str) -> str | Failure
 
     A JSON object goes to `json`, unless the content type says NDJSON, or NDJSON is expected and the content type is
     not that of plain JSON (Ollama answers in one `application/json` object where no stream was asked for). An array
-    goes to `json`; a field or comment of an event stream to `sse`, whatever is expected.
+    goes to `json`; a field or comment of an event stream to `sse`, whatever is expected. Binary lengths go to `aws`
+    where that is expected or the content type says so.
 
     Args:
         first_bytes: the body so far.
-        expected: `sse`, `ndjson` or `json`: what the request asked for.
+        expected: `sse`, `ndjson`, `aws` or `json`: what the request asked for.
         content_type: the header's value, or an empty string.
 
     Returns:
-        The decoder: `sse`, `ndjson` or `json`; None while the bytes do not decide; or the failure
+        The decoder: `sse`, `ndjson`, `aws` or `json`; None while the bytes do not decide; or the failure
         `UnexpectedContent` for anything else, which quotes the first 512 bytes at most.
     """
+    if first_bytes.startswith(_AWS_BEGINNINGS) and (expected == "aws" or _media_type(content_type) == MEDIA_TYPE):
+        return "aws"
     text = skip_byte_order_mark(b"", first_bytes)[1].lstrip(_WHITESPACE)
     if not text:
         return None
-    if text.startswith(b"{"):
-        return _kind_of_object(expected, content_type)
-    if text.startswith(b"["):
-        return "json"
+    if text.startswith((b"{", b"[")):
+        return _kind_of_json(text, expected, content_type)
     if text.startswith(_SSE_BEGINNINGS):
         return "sse"
     if any(beginning.startswith(text) for beginning in _SSE_BEGINNINGS):
@@ -56,8 +60,14 @@ def sniff(first_bytes: bytes, expected: str, content_type: str) -> str | Failure
     return Failure(UnexpectedContent(_describe(text, expected, content_type)))
 
 
-def _kind_of_object(expected: str, content_type: str) -> str:
-    media_type = content_type.partition(";")[0].strip().lower()
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _kind_of_json(text: bytes, expected: str, content_type: str) -> str:
+    media_type = _media_type(content_type)
+    if text.startswith(b"["):
+        return "json"
     if media_type in _NDJSON_TYPES or (expected == "ndjson" and media_type not in _JSON_TYPES):
         return "ndjson"
     return "json"

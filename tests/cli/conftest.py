@@ -111,7 +111,7 @@ def stub() -> Iterator[Stub]:
 
 @pytest.fixture
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No key, no setting and no keyring of whoever runs the tests."""
+    """No key, no setting, no file and no keyring of whoever runs the tests."""
     for name in list(os.environ):
         if name.startswith(("LOOM_", "LOOMSTREAM_LOCAL", "OLLAMA")) or name.upper().endswith(_SECRET_WORDS):
             monkeypatch.delenv(name)
@@ -120,6 +120,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
     monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("LOOM_DATA_DIR", str(Path(os.devnull) / "nothing"))
 
 
 Start = Callable[..., subprocess.Popen[bytes]]

@@ -217,7 +217,7 @@ def test_a_wrong_key_is_one_line_without_a_traceback(stub: Stub, start: Start, f
 def test_an_unexpected_error_has_no_traceback_unless_asked(start: Start, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
-    (broken / "sitecustomize.py").write_text("import loomstream.providers as p\np.all_providers = None\n")
+    (broken / "sitecustomize.py").write_text("import loomstream.providers as p\np.listing = None\n")
     env = {"PYTHONPATH": str(broken)}
     code, _, err = end(start("providers", env=env))
     assert code == 1

@@ -1,22 +1,29 @@
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from loomstream.cli.group import looms
-from loomstream.providers import all_providers
+from loomstream.providers import Provider, listing
+from loomstream.providers.table import BY_NAME, TABLE
 from tests.cli.conftest import CANARY
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
 FIELDS = {
     "name",
+    "aliases",
+    "origin",
     "dialect",
+    "dialects",
     "authentication",
     "environment_variables",
     "keyring_name",
     "base_url",
     "default_model",
+    "model_variables",
+    "settings",
     "usable",
     "source",
     "reason",
@@ -24,8 +31,14 @@ FIELDS = {
 }
 
 
-def rows(env: dict[str, str] | None = None) -> dict[str, dict[str, object]]:
-    result = CliRunner().invoke(looms, ["providers", "--json"], env=env)
+@pytest.fixture(autouse=True)
+def no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOM_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+
+
+def rows(env: dict[str, str] | None = None, *arguments: str) -> dict[str, dict[str, object]]:
+    result = CliRunner().invoke(looms, ["providers", "--json", *arguments], env=env)
     assert (result.exit_code, result.stderr) == (0, "")
     assert CANARY not in result.output
     return {row["name"]: row for row in json.loads(result.stdout)}
@@ -33,7 +46,7 @@ def rows(env: dict[str, str] | None = None) -> dict[str, dict[str, object]]:
 
 def test_every_provider_is_listed_with_every_field() -> None:
     found = rows()
-    assert list(found) == [row.name for row in all_providers()]
+    assert list(found) == [listed.name for listed in listing()]
     assert all(row.keys() == FIELDS for row in found.values())
     assert found["openai"]["dialect"] == "openai_chat"
     assert found["openai"]["authentication"] == "bearer"
@@ -81,3 +94,90 @@ def test_the_list_is_readable_text() -> None:
     assert line.split() == ["groq", "no", "-", "set", "GROQ_API_KEY"]
     assert max(map(len, result.stdout.splitlines())) <= 120
     assert CANARY not in result.output
+
+
+def test_aliases_dialects_and_settings_are_told() -> None:
+    row = rows({"AZURE_OPENAI_API_VERSION": "v1"})["azure-openai"]
+    assert row["aliases"] == ["azureopenai"]
+    assert row["origin"] == "built in"
+    assert row["dialects"] == ["openai_chat", "openai_responses"]
+    settings = {setting["name"]: setting for setting in row["settings"]}  # type: ignore[attr-defined]
+    assert settings["api_version"]["source"] == "environment AZURE_OPENAI_API_VERSION"
+    assert settings["api_version"]["default"] == "2024-10-21"
+    assert settings["entra_token"]["secret"] is True
+
+
+def test_one_provider_is_told_in_full() -> None:
+    result = CliRunner().invoke(looms, ["providers", "azureopenai"], env={"AZURE_OPENAI_API_KEY": CANARY})
+    assert result.exit_code == 0
+    name, *lines = result.stdout.splitlines()
+    assert name == "azure-openai"
+    assert "  also called     azureopenai" in lines
+    assert "  dialects        openai_chat, openai_responses" in lines
+    assert any(line.startswith("  --set api_version=…  now from default; default 2024-10-21; ") for line in lines)
+    assert CANARY not in result.output
+    assert list(rows(None, "azureopenai")) == ["azure-openai"]
+
+
+def test_an_unknown_name_suggests_the_nearest() -> None:
+    result = CliRunner().invoke(looms, ["providers", "opnai"])
+    assert result.exit_code == 3
+    assert "did you mean 'openai'?" in result.stderr
+
+
+def test_a_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CLOUDFLARE_ACCOUNT_ID", raising=False)
+    row = rows({"CLOUDFLARE_API_TOKEN": CANARY})["cloudflare"]
+    assert (row["usable"], row["missing_variable"]) == (False, "CLOUDFLARE_ACCOUNT_ID")
+    assert row["reason"] == "needs --set account_id=… or CLOUDFLARE_ACCOUNT_ID"
+
+
+@pytest.mark.parametrize(
+    ("row", "usable", "what"),
+    [
+        (Provider(name="acme"), False, "needs --base-url"),
+        (Provider(name="acme", base_url="https://a.test"), False, "no key in "),
+        (Provider(name="acme", handler="no_such_module:make", auth="none"), False, "cannot be imported"),
+        (Provider(name="acme", handler="json:loads", auth="none"), True, ""),
+        (Provider(name="acme", auth="aws", base_url="https://a.test"), None, "no key in "),
+    ],
+)
+def test_rows_of_any_kind(row: Provider, what: str, monkeypatch: pytest.MonkeyPatch, *, usable: bool | None) -> None:
+    monkeypatch.setattr("loomstream.cli.providers._LIBRARY_OF", {"aws": ("json", "bedrock")})  # it is installed
+    monkeypatch.setattr("loomstream.providers.table.TABLE", (row,))
+    monkeypatch.setitem(BY_NAME, "acme", row)
+    (found,) = rows().values()
+    assert found["usable"] is usable
+    assert what in str(found["reason"])
+
+
+def test_other_credentials_need_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loomstream.cli.providers._LIBRARY_OF", {"aws": ("no_such.library", "bedrock")})
+    row = next(row for row in TABLE if row.auth == "aws")
+    found = rows()[row.name]
+    assert found["usable"] is False
+    assert "pip install 'loomstream[bedrock]'" in str(found["reason"])
+
+
+# --- looms.yaml --------------------------------------------------------------------------------------
+
+ACME = "providers:\n  - name: acme\n    base_url: https://llm.acme.test/v1\n"
+
+
+def test_custom_providers_are_listed_and_broken_ones_say_why(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(ACME + "  - name: broken\n    base_urll: x\n", "utf-8")
+    found = rows(None, "--config", str(path))
+    assert (found["acme"]["origin"], found["acme"]["usable"]) == (f"file {path}", True)
+    assert (found["broken"]["usable"], found["broken"]["dialect"]) == (False, "")
+    assert "did you mean 'base_url'?" in str(found["broken"]["reason"])
+    assert "acme" not in rows(), "the option is forgotten afterwards"
+    assert rows({"LOOM_CONFIG": str(path)})["acme"]["usable"] is True
+
+
+def test_a_file_that_cannot_be_read_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "looms.yaml").write_text("providers: [", "utf-8")
+    result = CliRunner().invoke(looms, ["providers", "--json"])
+    assert result.exit_code == 0
+    assert result.stderr.startswith("Warning: looms.yaml:1:13: this is no configuration that can be read: ")
+    assert [row["name"] for row in json.loads(result.stdout)] == [row.name for row in TABLE]

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))  # `oracle` stands beside the tests, which are no package
+sys.path.insert(0, str(HERE))  # the oracles stand beside the tests, which are no package
+
+from apis import APIS  # noqa: E402 (found by the line above)
 
 VARIABLE = "LOOMSTREAM_WIRE_CORPUS"
 BESIDE_THE_PROJECT = HERE.parents[2] / "shared" / "wire-corpus"
-APIS = {"messages", "anthropic-rawPredict", "chat", "chat.completions"}
-"""The wire protocols that loomstream speaks so far."""
 
 
 def corpus() -> Path:
@@ -36,17 +36,26 @@ def missing() -> str:
 
 
 def load(row: dict[str, object]) -> dict[str, object]:
-    """Give an exchange's index row with its `meta`, its body and where it is."""
+    """Give an exchange's index row with its `meta`, its `request` and its body."""
     folder = corpus() / str(row["id"])
     name = "response.bin" if row["streaming"] else "response.json"
-    return {**row, "meta": json.loads((folder / "meta.json").read_bytes()), "body": (folder / name).read_bytes()}
+    told = {name: json.loads((folder / f"{name}.json").read_bytes()) for name in ("meta", "request")}
+    return {**row, **told, "body": (folder / name).read_bytes()}
 
+
+NO_ANSWERS = {"bedrock/nonstream-013-invoke-embedding-bedrock-embedding-dialects-bedrock-amazon-nova"}
+"""Exchanges of status 200 that no model answered in words: embeddings."""
 
 KINDS = {
     "any_exchange": lambda row: True,  # noqa: ARG005 (the others read the row)
-    "exchange": lambda row: row["status"] < 400,
+    "exchange": lambda row: row["status"] < 400 and row["id"] not in NO_ANSWERS,
     "stream": lambda row: row["status"] < 400 and row["streaming"],
     "refused_exchange": lambda row: row["status"] >= 400,
+    "bedrock_exchange": lambda row: APIS[row["api"]].dialect.startswith("bedrock_"),
+    "chat_exchange": lambda row: row["api"] == "chat.completions",
+    "gemini_exchange": lambda row: "enerateContent" in row["api"],
+    "cohere_exchange": lambda row: row["api"] == "chat.v2",
+    "ollama_exchange": lambda row: row["api"] == "chat",
 }
 """Fixture name to which rows of the index it takes."""
 
@@ -73,3 +82,8 @@ any_exchange = pytest.fixture(_loaded, name="any_exchange")
 exchange = pytest.fixture(_loaded, name="exchange")
 stream = pytest.fixture(_loaded, name="stream")
 refused_exchange = pytest.fixture(_loaded, name="refused_exchange")
+bedrock_exchange = pytest.fixture(_loaded, name="bedrock_exchange")
+chat_exchange = pytest.fixture(_loaded, name="chat_exchange")
+gemini_exchange = pytest.fixture(_loaded, name="gemini_exchange")
+cohere_exchange = pytest.fixture(_loaded, name="cohere_exchange")
+ollama_exchange = pytest.fixture(_loaded, name="ollama_exchange")

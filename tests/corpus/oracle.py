@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-STOPS_AT_A_LIMIT = {"length", "max_tokens", "model_length"}
+STOPS_AT_A_LIMIT = {"length", "max_tokens", "model_length", "MAX_TOKENS", "max_output_tokens"}
 """Raw stop reasons that say the answer was cut by a limit on tokens."""
 
 
@@ -65,9 +66,28 @@ class Reading:
         return self.answers.setdefault(index, Answer())
 
 
-def read(api: str, body: bytes, *, streaming: bool) -> Reading:
+Reader = Callable[[bytes], Reading]
+"""Reads a body of status 200."""
+
+
+class Api(NamedTuple):
+    """One of the corpus's apis: its dialect, its readers, and where a stream may be cut between two frames.
+
+    `reasons` maps the provider's own stop reason to what it may be called. `mislabelled` are labels of the corpus that
+    say nothing here: they come from patterns, which also find what is empty.
+    """
+
+    dialect: str
+    stream: Reader
+    whole: Reader
+    ends: Callable[[bytes], list[int]]
+    reasons: Mapping[str, set[str]]
+    mislabelled: frozenset[str] = frozenset()
+
+
+def read(api: Api, body: bytes, *, streaming: bool) -> Reading:
     """Read a body of status 200."""
-    reading = READERS[api, streaming](body)
+    reading = (api.stream if streaming else api.whole)(body)
     for answer in reading.answers.values():
         _finish_answer(answer)
     return reading
@@ -444,14 +464,27 @@ NO_USAGE = {
     "reasoning_tokens": 0,
 }
 
-READERS = {
-    ("messages", True): _messages_stream,
-    ("messages", False): _messages_whole,
-    ("anthropic-rawPredict", True): _messages_stream,
-    ("anthropic-rawPredict", False): _messages_whole,
-    ("chat", True): _ollama,
-    ("chat", False): _ollama,
-    ("chat.completions", True): _chat_stream,
-    ("chat.completions", False): _chat_whole,
+
+REASONS = {
+    "stop": {"end_turn", "tool_use", "refusal"},
+    "end_turn": {"end_turn"},
+    "length": {"max_tokens"},
+    "max_tokens": {"max_tokens"},
+    "tool_calls": {"tool_use"},
+    "tool_use": {"tool_use"},
+    "stop_sequence": {"stop_sequence"},
+    "pause_turn": {"pause"},
+    "refusal": {"refusal"},
+    "": {"other"},
 }
-"""(api, streaming) to its reader."""
+"""The provider's own reason to what it may be called. `stop` is also sent with tool calls and with refusals."""
+
+MESSAGES = Api("anthropic_messages", _messages_stream, _messages_whole, sse_ends, REASONS)
+
+APIS = {
+    "messages": MESSAGES,
+    "anthropic-rawPredict": MESSAGES,
+    "chat": Api("ollama_chat", _ollama, _ollama, line_ends, REASONS),
+    "chat.completions": Api("openai_chat", _chat_stream, _chat_whole, sse_ends, REASONS),
+}
+"""The corpus's name of an api to how it is read."""

@@ -290,6 +290,12 @@ def test_a_long_body_is_cut() -> None:
 
 def test_a_code_that_is_the_status_is_not_said_twice() -> None:
     assert str(provider_error(400, {}, "400", "no", b"", TARGET)) == "acme answered HTTP 400: no"
+
+
+def test_an_error_inside_a_stream_does_not_claim_an_answer_of_that_status() -> None:
+    error = provider_error(429, {}, "rate_limit", "slow down", b"", TARGET, in_stream=True)
+    assert str(error) == "acme reported error 429 (rate_limit) in its stream: slow down"
+    assert str(provider_error(200, {}, "", "no", b"", TARGET, in_stream=True)) == "acme reported an error: no"
     assert (
         str(provider_error(200, {}, "", "no", b"", Target(provider="", model="")))
         == "the provider reported an error: no"

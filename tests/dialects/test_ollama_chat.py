@@ -2,18 +2,15 @@
 from __future__ import annotations
 
 import base64
-import copy
 import json
-import tomllib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from goldens import Goldens, frame, line_frames, split
 
-from loomstream.accumulate import Accumulator
-from loomstream.dialects import Target
+from loomstream.accumulate import fold
+from loomstream.dialects import Quirks, Target
 from loomstream.dialects import ollama_chat as dialect
 from loomstream.dialects.blocks import MAX_BLOCKS
 from loomstream.errors import (
@@ -21,7 +18,6 @@ from loomstream.errors import (
     BadFrame,
     BadRequest,
     ContextTooLong,
-    Failure,
     LimitExceeded,
     LoomstreamError,
     ModelNotFound,
@@ -29,8 +25,9 @@ from loomstream.errors import (
     RequestError,
     ServerFault,
     StreamTruncated,
+    Unsupported,
 )
-from loomstream.events import Event, Opaque, Stop, Usage, encode
+from loomstream.events import Opaque, Stop, Usage
 from loomstream.messages import (
     FileBlock,
     Image,
@@ -38,7 +35,6 @@ from loomstream.messages import (
     Reasoning,
     Refusal,
     Request,
-    Response,
     Text,
     Tool,
     ToolCall,
@@ -48,67 +44,21 @@ from loomstream.messages import (
     tool_result,
     user,
 )
+from loomstream.providers import look_up, route
 from loomstream.testing import check_order
 from loomstream.wire import Frame
 
-GOLDENS = Path(__file__).parents[1] / "streams" / "ollama_chat"
-CASES = sorted(path.name.removesuffix(".meta.toml") for path in GOLDENS.glob("*.meta.toml"))
-HEALTHY = [name for name in CASES if "error" not in tomllib.loads((GOLDENS / f"{name}.meta.toml").read_text("utf-8"))]
 TARGET = Target(provider="ollama", model="asked-model", base_url="http://localhost:11434")
-Outcome = tuple[list[Event], LoomstreamError | None]
-
-
-def frames_of(body: bytes) -> list[Frame]:
-    return [Frame("", line.rstrip(b"\r")) for line in body.split(b"\n") if line.strip()]
-
-
-def split(items: list[Event | Failure]) -> Outcome:
-    events = [item for item in items if not isinstance(item, Failure)]
-    failures = [item.error for item in items if isinstance(item, Failure)]
-    assert len(failures) <= 1
-    assert not failures or isinstance(items[-1], Failure)
-    return events, failures[0] if failures else None
-
-
-def translate(frames: list[Frame], target: Target = TARGET) -> Outcome:
-    translator = dialect.translator(target)
-    items: list[Event | Failure] = []
-    for frame in frames:
-        items += translator.feed(frame)
-    items += translator.finish()
-    assert translator.finish() == []
-    assert translator.feed(Frame("", b'{"done":true}')) == []
-    return split(items)
-
-
-def fold(events: list[Event]) -> Response:
-    accumulator = Accumulator()
-    for event in events:
-        accumulator.add(event)
-    return accumulator.response
-
-
-def frame(value: Any) -> Frame:
-    return Frame("", json.dumps(value).encode())
+GOLDENS = Goldens(dialect, TARGET, "ollama_chat", line_frames, after=Frame("", b'{"done":true}'))
+translate = GOLDENS.translate
 
 
 # --- goldens -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", GOLDENS.streams)
 def test_golden(name: str) -> None:
-    meta = tomllib.loads((GOLDENS / f"{name}.meta.toml").read_text("utf-8"))
-    frames = frames_of((GOLDENS / f"{name}.bin").read_bytes())
-    events, error = translate(frames)
-    assert b"".join(encode(event) + b"\n" for event in events) == (GOLDENS / f"{name}.events.jsonl").read_bytes()
-    assert (type(error).__name__ if error else None) == meta.get("error")
-    check_order(events, complete=error is None)
-    if error is not None:
-        assert (error.provider, error.model) == ("ollama", "asked-model")
-    for cut in range(len(frames)):
-        part, cut_error = translate(frames[:cut])
-        assert [encode(event) for event in part] == [encode(event) for event in events[: len(part)]]
-        assert cut_error is not None or isinstance(part[-1], Stop)
+    GOLDENS.check(name)
 
 
 LINE = (
@@ -143,44 +93,16 @@ def test_too_many_blocks() -> None:
 
 # --- damaged lines -----------------------------------------------------------------------------------------------
 
-REPLACEMENTS: list[Any] = [None, 7, -1, 1.5, "x", True, [], {}, [{}], {"type": "x"}]
 SIDE = {"model", "created_at", "total_duration", "prompt_eval_count", "eval_count", "load_duration", "logprobs"}
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in items:
-        yield (*path, key)
-        yield from places(inner, (*path, key))
-
-
-def damaged(value: Any, path: tuple[Any, ...]) -> Iterator[Any]:
-    for replacement in (..., *REPLACEMENTS):
-        changed = copy.deepcopy(value)
-        inner = changed
-        for key in path[:-1]:
-            inner = inner[key]
-        if replacement is ...:
-            del inner[path[-1]]
-        else:
-            inner[path[-1]] = replacement
-        yield changed
-
-
-@pytest.mark.parametrize("name", HEALTHY)
+@pytest.mark.parametrize("name", GOLDENS.healthy)
 def test_no_damaged_node_breaks_the_law(name: str) -> None:
-    frames = frames_of((GOLDENS / f"{name}.bin").read_bytes())
-    values = [json.loads(original.data) for original in frames]
-    frames = [frame(value) for value in values]
-    whole = fold(translate(frames)[0])
-    for position, value in enumerate(values):
-        for path in places(value):
-            for changed in damaged(value, path):
-                events, error = translate([*frames[:position], frame(changed), *frames[position + 1 :]])
-                check_order(events, complete=error is None)
-                if path[0] in SIDE:
-                    assert error is None
-                    assert fold(events).message == whole.message
+    whole = fold(translate(GOLDENS.respelt(name))[0])
+    for path, (events, error) in GOLDENS.damage(name):
+        if path[0] in SIDE:
+            assert error is None
+            assert fold(events).message == whole.message
 
 
 # --- whole answers -----------------------------------------------------------------------------------------------
@@ -242,6 +164,28 @@ def test_error_responses(status: int, body: bytes, expected: type[LoomstreamErro
     error = dialect.parse_error(status, {}, body, TARGET)
     assert type(error) is expected
     assert str(error).startswith(f"ollama answered HTTP {status}: ")
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "advice"),
+    [
+        (404, "model 'm' not found", "run `ollama pull asked-model` where the server runs"),
+        (404, 'model "m" not found, try pulling it first', "run `ollama pull asked-model`"),
+        (400, "registry.ollama.ai/library/m:1b does not support tools", "leave the tools out"),
+        (400, '"m" does not support thinking', "leave reasoning_effort"),
+        (400, '"m" does not support chat', "choose a model that can chat"),
+        (500, "model requires more system memory (5 GiB) than is available", "choose a smaller model"),
+    ],
+)
+def test_errors_say_what_to_do(status: int, said: str, advice: str) -> None:
+    error = dialect.parse_error(status, {}, json.dumps({"error": said}).encode(), TARGET)
+    assert f": {said}: {advice}" in str(error)
+
+
+def test_a_path_that_there_is_not_is_no_missing_model_s_advice() -> None:
+    error = dialect.parse_error(404, {}, b"404 page not found", TARGET)
+    assert "the base URL must be the server's own address" in str(error)
+    assert "pull" not in str(error)
 
 
 # --- requests ----------------------------------------------------------------------------------------------------
@@ -308,15 +252,81 @@ def test_the_settings() -> None:
         ("qwen3:4b", {"reasoning_effort": "high"}, True, ("reasoning_effort is sent as on or off",)),
         ("gpt-oss:20b", {"reasoning_effort": "minimal"}, "low", ()),
         ("gpt-oss:20b", {"reasoning_effort": "xhigh"}, "high", ()),
+        ("hf.co/me/gpt-oss-GGUF", {"reasoning_effort": "medium"}, "medium", ()),
+        ("gpt-oss:20b", {"reasoning_effort": "none"}, False, ()),
+        ("gpt-oss:20b", {"reasoning_budget_tokens": 5}, True, ("reasoning_budget_tokens is sent as on or off",)),
         ("qwen3:4b", {"reasoning_budget_tokens": 0}, False, ("reasoning_budget_tokens is sent as on or off",)),
         ("qwen3:4b", {"reasoning_budget_tokens": 9}, True, ("reasoning_budget_tokens is sent as on or off",)),
     ],
 )
 def test_reasoning(model: str, settings: dict[str, Any], expected: object, warned: tuple[str, ...]) -> None:
-    target = Target(provider="ollama", model=model)
+    target = Target(provider="ollama", model=model, quirks=route(look_up("ollama"), model).quirks)
     assert body_of(asking(**settings), target).get("think") == expected
     found = dialect.warnings(asking(**settings), target)
     assert tuple(text.partition(":")[0] for text in found) == warned
+
+
+def able(*capabilities: str) -> Target:
+    """Give a target whose model's capabilities are known."""
+    return msgspec.structs.replace(TARGET, quirks=Quirks(capabilities=capabilities, think_levels=("low", "max")))
+
+
+@pytest.mark.parametrize(
+    ("effort", "expected", "warned"),
+    [
+        ("low", "low", ()),
+        ("max", "max", ()),
+        ("high", True, ("reasoning_effort is sent as on or off: this model takes no level",)),
+        ("none", False, ()),
+    ],
+)
+def test_the_levels_are_the_model_s_own(effort: Any, expected: object, warned: tuple[str, ...]) -> None:
+    request = asking(reasoning_effort=effort)
+    assert body_of(request, able("completion", "thinking"))["think"] == expected
+    assert dialect.warnings(request, able("completion", "thinking")) == warned
+
+
+@pytest.mark.parametrize(
+    ("settings", "warned"),
+    [
+        ({"reasoning_effort": "low"}, True),
+        (
+            {"reasoning_budget_tokens": 9},
+            ("reasoning is not asked for: the model's capabilities do not name thinking",),
+        ),
+        ({"reasoning_effort": "none"}, False),
+        ({}, False),
+    ],
+)
+def test_a_model_that_cannot_think_is_not_asked_to(settings: dict[str, Any], warned: bool) -> None:  # noqa: FBT001 (a table's column)
+    assert "think" not in body_of(asking(**settings), able("completion"))
+    warning = "reasoning is not asked for: the model's capabilities do not name thinking"
+    assert dialect.warnings(asking(**settings), able("completion")) == ((warning,) if warned else ())
+
+
+def test_a_model_that_cannot_call_tools_is_not_asked_to() -> None:
+    with pytest.raises(Unsupported, match="asked-model cannot call tools; its capabilities are completion, vision"):
+        dialect.build_request(asking(tools=(TOOL,)), able("completion", "vision"))
+    assert "tools" not in body_of(asking(tools=(TOOL,), tool_choice=ToolChoice("none")), able("completion"))
+    assert len(body_of(asking(tools=(TOOL,)), able("completion", "tools"))["tools"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ({"num_ctx": 8192}, {"options": {"num_ctx": 8192, "top_k": 3}}),
+        ({"num_ctx": 8192, "options": {"num_ctx": 512, "min_p": 0.1}}, {"options": {"num_ctx": 512, "min_p": 0.1}}),
+        ({"top_k": 9, "keep_alive": 0}, {"options": {"top_k": 9}, "keep_alive": 0}),
+        ({"options": None, "num_ctx": 1}, {"options": None, "num_ctx": 1}),
+        ({"format": "json", "think": "high"}, {"format": "json", "think": "high"}),
+    ],
+)
+def test_options_go_where_the_server_reads_them(extra: dict[str, Any], expected: dict[str, Any]) -> None:
+    body = body_of(asking(top_k=3, extra_body=extra))
+    wanted = {"options": {"top_k": 3}} | expected
+    if isinstance(wanted["options"], dict):
+        wanted["options"] = {"top_k": 3} | wanted["options"]
+    assert {key: body[key] for key in body if key not in {"model", "messages", "stream"}} == wanted
 
 
 TOOL = Tool("f", "Does it.", {"type": "object", "properties": {"x": {"type": "integer"}}})

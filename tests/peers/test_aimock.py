@@ -1,13 +1,15 @@
-"""aimock as a peer: the wires of OpenAI, Anthropic and Ollama from another project, and what it saw us send."""
+"""aimock as a peer: the wires of OpenAI, Anthropic, Ollama and Cohere from another project, and what it saw us send."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import groupby
 from typing import Any
 
 import pytest
 
 import loomstream as ls
+from loomstream.dialects import Target
 from loomstream.errors import (
     AuthFailed,
     BadFrame,
@@ -19,6 +21,9 @@ from loomstream.errors import (
     ServerFault,
 )
 from loomstream.events import Event
+from loomstream.providers import look_up
+from loomstream.providers.discovery import explained, list_models
+from loomstream.transport.http import HttpTransport
 
 pytestmark = pytest.mark.anyio
 
@@ -27,9 +32,11 @@ ReadToError = Callable[[ls.Stream], Awaitable[tuple[list[Event], LoomstreamError
 
 KEY = "sk-canary-0123456789"
 SPECS = {
-    "openai:gpt-5": ("/v1", "/v1/chat/completions"),
+    "openai:gpt-4o": ("/v1", "/v1/chat/completions"),
+    "openai:gpt-5.1": ("/v1", "/v1/responses"),
     "anthropic:claude-sonnet-4-5-20250929": ("", "/v1/messages"),
     "ollama:qwen3": ("", "/api/chat"),
+    "cohere:command-a-03-2025": ("", "/v2/chat"),
 }
 WEATHER = ls.Tool("get_weather", "Tells the weather", {"type": "object", "properties": {"city": {"type": "string"}}})
 TIME = ls.Tool("get_time")
@@ -38,7 +45,7 @@ CUT = "This answer is cut before its end comes, in the middle of a sentence."
 
 
 def model_for(aimock: Any, spec: str, **options: Any) -> ls.Model:  # noqa: ANN401 (fixtures of conftest)
-    return ls.connect(spec, base_url=aimock.url + SPECS[spec][0], api_key=KEY, **options)
+    return ls.connect(spec, base_url=aimock.url + SPECS.get(spec, ("/v1", ""))[0], api_key=KEY, **options)
 
 
 @pytest.fixture(params=SPECS)
@@ -98,33 +105,55 @@ async def test_tool_results_go_back(model: ls.Model, aimock: Any, spec: str, rea
     await read(stream)
     assert stream.response.text == "It snows in Oslo."
     seen = aimock.get("/__aimock/journal")[-1]["body"]["messages"]
-    # aimock's journal holds every wire's request as Chat Completions would have it.
-    assert [message["role"] for message in seen] == ["user", "assistant", "tool", "tool"]
-    assert [message["content"] for message in seen[2:]] == ["get_weather: fine", "get_time: fine"]
+    # aimock's journal holds every wire's request as Chat Completions would have it; of Responses, each item.
+    assert [role for role, _ in groupby(message["role"] for message in seen)] == ["user", "assistant", "tool"]
+    results, calls = seen[-2:], [call for message in seen for call in message.get("tool_calls") or ()]
+    assert [message["content"] for message in results] == ["get_weather: fine", "get_time: fine"]
     if not spec.startswith("ollama"):
-        assert [call["id"] for call in seen[1]["tool_calls"]] == ["call_weather", "call_time"]
-        assert [message["tool_call_id"] for message in seen[2:]] == ["call_weather", "call_time"]
+        assert [call["id"] for call in calls] == ["call_weather", "call_time"]
+        assert [message["tool_call_id"] for message in results] == ["call_weather", "call_time"]
+
+
+def without_plan(response: ls.Response) -> list[object]:
+    """Give the blocks without the plan that aimock makes up for Cohere's tool calls, in streams only."""
+    return [block for block in response.message.content if not isinstance(block, ls.messages.Reasoning)]
+
+
+async def test_the_plan_of_tool_calls_is_reasoning(aimock: Any, read: Read) -> None:  # noqa: ANN401 (as above)
+    async with model_for(aimock, "cohere:command-a-03-2025") as model:
+        stream = model.stream("two tools", tools=[WEATHER, TIME])
+        await read(stream)
+    assert stream.response.reasoning == "I will use the requested tool."
+    assert stream.response.text == ""
 
 
 async def test_text_before_a_tool_call(model: ls.Model, read: Read) -> None:
     stream = model.stream("text and tool", tools=[ls.Tool("look")])
     await read(stream)
-    assert [type(block).__name__ for block in stream.response.message.content] == ["Text", "ToolCall"]
+    assert [type(block).__name__ for block in without_plan(stream.response)] == ["Text", "ToolCall"]
     assert stream.response.text == "Let me look."
     assert stream.response.tool_calls[0].arguments == "{}"
 
 
-@pytest.mark.parametrize("spec", [spec for spec in SPECS if not spec.startswith("ollama")])
+OPAQUE = {
+    "anthropic:claude-sonnet-4-5-20250929": [("anthropic", "signature", "c2lnbmVk")],
+    "openai:gpt-5.1": [("openai", "encrypted", "…")],  # made up anew for each answer
+    "openai-compatible:gpt-5": [],
+}
+
+
+@pytest.mark.parametrize("spec", OPAQUE)
 async def test_reasoning(model: ls.Model, spec: str, read: Read) -> None:
-    """aimock names Ollama's field `reasoning_content`, which is not Ollama's: nothing to read there."""
+    """aimock names Ollama's field `reasoning_content`, which is not Ollama's, and sends Cohere's thinking as text."""
     stream = model.stream("think first")
     events = await read(stream)
     assert stream.response.reasoning == "Two and two make four."
     assert stream.response.text == "Four."
     assert sum(isinstance(event, ls.ReasoningDelta) for event in events) == 3
     opaque = [opaque for event in events if isinstance(event, ls.ReasoningEnd) for opaque in event.opaque]
-    signatures = [("anthropic", "signature", "c2lnbmVk")] if spec.startswith("anthropic") else []
-    assert [(item.issuer, item.kind, item.data) for item in opaque] == signatures
+    seen = [(item.issuer, item.kind, "…" if item.kind == "encrypted" else item.data) for item in opaque]
+    assert seen == OPAQUE[spec]
+    assert all(item.data for item in opaque)
 
 
 @pytest.mark.parametrize("prompt", ["plain text", "two tools", "text and tool"])
@@ -133,7 +162,7 @@ async def test_without_streaming_the_same_answer_folds(model: ls.Model, prompt: 
     await read(streamed)
     await read(whole)
     one, other = streamed.response, whole.response
-    assert (one.message, one.stop, one.model) == (other.message, other.stop, other.model)
+    assert (without_plan(one), one.stop, one.model) == (without_plan(other), other.stop, other.model)
     if one.usage is not None and one.usage.output_tokens:
         assert other.usage is not None
         assert one.usage.output_tokens == other.usage.output_tokens
@@ -223,5 +252,21 @@ async def test_what_we_sent(model: ls.Model, aimock: Any, spec: str) -> None:  #
     assert headers["content-type"] == "application/json"
     # The journal hides credentials, and so shows which of its headers held one.
     # Ollama wants none; one that is given all the same (a proxy in front of it) goes out as a bearer token.
-    credentials = {"openai": "authorization", "anthropic": "x-api-key", "ollama": "authorization"}[model.provider]
+    credentials = {"anthropic": "x-api-key"}.get(model.provider, "authorization")
     assert [name for name, value in headers.items() if value == "[REDACTED]"] == [credentials]
+
+
+# --- which models it has -------------------------------------------------------------------------
+
+
+async def test_the_models_that_are_pulled(aimock: Any) -> None:  # noqa: ANN401 (as above)
+    transport = HttpTransport()
+    target = Target(provider="ollama", model="claude-3-5-sonet", base_url=aimock.url)
+    try:
+        found = await list_models(look_up("ollama"), target, transport)
+        error = await explained(ModelNotFound("no"), look_up("ollama"), target, transport)
+    finally:
+        await transport.aclose()
+    assert found
+    assert all(model.name for model in found)
+    assert any(model.name in str(error) for model in found)

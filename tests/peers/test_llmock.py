@@ -1,4 +1,4 @@
-"""llmock as a peer: OpenAI's and Anthropic's wire by independent authors, broken on demand, with real rate limits."""
+"""llmock as a peer: OpenAI's, Anthropic's and Cohere's wire by independent authors, broken on demand, real limits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 Read = Callable[[ls.Stream], Awaitable[list[Event]]]
 ReadToError = Callable[[ls.Stream], Awaitable[tuple[list[Event], LoomstreamError]]]
 
-PATHS = {"openai:gpt-4o": "/v1", "anthropic:claude-sonnet-4-5": "/anthropic"}
+PATHS = {"openai:gpt-4o": "/v1", "anthropic:claude-sonnet-4-5": "/anthropic", "cohere:command-r": "/cohere"}
 WEATHER = ls.Tool(
     "get_weather",
     "Tells the weather",

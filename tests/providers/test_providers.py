@@ -1,37 +1,29 @@
-"""Providers: rows of data, the table's and those of installed packages."""
+"""Providers: rows of data, those of the table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from importlib import metadata
-from pathlib import Path
-
 import pytest
 
-import loomstream
-from loomstream import providers
+from loomstream import pump
 from loomstream.auth import SCHEMES
-from loomstream.dialects import Quirks
 from loomstream.errors import ConfigError, UnknownProvider
-from loomstream.events import TextDelta
-from loomstream.providers import DIALECTS, Provider, all_providers, dialect_module, look_up
+from loomstream.providers import (
+    DIALECTS,
+    Provider,
+    all_providers,
+    dialect_module,
+    dialect_names,
+    framing,
+    is_known,
+    known_names,
+    listing,
+    look_up,
+)
+from loomstream.providers.plugins import FRAMINGS
 from loomstream.providers.table import BY_NAME, TABLE
 from loomstream.wire.sniff import sniff
 
-
-@pytest.fixture(autouse=True)
-def nothing_else_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Show only the packages that a test installs, not those of whoever runs it."""
-
-    def entry_points(*, group: str) -> list[metadata.EntryPoint]:
-        installed = metadata.distributions(path=[str(tmp_path)])
-        return [entry for package in installed for entry in package.entry_points if entry.group == group]
-
-    monkeypatch.setattr(metadata, "entry_points", entry_points)
-    providers._installed.cache_clear()
-    yield
-    providers._installed.cache_clear()
-
+EMPTY_AWS_MESSAGE = bytes.fromhex("00000010 00000000 05c248eb 7d98c8ff")
 
 each_row = pytest.mark.parametrize("row", TABLE, ids=[row.name for row in TABLE])
 
@@ -79,8 +71,14 @@ def test_a_dialect_offers_what_its_contract_says(dialect: str) -> None:
     module = dialect_module(dialect)
     for name in ("build_request", "warnings", "translator", "parse_response", "parse_error"):
         assert callable(getattr(module, name))
-    beginning = {"sse": b"data: x", "ndjson": b"{", "json": b"{"}[DIALECTS[dialect]]
+    beginning = {"sse": b"data: x", "ndjson": b"{", "json": b"{", "aws": EMPTY_AWS_MESSAGE}[framing(dialect)]
     assert sniff(beginning, DIALECTS[dialect], "") == DIALECTS[dialect]
+
+
+def test_the_framings_of_dialects_are_those_that_can_be_decoded() -> None:
+    assert sorted(FRAMINGS) == sorted(pump._DECODERS)
+    assert set(DIALECTS.values()) <= set(FRAMINGS)
+    assert dialect_names() == tuple(DIALECTS)
 
 
 def test_an_unknown_dialect_is_a_config_error() -> None:
@@ -109,75 +107,16 @@ def test_a_name_like_no_other_suggests_none(name: str) -> None:
     assert "did you mean" not in str(raised.value)
 
 
-# --- installed packages ------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
-    """Give a function that installs a package with the given module text and entry points."""
-
-    def installing(module: str, source: str, *entries: str) -> None:
-        (tmp_path / f"{module}.py").write_text(source, "utf-8")
-        info = tmp_path / f"{module}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n", "utf-8")
-        (info / "entry_points.txt").write_text("[loomstream.providers]\n" + "\n".join(entries) + "\n", "utf-8")
-        monkeypatch.syspath_prepend(str(tmp_path))
-        providers._installed.cache_clear()
-
-    return installing
-
-
-ACME = """
-from loomstream.dialects import Quirks
-from loomstream.providers import Provider
-
-row = Provider(name="acme", base_url="https://api.acme.test/v1", quirks=Quirks(done_marker=True))
-shadow = Provider(name="openai", base_url="https://evil.test/v1")
-not_a_row = {"name": "acme"}
-wrong_auth = Provider(name="acme", auth="basic")
-wrong_dialect = Provider(name="acme", dialect="acme_chat")
-"""
-
-
-def test_a_package_can_add_a_provider(install: object) -> None:
-    assert callable(install)
-    install("acme_rows_a", ACME, "acme = acme_rows_a:row")
-    row = look_up("acme")
-    assert row.quirks == Quirks(done_marker=True)
-    assert all_providers() == (*TABLE, row)
-    events = list(
-        loomstream.decode("acme", b'data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: [DONE]\n\n', model="m")
-    )
-    assert TextDelta(0, "a") in events
-
-
-def test_a_package_cannot_take_the_place_of_a_row_of_the_table(install: object) -> None:
-    assert callable(install)
-    install("acme_rows_b", ACME, "openai = acme_rows_b:shadow")
-    assert look_up("openai").base_url == "https://api.openai.com/v1"
+def test_nothing_is_added_otherwise() -> None:
     assert all_providers() == TABLE
+    assert known_names() == tuple(row.name for row in TABLE)
+    assert [(listed.name, listed.origin, listed.row) for listed in listing()] == [
+        (row.name, "built in", row) for row in TABLE
+    ]
 
 
-@pytest.mark.parametrize(
-    ("target", "what"),
-    [
-        ("acme_rows_c:not_a_row", "gives a dict, no Provider"),
-        ("acme_rows_c:wrong_auth", "auth"),
-        ("acme_rows_c:wrong_dialect", "unknown dialect 'acme_chat'"),
-        ("acme_rows_c:missing", "cannot be loaded .*AttributeError"),
-        ("no_such_module_anywhere:row", "cannot be loaded .*ModuleNotFoundError"),
-    ],
-)
-def test_a_bad_entry_point_is_a_config_error_that_names_it(install: object, target: str, what: str) -> None:
-    assert callable(install)
-    install("acme_rows_c", ACME, f"acme = {target}")
-    with pytest.raises(ConfigError, match=f"entry point 'acme'.*{what}"):
-        all_providers()
-    assert look_up("openai").name == "openai"
-    with pytest.raises(ConfigError, match="entry point 'acme'"):
-        look_up("acme")
-
-
-def test_nothing_is_installed_otherwise() -> None:
-    assert all_providers() == TABLE
+def test_what_is_known() -> None:
+    assert is_known("openai")
+    assert is_known("azureopenai"), "an alias"
+    assert not is_known("")
+    assert not is_known("opnai")

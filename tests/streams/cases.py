@@ -7,6 +7,9 @@ golden, write the first two by hand, run `python tests/streams/regold.py NAME`, 
 
 from __future__ import annotations
 
+import itertools
+import re
+import struct
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +21,8 @@ from loomstream.events import Event
 from loomstream.events import decode as decode_event
 
 HERE = Path(__file__).parent
+AWS_EVENT_STREAM = "application/vnd.amazon.eventstream"
+_LINE_END = re.compile(rb"(?:\r\n|\n|\r)")
 
 
 class Case(NamedTuple):
@@ -42,12 +47,25 @@ class Case(NamedTuple):
     def error(self) -> str:
         return str(self.meta.get("error", ""))
 
+    def ends(self) -> list[int]:
+        """Give the positions behind each line, or behind each message of an AWS event stream."""
+        if self.meta["content_type"] == AWS_EVENT_STREAM:
+            return _message_ends(self.body)
+        return [match.end() for match in _LINE_END.finditer(self.body)]
+
     @property
     def events_path(self) -> Path:
         return self.path.with_suffix(".events.jsonl")
 
     def expected(self) -> list[Event]:
         return [decode_event(line) for line in self.events_path.read_bytes().splitlines()]
+
+
+def _message_ends(body: bytes) -> list[int]:
+    ends = [0]
+    while ends[-1] + 4 <= len(body) and (length := struct.unpack_from(">I", body, ends[-1])[0]):
+        ends.append(ends[-1] + length)
+    return [end for end in itertools.islice(ends, 1, None) if end <= len(body)]
 
 
 class Outcome(NamedTuple):

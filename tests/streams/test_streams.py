@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 import sys
 from pathlib import Path
 from typing import cast
@@ -27,7 +26,6 @@ STREAMS = [case for case in CASES if case.status < 300]
 LIVE = [case for case in STREAMS if look_up(str(case.meta["provider"])).dialect == case.meta["dialect"]]
 """What a model of the provider can be answered with."""
 each_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-FRAME_END = re.compile(rb"(?:\r\n|\n|\r)")
 
 
 def pieces(body: bytes, cuts: list[int]) -> list[bytes]:
@@ -63,8 +61,8 @@ def test_random_cuts(case: Case, cuts: list[int]) -> None:
 def test_truncated_at_every_line(case: Case) -> None:
     """A body that ends early is a whole answer or an error, never a part passed off as a whole."""
     whole = fold(case.expected())
-    for match in FRAME_END.finditer(case.body):
-        outcome = run(case, [case.body[: match.end()]])
+    for end in case.ends():
+        outcome = run(case, [case.body[:end]])
         check_order(outcome.events, complete=not outcome.error)
         partial = fold(outcome.events)
         assert partial.complete == (not outcome.error)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from loomstream.errors import ConnectionLost, UnknownProvider
+from loomstream.errors import ConnectionLost, ServerFault, UnknownProvider
 from loomstream.messages import Timeouts
+from loomstream.providers.table import TABLE
 from loomstream.testing import Recording, ReplayTransport, check_order, replay_model
 from loomstream.wire import WireRequest
 
@@ -107,3 +108,11 @@ async def test_the_response_is_closed_when_it_is_left() -> None:
     with pytest.raises(StopAsyncIteration):
         await anext(response.chunks)
     await transport.aclose()
+
+
+@pytest.mark.usefixtures("no_keys")
+@pytest.mark.parametrize("name", [row.name for row in TABLE])
+async def test_every_provider_can_be_replayed_without_any_setting(name: str) -> None:
+    async with replay_model(name, Recording([b"{}"], 500), model="m") as model:
+        with pytest.raises(ServerFault):
+            await model.complete("x")

@@ -16,7 +16,7 @@ PASSWORD = "pa55word"
         ("https://api.example.com/v1/", "https://api.example.com/v1"),
         (" localhost:11434 ", "http://localhost:11434"),
         ("localhost", "http://localhost"),
-        ("0.0.0.0:11434", "http://0.0.0.0:11434"),
+        ("0.0.0.0:11434", "http://127.0.0.1:11434"),
         ("[::1]:8080/v1", "http://[::1]:8080/v1"),
         ("model.example/v1", "http://model.example/v1"),
         ("gpu:8080", "http://gpu:8080"),
@@ -25,6 +25,25 @@ PASSWORD = "pa55word"
 )
 def test_a_base_url_may_leave_out_the_scheme(text: str, url: str) -> None:
     assert check_base_url(text) == url
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        ("0.0.0.0:5000", "http://127.0.0.1:5000"),
+        ("http://0.0.0.0:11434/api", "http://127.0.0.1:11434/api"),
+        ("http://[::]:11434", "http://[::1]:11434"),
+        ("localhost", "http://localhost:11434"),
+        ("localhost/api", "http://localhost:11434/api"),
+        ("[::1]", "http://[::1]:11434"),
+        ("box.example", "http://box.example:11434"),
+        ("http://box.example", "http://box.example"),
+        ("https://0.0.0.0.example", "https://0.0.0.0.example"),
+    ],
+)
+def test_the_address_of_a_servers_environment_leads_to_the_server(text: str, url: str) -> None:
+    assert check_base_url(text, usual="http://localhost:11434") == url
 
 
 @pytest.mark.parametrize(

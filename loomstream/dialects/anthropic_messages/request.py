@@ -12,7 +12,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import cast
 
-from loomstream.dialects import Target
+import msgspec
+
+from loomstream.dialects import Target, endpoint_url
 from loomstream.dialects.anthropic_messages.parts import REDACTED, SIGNATURE
 from loomstream.dialects.bodies import arguments_of, encode_body
 from loomstream.dialects.fields import JSONObject, as_text, read_object
@@ -43,7 +45,6 @@ MIN_BUDGET_TOKENS = 1024
 _HEADERS = {
     "content-type": "application/json",
     "accept": "text/event-stream, application/json",
-    "anthropic-version": API_VERSION,
 }
 _EFFORTS = {"minimal": "low"}
 # Models before adaptive thinking refuse it and take a budget instead.
@@ -63,16 +64,20 @@ _CITATIONS: dict[str, tuple[str, ...]] = {
 
 
 def build_request(request: Request, target: Target) -> WireRequest:
-    """Give the wire request for `POST {base_url}/v1/messages`.
+    """Give the wire request for `POST {base_url}/v1/messages`, or the path that the quirks give.
 
     Raises `RequestError` where the body cannot be written as JSON.
     """
-    base_url = target.base_url.removesuffix("/v1")
+    direct = msgspec.structs.replace(target, base_url=target.base_url.removesuffix("/v1"))
     return WireRequest(
-        url=f"{base_url}/v1/messages",
-        headers={**_HEADERS, **request.extra_headers},
+        url=endpoint_url(direct, "/v1/messages", stream=request.stream),
+        headers={**_HEADERS, **_version(target), **request.extra_headers},
         body=encode_body(_Writer(request, target).body, request.extra_body),
     )
+
+
+def _version(target: Target) -> dict[str, str]:
+    return {} if target.quirks.anthropic_version else {"anthropic-version": API_VERSION}
 
 
 def warnings(request: Request, target: Target) -> tuple[str, ...]:
@@ -91,11 +96,13 @@ class _Writer:
         self._target = target
         self._with_bytes = with_bytes
         self.warnings: list[str] = []
-        self.body: JSONObject = {"model": target.model, "messages": self._messages()}
+        self.body: JSONObject = {"model": target.model} if target.quirks.model_in_body else {}
+        self.body["messages"] = self._messages()
         optional: JSONObject = {
+            "anthropic_version": target.quirks.anthropic_version or None,
             "max_tokens": self._max_tokens(),
             "system": self._system(),
-            "stream": request.stream or None,
+            "stream": (request.stream and target.quirks.stream_in_body) or None,
             "tools": [_tool(tool) for tool in request.tools] or None,
             "tool_choice": self._tool_choice(),
             "temperature": request.temperature,

@@ -1,17 +1,23 @@
 """Requests to Ollama's chat: from the neutral `Request` to the wire's JSON.
 
 Contract: pure. What the wire cannot carry is left out and named by `warnings`; unset fields are not sent, so
-that the model file's own parameters hold.
+that the model file's own parameters hold. Names of options (`num_ctx`, `min_p`, …) that stand in `extra_body` by
+themselves are put into `options`, the only place where the server reads them. What the model's capabilities do not
+name, where they are known (`Quirks.capabilities`), is not asked of it.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import cast
 
-from loomstream.dialects import Target
+import msgspec
+
+from loomstream.dialects import Target, endpoint_url, host_headers
 from loomstream.dialects.bodies import arguments_of, encode_body
 from loomstream.dialects.fields import JSONObject
+from loomstream.errors import Unsupported
 from loomstream.messages import (
     ContentBlock,
     Image,
@@ -27,28 +33,51 @@ from loomstream.messages import (
 from loomstream.wire import WireRequest
 
 _HEADERS = {"content-type": "application/json", "accept": "application/x-ndjson, application/json"}
-_LEVELS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
-_MODELS_WITH_LEVELS = "gpt-oss"
-"""The server refuses a level for any model but those of the harmony format (`think value … is not supported`)."""
+_LEVELS = {"minimal": "low", "xhigh": "high", "max": "high"}
+"""Efforts that have no name on this wire, and the nearest that may have one."""
+_OPTIONS = frozenset(
+    {
+        *("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "num_keep", "num_predict"),
+        *("seed", "temperature", "top_k", "top_p", "min_p", "typical_p", "stop"),
+        *("repeat_last_n", "repeat_penalty", "presence_penalty", "frequency_penalty"),
+    }
+)
+"""The options of https://docs.ollama.com/modelfile and of the server's own `Options`."""
 
 
 def build_request(request: Request, target: Target) -> WireRequest:
     """Give the wire request for `POST {base_url}/api/chat`.
 
-    Raises `RequestError` where the body cannot be written as JSON.
+    Raises `Unsupported` for tools where the model's capabilities are known and do not name them, `RequestError` where
+    the body cannot be written as JSON.
     """
+    root = msgspec.structs.replace(target, base_url=root_url(target))
     return WireRequest(
-        url=f"{target.base_url.removesuffix('/api')}/api/chat",
-        headers={**_HEADERS, **request.extra_headers},
-        body=encode_body(_body(request, target), request.extra_body),
+        url=endpoint_url(root, "/api/chat", stream=request.stream),
+        headers={**_HEADERS, **host_headers(target), **request.extra_headers},
+        body=encode_body(_body(request, target), _with_options(request.extra_body)),
     )
 
 
+def root_url(target: Target) -> str:
+    """Give the server's own address."""
+    return target.base_url.removesuffix("/api")
+
+
+def _with_options(extra: Mapping[str, object]) -> Mapping[str, object]:
+    """Put the options among the extra keys into `options`; what stands there already wins."""
+    loose = {name: value for name, value in extra.items() if name in _OPTIONS}
+    placed = extra.get("options", {})
+    if not loose or not isinstance(placed, Mapping):
+        return extra
+    rest = {name: value for name, value in extra.items() if name not in _OPTIONS}
+    return {**rest, "options": {**loose, **cast("Mapping[str, object]", placed)}}
+
+
 def _body(request: Request, target: Target) -> JSONObject:
-    silent = request.tool_choice is not None and request.tool_choice.mode == "none"
     optional: JSONObject = {
         "think": _think(request, target),
-        "tools": None if silent else [_tool(tool) for tool in request.tools] or None,
+        "tools": _tools(request, target) or None,
         "options": _options(request) or None,
     }
     body: JSONObject = {"model": target.model, "messages": _messages(request), "stream": request.stream}
@@ -67,13 +96,37 @@ def _options(request: Request) -> JSONObject:
     return {key: value for key, value in options.items() if value is not None}
 
 
+def _lacks(target: Target, capability: str) -> bool:
+    known = target.quirks.capabilities
+    return bool(known) and capability not in known
+
+
+def _tools(request: Request, target: Target) -> list[JSONObject]:
+    silent = request.tool_choice is not None and request.tool_choice.mode == "none"
+    tools = [] if silent else [_tool(tool) for tool in request.tools]
+    if tools and _lacks(target, "tools"):
+        msg = (
+            f"{target.provider}: {target.model} cannot call tools; its capabilities are "
+            f"{', '.join(target.quirks.capabilities)}: leave the tools out, or choose a model that names tools there"
+        )
+        raise Unsupported(msg, provider=target.provider, model=target.model)
+    return tools
+
+
+def _wants_thinking(request: Request) -> bool | None:
+    """Say whether the model shall think; None where the request does not say."""
+    if request.reasoning_effort is not None:
+        return request.reasoning_effort != "none"
+    return None if request.reasoning_budget_tokens is None else request.reasoning_budget_tokens > 0
+
+
 def _think(request: Request, target: Target) -> bool | str | None:
-    effort = request.reasoning_effort
-    if effort is None:
-        return None if request.reasoning_budget_tokens is None else request.reasoning_budget_tokens > 0
-    if effort == "none":
-        return False
-    return _LEVELS[effort] if _MODELS_WITH_LEVELS in target.model else True
+    wanted, levels = _wants_thinking(request), target.quirks.think_levels
+    if wanted is None or _lacks(target, "thinking"):
+        return None
+    effort = request.reasoning_effort or ""
+    level = next((name for name in (effort, _LEVELS.get(effort, "")) if name in levels), "")
+    return level if wanted and level else wanted
 
 
 def _tool(tool: Tool) -> JSONObject:
@@ -147,17 +200,24 @@ def _forces_a_tool(request: Request, target: Target) -> bool:  # noqa: ARG001 (o
     return request.tool_choice is not None and request.tool_choice.mode in {"any", "tool"}
 
 
+def _cannot_think(request: Request, target: Target) -> bool:
+    return _wants_thinking(request) is True and _lacks(target, "thinking")
+
+
 def _loses_a_level(request: Request, target: Target) -> bool:
-    return request.reasoning_effort not in {None, "none"} and _MODELS_WITH_LEVELS not in target.model
+    effort = request.reasoning_effort
+    return effort not in {None, "none"} and not _lacks(target, "thinking") and _think(request, target) is True
+
+
+def _loses_a_budget(request: Request, target: Target) -> bool:
+    return request.reasoning_budget_tokens is not None and not _lacks(target, "thinking")
 
 
 _SETTINGS: tuple[tuple[Callable[[Request, Target], bool], str], ...] = (
     (_forces_a_tool, "tool_choice is not sent: this wire cannot force a tool"),
+    (_cannot_think, "reasoning is not asked for: the model's capabilities do not name thinking"),
     (_loses_a_level, "reasoning_effort is sent as on or off: this model takes no level"),
-    (
-        lambda request, _: request.reasoning_budget_tokens is not None,
-        "reasoning_budget_tokens is sent as on or off: this wire has no budget",
-    ),
+    (_loses_a_budget, "reasoning_budget_tokens is sent as on or off: this wire has no budget"),
     (
         lambda request, _: request.parallel_tool_calls is not None,
         "parallel_tool_calls is not sent: this wire has no such setting",

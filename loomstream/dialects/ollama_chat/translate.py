@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
 
 import msgspec
 from msgspec import Raw as RawJSON
@@ -18,9 +17,9 @@ from loomstream.dialects import Target
 from loomstream.dialects.blocks import Blocks, OpenBlock, Sealer
 from loomstream.dialects.bodies import compact, members
 from loomstream.dialects.fields import Counter, as_object, is_null, read_text
-from loomstream.dialects.http_errors import error_fields, provider_error
+from loomstream.dialects.ollama_chat.errors import parse_error
 from loomstream.dialects.ollama_chat.wire import Call, Line, Message, line_decoder
-from loomstream.errors import BadFrame, Failure, LoomstreamError, ProviderError, StreamTruncated
+from loomstream.errors import BadFrame, Failure, LoomstreamError, StreamTruncated
 from loomstream.events import (
     Event,
     File,
@@ -207,10 +206,3 @@ def parse_response(body: bytes, target: Target) -> list[Event | Failure]:
     """Give the events of a whole answer; they fold to the same response as the stream's."""
     whole = ChatTranslator(target)
     return whole.feed(Frame("", body)) + whole.finish()
-
-
-def parse_error(status: int, headers: Mapping[str, str], body: bytes, target: Target) -> ProviderError:
-    """Give the typed error of an error response, or (with status 200) of an error line inside a stream."""
-    parsed = loads(body)
-    code, kind, message = error_fields(parsed)
-    return provider_error(status, headers, code, message, body, target, kind=kind, parsed=parsed)

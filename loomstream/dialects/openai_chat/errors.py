@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 from loomstream.dialects import Target
 from loomstream.dialects.fields import JSONObject, as_object, as_text
-from loomstream.dialects.http_errors import error_fields, provider_error
-from loomstream.errors import ProviderError
+from loomstream.dialects.http_errors import classify, error_fields, provider_error
+from loomstream.errors import ModelNotFound, ProviderError
 from loomstream.wire.json import loads
 
 _STATUS_KEYS = ("status_code", "raw_status_code", "status", "code")
@@ -22,7 +22,22 @@ def parse_error(status: int, headers: Mapping[str, str], body: bytes, target: Ta
     """Give the typed error of an error response."""
     parsed = loads(body)
     code, kind, message = error_fields(parsed)
+    kind = kind or _inner_code(parsed)
+    message = _naming_the_model(classify(status, code, message, kind=kind), message, target)
     return provider_error(status, headers, code, message, body, target, kind=kind, parsed=parsed)
+
+
+def _inner_code(parsed: object) -> str:
+    """Give the code below `error.innererror` (Azure), which says why content was filtered."""
+    error = as_object(as_object(parsed).get("error"))
+    return as_text(as_object(error.get("innererror")).get("code"))
+
+
+def _naming_the_model(kind: type[ProviderError], message: str, target: Target) -> str:
+    """Give the message with the model's name in it, where it says that there is no such model (Azure leaves it out)."""
+    if kind is not ModelNotFound or not message or target.model in message:
+        return message
+    return f"{message} (asked for {target.model!r})"
 
 
 def stream_error(target: Target, parsed: object, body: bytes) -> ProviderError | None:
@@ -32,7 +47,7 @@ def stream_error(target: Target, parsed: object, body: bytes) -> ProviderError |
         return None
     code, kind, message = error_fields(frame)
     inner = as_object(frame.get("error")) or frame
-    return provider_error(_status(inner), {}, code, message, body, target, kind=kind, parsed=frame)
+    return provider_error(_status(inner), {}, code, message, body, target, kind=kind, parsed=frame, in_stream=True)
 
 
 def _is_error(frame: JSONObject) -> bool:

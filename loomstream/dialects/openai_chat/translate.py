@@ -6,27 +6,23 @@ both fold to the same response.
 
 from __future__ import annotations
 
-import base64
-import binascii
-
 import msgspec
 from msgspec import Raw as RawJSON
 
 from loomstream.dialects import Target
 from loomstream.dialects.blocks import Blocks, OpenBlock, Sealer
-from loomstream.dialects.fields import as_list, as_object, as_text, freeze, is_null, read_text
+from loomstream.dialects.fields import JSONObject, as_list, as_object, as_text, freeze, is_null, read_text
 from loomstream.dialects.openai_chat.calls import ToolCalls
 from loomstream.dialects.openai_chat.details import Details
 from loomstream.dialects.openai_chat.errors import stream_error
+from loomstream.dialects.openai_chat.parts import citation, file_of
 from loomstream.dialects.openai_chat.shortcut import Shortcut
 from loomstream.dialects.openai_chat.usage import read_usage
 from loomstream.dialects.openai_chat.wire import Choice, Chunk, ContentPart, Delta, chunk_decoder, part_decoder
 from loomstream.errors import BadFrame, Failure, LimitExceeded, StreamTruncated
 from loomstream.events import (
     NULL,
-    Citation,
     Event,
-    File,
     Notice,
     Opaque,
     ReasoningDelta,
@@ -65,7 +61,9 @@ MAX_CHOICES = 1024
 
 _DONE = b"[DONE]"
 _ERROR = "error"
-"""The finish reason of a choice that failed (OpenRouter)."""
+"""The finish reason of a choice that failed (OpenRouter, Mistral)."""
+_REFERENCES = frozenset(("reference", "tool_reference"))
+"""Parts of a content list that name a source of the text (Mistral)."""
 
 
 class _ChoiceState:
@@ -184,7 +182,7 @@ class ChatTranslator:
         out += self._before_start
 
     def _side_fields(self, chunk: Chunk, frame: Frame, out: _Out) -> None:
-        known = bool(chunk.choices)
+        known = bool(chunk.choices) or chunk.prompt_filter_results is not NULL
         for raw in (chunk.usage, chunk.x_groq):
             if raw is not NULL and not is_null(raw):
                 known = self._read_usage(raw, out, nested=raw is chunk.x_groq) or known
@@ -249,6 +247,8 @@ class ChatTranslator:
             self._delta(state, delta, out)
         if choice.finish_reason:
             self._finish_choice(state, choice.finish_reason, out)
+            if choice.usage is not NULL and not is_null(choice.usage):
+                self._read_usage(choice.usage, out, nested=False)  # Moonshot
         if choice.finish_reason == _ERROR or not is_null(choice.error):
             self._fault = choice.error
 
@@ -321,6 +321,10 @@ class ChatTranslator:
             elif part.type == "text" or part.text:
                 if part.text:
                     self._text(state, part.text, out)
+            elif part.type in _REFERENCES:
+                self._annotations(state, [loads(raw)], out)
+            elif part.type == "image_url":
+                self._file(state, as_object(loads(raw)), out)
             else:
                 out.append(Unknown("content", bytes(raw).decode()))
 
@@ -362,7 +366,7 @@ class ChatTranslator:
                 self._close_current(state, out)
                 state.current = self._blocks.open_text(out, state.index)
                 state.text_index = state.current.index
-            out.append(_citation(state.text_index, as_object(item)))
+            out.append(citation(state.text_index, as_object(item)))
 
     def _executed_tools(self, state: _ChoiceState, tools: list[object], out: _Out) -> None:
         for position, item in enumerate(tools):
@@ -381,11 +385,14 @@ class ChatTranslator:
                 out.append(ServerToolResult(self._blocks.claim(out), id, name, content, choice=state.index, raw=raw))
 
     def _files(self, state: _ChoiceState, delta: Delta, out: _Out) -> None:
-        self._close_current(state, out)
         images = as_list(loads(delta.images)) if delta.images is not NULL else []
         audio = [loads(delta.audio)] if delta.audio is not NULL and not is_null(delta.audio) else []
         for item in images + audio:
-            out.append(_file(self._blocks.claim(out), as_object(item), state.index))
+            self._file(state, as_object(item), out)
+
+    def _file(self, state: _ChoiceState, item: JSONObject, out: _Out) -> None:
+        self._close_current(state, out)
+        out.append(file_of(self._blocks.claim(out), item, state.index))
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -437,7 +444,7 @@ class ChatTranslator:
         for item in as_list(loads(self._sources)) if self._sources is not NULL else ():
             source = {"url": item} if isinstance(item, str) else as_object(item)
             if state.text_index is not None:
-                out.append(_citation(state.text_index, {"type": "source", "source": source}))
+                out.append(citation(state.text_index, {"type": "source", "source": source}))
 
 
 def _has_side_fields(chunk: Chunk) -> bool:
@@ -463,37 +470,6 @@ def _truncated(target: Target, *, started: bool, marker: bool) -> StreamTruncate
 
 def _no_answer(data: bytes) -> BadFrame:
     return BadFrame(f"no chat completion: {quote(data)}")
-
-
-def _citation(index: int, item: dict[str, object]) -> Citation:
-    kind = as_text(item.get("type"))
-    source = as_object(item.get(kind)) or item
-    start, end = source.get("start_index"), source.get("end_index")
-    return Citation(
-        index,
-        kind,
-        as_text(source.get("url")),
-        as_text(source.get("title")),
-        as_text(source.get("content")) or as_text(source.get("snippet")),
-        start if type(start) is int else None,
-        end if type(end) is int else None,
-        RawJSON(msgspec.json.encode(item)),
-    )
-
-
-def _file(index: int, item: dict[str, object], choice: int) -> File:
-    url = as_text(as_object(item.get("image_url")).get("url"))
-    encoded = as_text(item.get("data"))
-    media_type = "audio" if encoded else "image"
-    if url.startswith("data:") and "," in url:
-        head, encoded = url.split(",", 1)
-        media_type = head.removeprefix("data:").split(";")[0]
-    try:
-        data = base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
-        data = b""
-    raw = RawJSON(msgspec.json.encode(item))
-    return File(index, media_type, data, "" if data else url, as_text(item.get("id")), choice, raw)
 
 
 def translator(target: Target) -> ChatTranslator:

@@ -50,6 +50,7 @@ class Choice(Struct, gc=False):
     message: Delta | None = None
     finish_reason: str | None = None
     error: RawJSON = NULL
+    usage: RawJSON = NULL
 
 
 class Chunk(Struct, gc=False):
@@ -63,10 +64,11 @@ class Chunk(Struct, gc=False):
     x_groq: RawJSON = NULL
     citations: RawJSON = NULL
     search_results: RawJSON = NULL
+    prompt_filter_results: RawJSON = NULL
 
 
 class ContentPart(Struct, gc=False):
-    """One part of a content list (Mistral): text, or thinking that is a list of text parts itself."""
+    """One part of a content list (Mistral): text, thinking that is a list of text parts itself, or something else."""
 
     type: str = ""
     text: str = ""

@@ -1,0 +1,342 @@
+"""The innermost handler: one request at a provider over HTTP, its answer as events.
+
+Contract: it builds the wire request, adds the credential, opens the transport under the Watch and pumps bytes to
+events; only typed errors leave it. Before an answer has begun it repeats by itself what costs nothing to repeat and
+no policy need decide: once with a fresh credential after one was refused as stale, and once without each thing that a
+400 names as not supported and that the answer does not need (`AMENDMENTS`). Every other repetition belongs to
+middleware. Where the provider's row says how, it asks the host what the model can do before the first request that
+depends on it, and which models there are where one is missing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, suppress
+from types import TracebackType
+from typing import NamedTuple
+
+import msgspec
+
+from loomstream.auth import Authenticator
+from loomstream.dialects import Quirks, Target
+from loomstream.endpoint import Endpoint
+from loomstream.errors import (
+    AuthFailed,
+    BadRequest,
+    ConnectFailed,
+    Failure,
+    LoomstreamError,
+    ModelNotFound,
+    ProviderError,
+    Timeout,
+    TransportError,
+)
+from loomstream.events import Event, Notice
+from loomstream.messages import Request, Timeouts
+from loomstream.providers import dialect_module, discovery, framing
+from loomstream.pump import MAX_ERROR_BODY_BYTES, Pump, or_raise
+from loomstream.transport import ByteResponse, Transport
+from loomstream.transport.background import Background
+from loomstream.transport.watch import Watch, drain
+from loomstream.wire import WireRequest
+
+HEARTBEAT_S = 10.0
+"""While a whole answer is waited for, a notice says so each time that many seconds have passed."""
+
+_REDIRECT = 300
+_UNAUTHORIZED = 401
+_EXPIRED_CODES = frozenset({"expiredtoken", "expiredtokenexception", "unrecognizedclientexception"})
+"""Codes of a 403 by which AWS refuses a credential that was good (API reference of STS and Bedrock, common errors)."""
+
+_Events = list[Event | Failure]
+
+
+class _Order(NamedTuple):
+    """A request and the target it is built for."""
+
+    request: Request
+    target: Target
+
+
+def _unstreamed(order: _Order) -> _Order | None:
+    if not order.request.stream:
+        return None
+    return order._replace(request=msgspec.structs.replace(order.request, stream=False))
+
+
+def _without_usage(order: _Order) -> _Order | None:
+    if not (order.request.stream and order.target.quirks.stream_usage):
+        return None
+    quirks = msgspec.structs.replace(order.target.quirks, stream_usage=False)
+    return order._replace(target=msgspec.structs.replace(order.target, quirks=quirks))
+
+
+AMENDMENTS: dict[str, Callable[[_Order], _Order | None]] = {"stream_options": _without_usage, "stream": _unstreamed}
+"""The parameter that an error names to the order without it; None where it was not in it."""
+
+_REFUSALS = ("unsupported", "not support", "unrecognized", "unknown", "not permitted", "not allowed")
+
+
+def _amended(error: LoomstreamError, order: _Order) -> tuple[str, _Order] | None:
+    """Give the name of a thing that a 400 refuses, and the order without it; None where nothing can be left out."""
+    if not isinstance(error, BadRequest):
+        return None
+    text = f"{error.code} {error.body or error.message}".lower()
+    if not any(word in text for word in _REFUSALS):
+        return None
+    for name, without in AMENDMENTS.items():
+        if re.search(rf"(?<![\w.-]){name}(?![\w.-])", text) and (amended := without(order)):
+            return name, amended
+    return None
+
+
+class HTTPHandler:
+    """Request to events; see the module's contract."""
+
+    def __init__(self, endpoint: Endpoint, transport: Transport) -> None:
+        self.endpoint = endpoint
+        self.transport = transport
+        self.dialect = dialect_module(endpoint.route.dialect)
+        self.framing = framing(endpoint.route.dialect)
+
+        self._asked: Quirks | None = None
+
+    def __call__(self, request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+        """Give the attempt: entering it sends the request, leaving it closes the response."""
+        return _Attempt(self, request)
+
+    async def target_for(self, request: Request, target: Target, authenticator: Authenticator) -> Target:
+        """Give the target with what the host says that the model can do, asked once, where the request depends on it.
+
+        A host that does not say, or does not answer, leaves the target as it is: then the request itself shows it.
+        """
+        provider = self.endpoint.provider
+        if not provider.discovery or not (request.tools or request.reasoning_effort or request.reasoning_budget_tokens):
+            return target
+        if self._asked is None:
+            try:
+                found = await discovery.abilities(provider, target, self.transport, authenticator)
+            except ProviderError:
+                self._asked = target.quirks
+            except LoomstreamError:
+                return target
+            else:
+                self._asked = discovery.with_abilities(target.quirks, found)
+        return msgspec.structs.replace(target, quirks=self._asked)
+
+
+class _Attempt:
+    """One attempt; a class, not a generator, so that nothing but its slots stays while the answer streams."""
+
+    __slots__ = ("_authenticator", "_events", "_handler", "_opening", "_order", "_pump", "_renewed", "_response")
+
+    def __init__(self, handler: HTTPHandler, request: Request) -> None:
+        self._handler = handler
+        self._order = _Order(request, Target(provider="", model=""))
+        self._authenticator: Authenticator
+        self._renewed = False
+        self._opening: AbstractAsyncContextManager[ByteResponse] | None = None
+        self._events: _Streamed | AsyncGenerator[Event] | None = None
+
+    async def __aenter__(self) -> AsyncIterator[Event]:
+        request = self._order.request
+        target, self._authenticator = await self._handler.endpoint.resolve()
+        self._order = _Order(request, await self._handler.target_for(request, target, self._authenticator))
+        notices: list[Event] = []
+        while self._order.request.stream:
+            watch = Watch(self._order.request.timeouts)
+            opening, response = await self._open(watch)
+            pump = self._made_pump(response)
+            if response.status < _REDIRECT:
+                self._opening, self._response, self._pump = opening, response, pump
+                self._events = _Streamed([*notices, *_told(response)], response, watch, pump)
+                return self._events
+            try:
+                error = pump.status_error(response.status, await _error_body(response, watch))
+            finally:
+                await opening.__aexit__(None, None, None)
+            notices += await self._amend(error)
+        self._events = self._whole(notices)
+        return self._events
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        events, self._events = self._events, None
+        opening, self._opening = self._opening, None
+        try:
+            if events is not None:
+                await events.aclose()
+            if opening is not None and self._pump.ended_well:
+                await drain(self._response)
+        finally:
+            if opening is not None:
+                await opening.__aexit__(kind, error, trace)
+        return None
+
+    async def _open(self, watch: Watch) -> tuple[AbstractAsyncContextManager[ByteResponse], ByteResponse]:
+        """Send the request; whoever calls leaves the context manager."""
+        opening = watch.open(self._handler.transport, await self._wire_request())
+        try:
+            return opening, await opening.__aenter__()
+        except ConnectFailed as error:
+            hint = self._handler.endpoint.provider.connect_hint
+            if hint:
+                error.args = (f"{error.message}; {hint}",)
+            raise
+
+    async def _wire_request(self) -> WireRequest:
+        return await self._authenticator.authorize(self._handler.dialect.build_request(*self._order))
+
+    def _made_pump(self, response: ByteResponse) -> Pump:
+        handler, (request, target) = self._handler, self._order
+        return Pump(
+            dialect=handler.dialect,
+            target=target,
+            expected=handler.framing if request.stream else "json",
+            content_type=response.headers.get("content-type", ""),
+            headers=response.headers,
+            warnings=handler.dialect.warnings(request, target),
+            raw_events=request.raw_events,
+            secrets=self._authenticator.secrets,
+        )
+
+    async def _amend(self, error: LoomstreamError) -> list[Event]:
+        """Prepare the repetition that this error allows, or raise it."""
+        if isinstance(error, AuthFailed) and _is_stale(error) and not self._renewed:
+            self._renewed = True
+            if await self._authenticator.renew():
+                return []
+        amended = _amended(error, self._order)
+        if amended is None:
+            raise await self._explained(error)
+        name, self._order = amended
+        return [Notice("warning", f"{error.provider} refused {name!r}: the request is repeated without it")]
+
+    async def _explained(self, error: LoomstreamError) -> LoomstreamError:
+        if not isinstance(error, ModelNotFound):
+            return error
+        handler = self._handler
+        return await discovery.explained(
+            error, handler.endpoint.provider, self._order.target, handler.transport, self._authenticator
+        )
+
+    # --- an answer that is not streamed ----------------------------------------------------------
+
+    async def _whole(self, notices: list[Event]) -> AsyncGenerator[Event]:
+        """Give the events of a whole answer, and say each `HEARTBEAT_S` that it is waited for."""
+        for notice in notices:
+            yield notice
+        while True:
+            background = Background(self._fetch)
+            waited_s = 0.0
+            try:
+                while not await background.wait(HEARTBEAT_S):
+                    waited_s += HEARTBEAT_S
+                    yield Notice("heartbeat", f"no answer yet after {waited_s:g} s: it comes whole, not streamed")
+            finally:
+                await background.aclose()
+            answer = background.result()
+            if not isinstance(answer, LoomstreamError):
+                for event in or_raise(answer):
+                    yield event
+                return
+            for notice in await self._amend(answer):
+                yield notice
+
+    async def _fetch(self) -> _Events | LoomstreamError:
+        """Give the events of a whole answer, or the error that its status says."""
+        limits = Timeouts(connect_s=self._order.request.timeouts.connect_s, first_event_s=None, idle_s=None)
+        watch = Watch(limits)
+        events: _Events = []
+        opening, response = await self._open(watch)
+        try:
+            pump = self._made_pump(response)
+            if response.status >= _REDIRECT:
+                return pump.status_error(response.status, await _error_body(response, watch))
+            try:
+                async for event in _Streamed(_told(response), response, watch, pump):
+                    events.append(event)
+            except LoomstreamError as error:
+                events.append(Failure(error))
+            if pump.ended_well:
+                await drain(response)
+        finally:
+            await opening.__aexit__(None, None, None)
+        return events
+
+
+def _is_stale(error: AuthFailed) -> bool:
+    """Say whether a fresh credential may help: 401, or a 403 whose code says that the credential has expired."""
+    return error.status == _UNAUTHORIZED or error.code.lower() in _EXPIRED_CODES
+
+
+class _Streamed:
+    """The events of a streamed answer; a class, so that nothing is suspended between two of them."""
+
+    __slots__ = ("_chunks", "_over", "_pump", "_ready", "_watch")
+
+    def __init__(self, notices: list[Event], response: ByteResponse, watch: Watch, pump: Pump) -> None:
+        self._chunks = response.chunks
+        self._watch = watch
+        self._pump = pump
+        self._over = False
+        self._ready: _Events = [*reversed(notices)]
+        """What is to be given next, last one first."""
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        while not self._ready:
+            if self._over:
+                raise StopAsyncIteration
+            self._ready = self._taken(await self._arrival())
+        event = self._ready.pop()
+        if isinstance(event, Failure):
+            raise event.error
+        return event
+
+    async def _arrival(self) -> bytes | LoomstreamError | None:
+        try:
+            return await self._watch.read(self._chunks)
+        except (TransportError, Timeout) as error:
+            return error
+
+    def _taken(self, chunk: bytes | LoomstreamError | None) -> _Events:
+        """Give the events of a chunk, of the end (None) or of a failure of the transport, last one first."""
+        pump = self._pump
+        if isinstance(chunk, bytes):
+            events = pump.feed(chunk)
+            self._over = pump.over
+            if pump.progressed:
+                self._watch.progress()
+            elif events:
+                self._watch.delivered()
+        else:
+            events = pump.finish()
+            self._over = True
+            # The transport failed, but the terminal marker may have been seen: then the answer is whole all the same.
+            if chunk is not None and events and isinstance(events[-1], Failure):
+                events[-1] = Failure(chunk)
+        events.reverse()
+        return events
+
+    async def aclose(self) -> None:
+        """Give nothing more."""
+        self._over = True
+        self._ready = []
+
+
+def _told(response: ByteResponse) -> list[Event]:
+    return [Notice("retry", notice) for notice in response.notices]
+
+
+async def _error_body(response: ByteResponse, watch: Watch) -> bytes:
+    """Give the beginning of an error's body; where it cannot be read to its end, the status still says what it is."""
+    body = b""
+    with suppress(LoomstreamError):
+        while len(body) < MAX_ERROR_BODY_BYTES and (chunk := await watch.read(response.chunks)) is not None:
+            body += chunk
+    return body[:MAX_ERROR_BODY_BYTES]

@@ -1,0 +1,251 @@
+"""Requests to Cohere's chat: from the neutral `Request` to the wire's JSON.
+
+Contract: pure. What the wire cannot carry is left out and named by `warnings`; unset fields are not sent. System turns
+are sent as one, at the beginning, where the wire wants them. A plan goes back to its issuer as `tool_plan`, byte for
+byte; citations stay behind, the wire does not ask for them. Documents, `citation_options`, `safety_mode`,
+`strict_tools` and `response_format` come in by `extra_body`.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable
+
+from loomstream.dialects import Target, endpoint_url, host_headers
+from loomstream.dialects.bodies import arguments_of, encode_body
+from loomstream.dialects.cohere_chat.parts import TOOL_PLAN
+from loomstream.dialects.fields import JSONObject
+from loomstream.messages import (
+    ContentBlock,
+    Image,
+    Message,
+    Reasoning,
+    Refusal,
+    Request,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+from loomstream.wire import WireRequest
+
+_HEADERS = {"content-type": "application/json", "accept": "text/event-stream, application/json"}
+_VERSION = "/v2"
+_SYSTEM_GAP = "\n\n"
+_BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576}
+"""Tokens of thinking for an effort, which the wire does not know; `max` sets no bound."""
+_CHOICES = {"any": "REQUIRED", "tool": "REQUIRED", "none": "NONE"}
+
+
+def build_request(request: Request, target: Target) -> WireRequest:
+    """Give the wire request for `POST {base_url}/v2/chat`.
+
+    Raises `RequestError` where the body cannot be written as JSON.
+    """
+    path = "/chat" if target.base_url.endswith(_VERSION) else f"{_VERSION}/chat"
+    return WireRequest(
+        url=endpoint_url(target, path, stream=request.stream),
+        headers={**_HEADERS, **host_headers(target), **request.extra_headers},
+        body=encode_body(_body(request, target), request.extra_body),
+    )
+
+
+def _body(request: Request, target: Target) -> JSONObject:
+    optional: JSONObject = {
+        "tools": [_tool(tool) for tool in request.tools] or None,
+        "tool_choice": _tool_choice(request),
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "p": request.top_p,
+        "k": request.top_k,
+        "seed": request.seed,
+        "stop_sequences": list(request.stop_sequences) or None,
+        "thinking": _thinking(request),
+    }
+    body: JSONObject = {"model": target.model, "messages": _messages(request, target), "stream": request.stream}
+    return {**body, **{key: value for key, value in optional.items() if value is not None}}
+
+
+def _tool(tool: Tool) -> JSONObject:
+    function: JSONObject = {"name": tool.name, "parameters": dict(tool.parameters)}
+    if tool.description:
+        function["description"] = tool.description
+    return {"type": "function", "function": function}
+
+
+def _tool_choice(request: Request) -> str | None:
+    choice = request.tool_choice or ToolChoice()
+    return _CHOICES.get(choice.mode) if request.tools else None
+
+
+def _thinking(request: Request) -> JSONObject | None:
+    effort, budget = request.reasoning_effort, request.reasoning_budget_tokens
+    if effort is None and budget is None:
+        return None
+    if (budget is not None and budget <= 0) or (budget is None and effort == "none"):
+        return {"type": "disabled"}
+    budget = _BUDGETS.get(effort or "") if budget is None else budget
+    return {"type": "enabled"} if budget is None else {"type": "enabled", "token_budget": budget}
+
+
+# --- messages ----------------------------------------------------------------------------------------------------
+
+
+def _messages(request: Request, target: Target) -> list[JSONObject]:
+    texts = [request.system, *(message.text for message in request.messages if message.role == "system")]
+    system = _SYSTEM_GAP.join(text for text in texts if text)
+    messages: list[JSONObject] = [{"role": "system", "content": system}] if system else []
+    for message in request.messages:
+        if message.role == "assistant":
+            messages += _assistant(message, target)
+        elif message.role != "system":
+            messages += _turn(message)
+    return messages
+
+
+def _turn(message: Message) -> list[JSONObject]:
+    written: list[JSONObject] = [_tool_result(block) for block in message.content if isinstance(block, ToolResult)]
+    parts = [part for block in message.content if (part := _user_part(block)) is not None]
+    if any(part["type"] != "text" for part in parts):
+        written.append({"role": "user", "content": parts})
+    elif parts:
+        written.append({"role": "user", "content": _text(message.content)})
+    return written
+
+
+def _user_part(block: ContentBlock) -> JSONObject | None:
+    if isinstance(block, Image):
+        url = block.url or f"data:{block.media_type};base64,{base64.b64encode(block.data).decode()}"
+        return {"type": "image_url", "image_url": {"url": url}}
+    return {"type": "text", "text": block.text} if isinstance(block, Text | Refusal) and block.text else None
+
+
+def _text(content: Iterable[ContentBlock]) -> str:
+    return "".join(block.text for block in content if isinstance(block, Text | Refusal))
+
+
+def _tool_result(block: ToolResult) -> JSONObject:
+    """Write a tool's answer: one text as it is, several as documents, each of which can be cited alone."""
+    texts = [inner.text for inner in block.content if isinstance(inner, Text)]
+    content = [_document(text) for text in texts] if len(texts) > 1 else "".join(texts)
+    return {"role": "tool", "tool_call_id": block.tool_call_id, "content": content}
+
+
+def _document(text: str) -> JSONObject:
+    data = arguments_of(text) if text.strip() else None
+    return {"type": "document", "document": {"data": data or {"text": text}}}
+
+
+def _assistant(message: Message, target: Target) -> list[JSONObject]:
+    """Write the model's turn; one that holds nothing that the wire takes is left out."""
+    written: JSONObject = {"role": "assistant"}
+    calls = [_call(block) for block in message.content if isinstance(block, ToolCall)]
+    plan = "".join(_plan(block, target) for block in message.content)
+    if calls and plan:
+        written["tool_plan"] = plan
+    content = _assistant_content(message)
+    if content:
+        written["content"] = content
+    if calls:
+        written["tool_calls"] = calls
+    return [written] if calls or content else []
+
+
+def _plan(block: ContentBlock, target: Target) -> str:
+    opaque = block.opaque if isinstance(block, Reasoning) else ()
+    return "".join(item.data for item in opaque if (item.issuer, item.kind) == (target.provider, TOOL_PLAN))
+
+
+def _assistant_content(message: Message) -> object:
+    """Give the text alone, or blocks where there is thinking among them."""
+    if not any(_is_thinking(block) for block in message.content):
+        return _text(message.content)
+    parts: list[JSONObject] = []
+    for block in message.content:
+        if isinstance(block, Reasoning) and _is_thinking(block):
+            parts.append({"type": "thinking", "thinking": block.text})
+        elif isinstance(block, Text | Refusal) and block.text:
+            parts.append({"type": "text", "text": block.text})
+    return parts
+
+
+def _is_thinking(block: ContentBlock) -> bool:
+    """Say whether a block is thinking that nobody signed: this wire's own has no signature."""
+    return isinstance(block, Reasoning) and bool(block.text) and not block.opaque
+
+
+def _call(block: ToolCall) -> JSONObject:
+    """Write a call; the wire has arguments as text."""
+    function: JSONObject = {"name": block.name, "arguments": block.arguments if block.arguments.strip() else "{}"}
+    return {"id": block.id, "type": "function", "function": function}
+
+
+# --- warnings ----------------------------------------------------------------------------------------------------
+
+
+def warnings(request: Request, target: Target) -> tuple[str, ...]:
+    """Say what of the request Cohere's chat cannot honour."""
+    settings = [text for applies, text in _SETTINGS if applies(request)]
+    blocks = [(message, block) for message in request.messages for block in message.content]
+    held = [text for applies, text in _BLOCKS if any(applies(message, block, target) for message, block in blocks)]
+    return (*settings, *held)
+
+
+def _mode(request: Request) -> str:
+    return request.tool_choice.mode if request.tool_choice is not None else ""
+
+
+def _system_within(request: Request) -> bool:
+    turns = [message.role for message in request.messages]
+    return "system" in turns[turns.count("system") :]
+
+
+_SETTINGS: tuple[tuple[Callable[[Request], bool], str], ...] = (
+    (
+        lambda request: _mode(request) == "tool" and bool(request.tools),
+        "tool_choice is sent as 'any': this wire cannot name the tool",
+    ),
+    (
+        lambda request: _mode(request) in {"any", "tool"} and not request.tools,
+        "tool_choice is not sent: the request has no tools",
+    ),
+    (
+        lambda request: request.parallel_tool_calls is not None,
+        "parallel_tool_calls is not sent: this wire has no such setting",
+    ),
+    (_system_within, "system messages within the conversation are sent at its beginning"),
+)
+
+
+def _is_foreign(block: ContentBlock, target: Target) -> bool:
+    return isinstance(block, Reasoning) and bool(block.opaque) and not _plan(block, target)
+
+
+def _is_idle_plan(message: Message, block: ContentBlock, target: Target) -> bool:
+    return bool(_plan(block, target)) and not any(isinstance(other, ToolCall) for other in message.content)
+
+
+_BLOCKS: tuple[tuple[Callable[[Message, ContentBlock, Target], bool], str], ...] = (
+    (
+        lambda message, block, _: isinstance(block, Image) and message.role == "assistant",
+        "images in assistant turns are not sent",
+    ),
+    (
+        lambda _, block, __: isinstance(block, ToolResult) and any(isinstance(inner, Image) for inner in block.content),
+        "images in tool results are not sent: this wire takes text there",
+    ),
+    (
+        lambda _, block, __: isinstance(block, ToolResult) and block.is_error,
+        "tool results are sent without their error flag",
+    ),
+    (
+        lambda _, block, target: _is_foreign(block, target),
+        "reasoning blocks of earlier turns that another provider signed are not sent",
+    ),
+    (_is_idle_plan, "plans of earlier turns without their tool calls are not sent"),
+    (
+        lambda _, block, __: not isinstance(block, Text | Refusal | Image | Reasoning | ToolCall | ToolResult),
+        "files that a model made, and calls of a provider's own tools, are not sent",
+    ),
+)

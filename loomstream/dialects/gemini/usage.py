@@ -1,0 +1,68 @@
+"""Token counts of generateContent, in one convention.
+
+`promptTokenCount` includes what was read from a cache; the prompts of the provider's own tools come on top of it.
+`candidatesTokenCount` leaves the thoughts out; it is missing in a stream's first chunks, sometimes in all of them, and
+falls where a tool ran in between. Every object is cumulative: the last one counts.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+
+import msgspec
+from msgspec import Meta, Struct
+from msgspec import Raw as RawJSON
+
+from loomstream.dialects.fields import Counter, as_object, freeze
+from loomstream.events import Usage
+from loomstream.wire.json import loads
+
+_Count = Annotated[int, Meta(ge=0)]
+
+
+class _Counts(Struct, gc=False):
+    promptTokenCount: _Count | None = None  # noqa: N815 (the wire's name)
+    cachedContentTokenCount: _Count | None = None  # noqa: N815 (the wire's name)
+    candidatesTokenCount: _Count | None = None  # noqa: N815 (the wire's name)
+    thoughtsTokenCount: _Count | None = None  # noqa: N815 (the wire's name)
+    toolUsePromptTokenCount: _Count | None = None  # noqa: N815 (the wire's name)
+    totalTokenCount: _Count | None = None  # noqa: N815 (the wire's name)
+
+
+_FIELDS = _Counts.__struct_fields__
+_decoder = msgspec.json.Decoder(_Counts)
+
+
+def read_usage(raw: RawJSON) -> tuple[Usage | None, list[str]]:
+    """Give the usage, or None where the object holds no counts, and the names of mistyped fields."""
+    try:
+        counts = _decoder.decode(raw)
+    except (msgspec.DecodeError, ValueError):
+        return _read_leniently(raw)
+    return _usage(counts, raw), []
+
+
+def _read_leniently(raw: RawJSON) -> tuple[Usage | None, list[str]]:
+    value = loads(raw)
+    if not isinstance(value, dict):
+        return None, ["usageMetadata"]
+    counter = Counter(as_object(cast("object", value)))
+    counts = _Counts(**{name: counter.get(name) for name in _FIELDS})
+    return _usage(counts, raw), counter.mistyped
+
+
+def _usage(counts: _Counts, raw: RawJSON) -> Usage | None:
+    prompt, candidates, total = counts.promptTokenCount, counts.candidatesTokenCount, counts.totalTokenCount
+    if prompt is None and candidates is None and total is None:
+        return None
+    cached, thoughts = counts.cachedContentTokenCount or 0, counts.thoughtsTokenCount or 0
+    tools = counts.toolUsePromptTokenCount or 0
+    prompt = prompt or 0
+    output = candidates + thoughts if candidates is not None else max(thoughts, (total or 0) - prompt - tools)
+    return Usage(
+        input_tokens=max(0, prompt - cached) + tools,
+        output_tokens=max(0, output),
+        cache_read_tokens=cached,
+        reasoning_tokens=thoughts,
+        raw=freeze(raw),
+    )

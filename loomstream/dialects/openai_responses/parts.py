@@ -1,0 +1,160 @@
+"""The texts of one output item: they grow by deltas and are told again, whole, when they are done.
+
+Contract: never raises. A text that is told again is neither doubled nor lost: what goes beyond the deltas is given as
+one more delta; one that contradicts them is announced and left as it was delivered. Knows no frame.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import Raw as RawJSON
+
+from loomstream.dialects.blocks import Blocks, OpenBlock, heal
+from loomstream.dialects.fields import JSONObject, as_object, as_text
+from loomstream.errors import Failure
+from loomstream.events import Citation, Event, Notice, ReasoningDelta, RefusalDelta, TextDelta
+
+Out = list[Event | Failure]
+PartKind = Literal["text", "refusal", "reasoning"]
+
+
+class Part:
+    """One text. `index` is its block's, -1 before there is one; `block` is open while it grows."""
+
+    __slots__ = ("block", "citations", "index", "kind", "pieces")
+
+    def __init__(self, kind: PartKind) -> None:
+        self.kind: PartKind = kind
+        self.block: OpenBlock | None = None
+        self.index = -1
+        self.pieces: list[str] = []
+        self.citations = 0
+
+
+class Parts:
+    """The texts of one output item, by family (`content` or `summary`), kind and index. Methods append to a list.
+
+    The index is a key, never a position: hosts count from 1, or leave it out.
+    """
+
+    __slots__ = ("_blocks", "_contradicted", "_owner", "_parts", "reasoning")
+
+    def __init__(self, blocks: Blocks) -> None:
+        self._blocks = blocks
+        self._parts: dict[tuple[str, PartKind, int], Part] = {}
+        self._contradicted = False
+        self._owner: Part | None = None
+        """The reasoning that grows in the open block."""
+        self.reasoning: OpenBlock | None = None
+        """The block that reasoning grows in: one for each part; the last stays open until the item is done."""
+
+    def at(self, family: str, kind: PartKind, index: int) -> Part:
+        """Give a text, an empty one at first."""
+        key = (family, kind, index)
+        part = self._parts.get(key)
+        if part is None:
+            part = self._parts[key] = Part(kind)
+        return part
+
+    def grow(self, part: Part, text: str, out: Out) -> None:
+        """Add to a text; an empty addition does nothing."""
+        if not text:
+            return
+        part.pieces.append(text)
+        if part.kind == "text":
+            out.append(TextDelta(self._text_block(part, out).index, text))
+        elif part.kind == "reasoning":
+            out.append(ReasoningDelta(self._reasoning_block(part, out).index, text))
+        else:
+            if part.index < 0:
+                part.index = self._blocks.claim(out)
+            out.append(RefusalDelta(part.index, text))
+
+    def _text_block(self, part: Part, out: Out) -> OpenBlock:
+        if part.block is None:
+            part.block = self._blocks.open_text(out)
+            part.index = part.block.index
+        return part.block
+
+    def _reasoning_block(self, part: Part, out: Out) -> OpenBlock:
+        block = self.reasoning
+        if block is None or self._owner not in (None, part):
+            self.close_reasoning(out)
+            block = self.reasoning = self._blocks.open_reasoning(out)
+        self._owner = part
+        return block
+
+    def close_reasoning(self, out: Out) -> None:
+        """Close the block that reasoning grows in."""
+        if self.reasoning is not None:
+            self._blocks.close(out, self.reasoning)
+            self.reasoning = self._owner = None
+
+    def settle(self, part: Part, whole: str, out: Out) -> None:
+        """Take a text that is told whole."""
+        told = "".join(part.pieces)
+        part.pieces = [told]
+        if not whole or told == whole:
+            return
+        told, whole = heal(told), heal(whole)
+        if whole.startswith(told):
+            self.grow(part, whole[len(told) :], out)
+        elif not self._contradicted:
+            self._contradicted = True
+            out.append(Notice("warning", f"a {part.kind} that was told whole differs from its deltas"))
+
+    def settle_all(self, family: str, wholes: list[tuple[PartKind, str, list[object]]], out: Out) -> None:
+        """Take all texts of a family, (kind, text, annotations), in their order."""
+        known = sorted((key, part) for key, part in self._parts.items() if key[0] == family)
+        for kind, whole, cited in wholes:
+            found = next((entry for entry in known if entry[0][1] == kind), None)
+            if found is not None:
+                known.remove(found)
+            part = found[1] if found is not None else self.at(family, kind, self._free_index())
+            self.settle(part, whole, out)
+            self.cite(part, cited, out)
+
+    def _free_index(self) -> int:
+        return max((index for _, _, index in self._parts), default=-1) + 1
+
+    def cite(self, part: Part, annotations: list[object], out: Out) -> None:
+        """Take the citations of a text, all of them: those that came one by one are passed over."""
+        for item in annotations[part.citations :]:
+            self.add_citation(part, as_object(item), out)
+
+    def add_citation(self, part: Part, item: JSONObject, out: Out) -> None:
+        """Take one citation more."""
+        part.citations += 1
+        if part.kind != "text" or not item:
+            return
+        if part.index < 0:
+            self._text_block(part, out)
+        out.append(_citation(part.index, item))
+
+    def close(self, part: Part, out: Out) -> None:
+        """Close a text's block; reasoning stays open until its item is done."""
+        if part.kind == "text" and part.block is not None:
+            self._blocks.close(out, part.block)
+            part.block = None
+
+    def close_all(self, out: Out) -> None:
+        """Close what is open."""
+        for part in self._parts.values():
+            self.close(part, out)
+        self.close_reasoning(out)
+
+
+def _citation(index: int, item: JSONObject) -> Citation:
+    place = item.get("index")
+    start, end = item.get("start_index", place), item.get("end_index")
+    return Citation(
+        index,
+        as_text(item.get("type")),
+        as_text(item.get("url")),
+        as_text(item.get("title")) or as_text(item.get("filename")),
+        start=start if type(start) is int else None,
+        end=end if type(end) is int else None,
+        raw=RawJSON(msgspec.json.encode(item)),
+    )

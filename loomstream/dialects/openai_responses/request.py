@@ -1,0 +1,362 @@
+"""Requests to Responses: from the neutral `Request` to the wire's JSON.
+
+Contract: pure. Stateless: `store` is false, so what a model must have again goes back with its items: reasoning with
+its encrypted content byte for byte, a message with its phase, whole items of the provider's own tools. What the wire
+cannot carry is left out and named by `warnings`; unset fields are not sent.
+
+Source: https://platform.openai.com/docs/api-reference/responses/create.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from typing import cast
+
+from msgspec import Raw as RawJSON
+
+from loomstream.dialects import Target, endpoint_url, host_headers
+from loomstream.dialects.bodies import encode_body
+from loomstream.dialects.fields import JSONObject, as_list, as_text, is_null, read_object
+from loomstream.dialects.openai_responses.items import (
+    BUILT_IN_CALLS,
+    CUSTOM,
+    CUSTOM_CALL,
+    ENCRYPTED,
+    FUNCTION_CALL,
+    ITEM,
+    OPEN,
+    PHASE,
+)
+from loomstream.dialects.openai_responses.server_tools import image_item, is_server_item
+from loomstream.events import Opaque
+from loomstream.messages import (
+    ContentBlock,
+    FileBlock,
+    Image,
+    Message,
+    Reasoning,
+    Refusal,
+    Request,
+    ServerToolCallBlock,
+    ServerToolResultBlock,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+from loomstream.wire import WireRequest
+
+_HEADERS = {"content-type": "application/json", "accept": "text/event-stream, application/json"}
+_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+_JOINED = ("include", "input", "tools")
+"""Lists of the body that `extra_body` adds to: server tools stand beside yours."""
+_ENCRYPTED_REASONING = "reasoning.encrypted_content"
+_PDF = "application/pdf"
+
+
+def build_request(request: Request, target: Target) -> WireRequest:
+    """Give the wire request for `POST {base_url}/responses`, or the path that the quirks give.
+
+    Lists in `extra_body` under `tools`, `include` and `input` are added to the request's own. Raises `RequestError`
+    where the body cannot be written as JSON.
+    """
+    body = _Writer(request, target).body
+    extra = dict(request.extra_body)
+    for name in _JOINED:
+        if name in extra and name in body:
+            extra[name] = [*as_list(body[name]), *as_list(extra[name])]
+    return WireRequest(
+        url=endpoint_url(target, "/responses", stream=request.stream),
+        headers={**_HEADERS, **host_headers(target), **request.extra_headers},
+        body=encode_body(body, extra),
+    )
+
+
+def warnings(request: Request, target: Target) -> tuple[str, ...]:
+    """Say what of the request Responses, or this host, cannot honour."""
+    return tuple(dict.fromkeys(_Writer(request, target, with_bytes=False).warnings))
+
+
+class _Writer:
+    """Writes one request; `body` and `warnings` are the outcome.
+
+    Without `with_bytes` the images are empty, for a caller who wants the warnings alone: encoding is the costly part.
+    """
+
+    def __init__(self, request: Request, target: Target, *, with_bytes: bool = True) -> None:
+        self._request = request
+        self._target = target
+        self._with_bytes = with_bytes
+        self.warnings: list[str] = []
+        self._call_kinds = {
+            block.id: _call_kind(block, target)
+            for message in request.messages
+            for block in message.content
+            if isinstance(block, ToolCall)
+        }
+        self._items: list[object] = []
+        self._turn = _Turn(self._items)
+        for message in request.messages:
+            self._message(message)
+        self.body: JSONObject = {"model": target.model, "input": self._items, "store": False}
+        if request.stream:
+            self.body["stream"] = True
+        self.body.update(self._options())
+        self._warn_of_settings()
+
+    # --- settings --------------------------------------------------------------------------------
+
+    def _options(self) -> JSONObject:
+        request, quirks = self._request, self._target.quirks
+        limit = request.max_tokens if request.max_tokens is not None else quirks.needs_max_tokens
+        options: JSONObject = {
+            "instructions": request.system or None,
+            "max_output_tokens": limit,
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "top_k": request.top_k,
+            "reasoning_effort": request.reasoning_effort,
+            "tools": [_tool(tool) for tool in request.tools] or None,
+            "tool_choice": _tool_choice(request.tool_choice) if request.tool_choice else None,
+            "parallel_tool_calls": request.parallel_tool_calls,
+            "include": [_ENCRYPTED_REASONING] if quirks.encrypted_reasoning else None,
+        }
+        refused = self._refused()
+        given = {key: value for key, value in options.items() if value is not None}
+        self.warnings += [f"{key} is not sent: this model does not take it" for key in given if key in refused]
+        sent = {key: value for key, value in given.items() if key not in refused}
+        if "reasoning_effort" in sent:
+            sent["reasoning"] = {"effort": sent.pop("reasoning_effort")}
+        return sent
+
+    def _refused(self) -> set[str]:
+        quirks = self._target.quirks
+        reasons = self._request.reasoning_effort not in (None, "none")
+        refused = {*quirks.refused, *(quirks.refused_with_effort if reasons else ())}
+        return refused if quirks.top_k else {*refused, "top_k"}
+
+    def _warn_of_settings(self) -> None:
+        request = self._request
+        if request.seed is not None:
+            self.warnings.append("seed is not sent: this wire has none")
+        if request.stop_sequences:
+            self.warnings.append("stop_sequences are not sent: this wire has none")
+        if request.reasoning_budget_tokens is not None:
+            self.warnings.append("reasoning_budget_tokens is not sent: use reasoning_effort with this provider")
+
+    # --- messages --------------------------------------------------------------------------------
+
+    def _message(self, message: Message) -> None:
+        writers = _WRITERS[message.role]
+        self._turn = _Turn(self._items)
+        for block in message.content:
+            if type(block) in writers:
+                writers[type(block)](self, block)
+            else:
+                self._left_out(f"{_NAMES[type(block)]} in {message.role} turns are")
+        if self._turn.thoughts:
+            self._left_out_reasoning()
+        role = "system" if self._target.quirks.system_role == "system" else "developer"
+        self._turn.close(role if message.role == "system" else "assistant" if message.role == "assistant" else "user")
+
+    def _left_out(self, what: str) -> None:
+        self.warnings.append(f"{what} not sent: this wire has no place for them")
+
+    def _left_out_reasoning(self) -> None:
+        self._turn.thoughts = []
+        self.warnings.append("reasoning blocks of earlier turns that this provider did not issue are not sent")
+
+    def text(self, block: Text) -> None:
+        """Write a user's or the system's text."""
+        self._turn.parts.append({"type": "input_text", "text": block.text})
+
+    def said(self, block: Text) -> None:
+        """Write what the model said."""
+        self._part({"type": "output_text", "text": block.text})
+
+    def refusal(self, block: Refusal) -> None:
+        """Write what the model refused."""
+        self._part({"type": "refusal", "refusal": block.text})
+
+    def _part(self, part: JSONObject) -> None:
+        if self._turn.thoughts:
+            self._left_out_reasoning()
+        self._turn.parts.append(part)
+
+    def image(self, block: Image) -> None:
+        """Write an image, or a PDF as a file."""
+        self._turn.parts.append(self._image(block))
+
+    def _image(self, block: Image) -> JSONObject:
+        data = base64.b64encode(block.data).decode() if self._with_bytes else ""
+        url = block.url or f"data:{block.media_type};base64,{data}"
+        if block.media_type != _PDF:
+            return {"type": "input_image", "image_url": url, "detail": "auto"}
+        if block.url:
+            return {"type": "input_file", "file_url": url}
+        return {"type": "input_file", "filename": "document.pdf", "file_data": url}
+
+    def tool_call(self, block: ToolCall) -> None:
+        """Write a call: a custom tool's with its text, a built-in tool's as the item that it came in."""
+        kind = _call_kind(block, self._target)
+        whole = _issued(block.opaque, ITEM, self._target)
+        if whole is not None:
+            self._item(RawJSON(whole.data.encode()))
+        else:
+            key = "input" if kind == CUSTOM_CALL else "arguments"
+            self._item({"type": kind, "call_id": block.id, "name": block.name, key: block.arguments})
+
+    def _item(self, item: object) -> None:
+        if self._turn.thoughts:
+            self._left_out_reasoning()
+        self._turn.close("assistant")
+        self._items.append(item)
+
+    def tool_result(self, block: ToolResult) -> None:
+        """Write a tool's answer."""
+        kind = self._call_kinds.get(block.tool_call_id, FUNCTION_CALL)
+        if block.is_error and kind not in _RESULT_STATES:
+            self.warnings.append("tool results are sent without their error flag")
+        written: JSONObject = {"type": f"{kind}_output", "call_id": block.tool_call_id, **self._output(kind, block)}
+        self._items.append(written)
+
+    def _output(self, kind: str, block: ToolResult) -> JSONObject:
+        text = "".join(inner.text for inner in block.content if isinstance(inner, Text))
+        images = [self._image(inner) for inner in block.content if isinstance(inner, Image)]
+        match kind:
+            case "computer_call" if images:
+                return {"output": {"type": "computer_screenshot", "image_url": images[0].get("image_url")}}
+            case "shell_call":
+                outcome = {"type": "exit", "exit_code": int(block.is_error)}
+                return {"output": [{"stdout": text, "stderr": "", "outcome": outcome}]}
+            case "apply_patch_call":
+                return {"status": "failed" if block.is_error else "completed", "output": text}
+            case _ if images:
+                return {"output": [{"type": "input_text", "text": text}] * bool(text) + images}
+            case _:
+                return {"output": text}
+
+    def reasoning(self, block: Reasoning) -> None:
+        """Write reasoning back to its issuer; the blocks before the one that names its item are of that item too."""
+        target = self._target
+        encrypted, clear = _issued(block.opaque, ENCRYPTED, target), _issued(block.opaque, OPEN, target)
+        phase, item = _issued(block.opaque, PHASE, target), _issued(block.opaque, ITEM, target)
+        thoughts = [*self._turn.thoughts, *([block.text] if block.text else [])]
+        if phase is not None:
+            self._turn.close("assistant", phase.data)
+        elif item is not None:
+            self._item(RawJSON(item.data.encode()))
+        elif encrypted is None and clear is None:
+            self._turn.thoughts = thoughts
+            if block.opaque:
+                self._left_out_reasoning()
+        else:
+            self._turn.thoughts = []
+            self._item(_reasoning_item(thoughts, encrypted, clear))
+
+    def server_block(self, block: ServerToolCallBlock | ServerToolResultBlock) -> None:
+        """Write back what the provider's own tools did; a result that came within its call's item goes with that."""
+        kind = as_text(read_object(block.raw).get("type"))
+        if is_server_item(kind):
+            self._item(block.raw)
+        elif isinstance(block, ServerToolCallBlock) or not is_null(block.raw):
+            self.warnings.append("calls of another provider's own tools, and their results, are not sent")
+
+    def file(self, block: FileBlock) -> None:
+        """Write back an image that the provider's own tool made."""
+        item = image_item(block.raw, block.data if self._with_bytes else b"")
+        if item is None:
+            self._left_out("files that a model made are")
+        else:
+            self._item(item)
+
+
+class _Turn:
+    """The message that is being gathered of one turn's blocks, and the reasoning whose item is not known yet."""
+
+    def __init__(self, items: list[object]) -> None:
+        self._items = items
+        self.parts: list[JSONObject] = []
+        self.thoughts: list[str] = []
+
+    def close(self, role: str, phase: str = "") -> None:
+        """Put the message among the items, where there is one."""
+        if not self.parts:
+            return
+        texts = [part["text"] for part in self.parts if part["type"] == "input_text"]
+        content: object = "".join(map(as_text, texts)) if len(texts) == len(self.parts) else self.parts
+        message: JSONObject = {"type": "message", "role": role, "content": content}
+        self._items.append({**message, "phase": phase} if phase else message)
+        self.parts = []
+
+
+def _issued(opaques: tuple[Opaque, ...], kind: str, target: Target) -> Opaque | None:
+    """Give the opaque value of a kind that the target itself has issued."""
+    return next((opaque for opaque in opaques if opaque.kind == kind and opaque.issuer == target.provider), None)
+
+
+def _call_kind(block: ToolCall, target: Target) -> str:
+    if _issued(block.opaque, CUSTOM, target) is not None:
+        return CUSTOM_CALL
+    whole = _issued(block.opaque, ITEM, target)
+    kind = as_text(read_object(RawJSON(whole.data.encode())).get("type")) if whole is not None else ""
+    return kind if kind in BUILT_IN_CALLS else FUNCTION_CALL
+
+
+def _reasoning_item(thoughts: list[str], encrypted: Opaque | None, clear: Opaque | None) -> JSONObject:
+    item: JSONObject = {"type": "reasoning"}
+    if id := (encrypted or cast("Opaque", clear)).id:  # noqa: A001 (the field's name)
+        item["id"] = id
+    item["summary"] = [] if clear is not None else [{"type": "summary_text", "text": text} for text in thoughts]
+    if clear is not None:
+        item["content"] = [{"type": "reasoning_text", "text": text} for text in thoughts]
+    if encrypted is not None:
+        item["encrypted_content"] = encrypted.data
+    return item
+
+
+def _tool(tool: Tool) -> JSONObject:
+    """Write a tool; without `strict` this wire makes every optional parameter a required one."""
+    written: JSONObject = {"type": "function", "name": tool.name, "parameters": dict(tool.parameters), "strict": False}
+    return {**written, "description": tool.description} if tool.description else written
+
+
+def _tool_choice(choice: ToolChoice) -> object:
+    return {"type": "function", "name": choice.name} if choice.mode == "tool" else _CHOICES[choice.mode]
+
+
+_RESULT_STATES = frozenset(("shell_call", "apply_patch_call"))
+"""Calls whose result says whether it is an error."""
+_USER: dict[type[ContentBlock], Callable[..., None]] = {
+    Text: _Writer.text,
+    Image: _Writer.image,
+    ToolResult: _Writer.tool_result,
+}
+_ASSISTANT: dict[type[ContentBlock], Callable[..., None]] = {
+    Text: _Writer.said,
+    Refusal: _Writer.refusal,
+    Reasoning: _Writer.reasoning,
+    ToolCall: _Writer.tool_call,
+    ServerToolCallBlock: _Writer.server_block,
+    ServerToolResultBlock: _Writer.server_block,
+    FileBlock: _Writer.file,
+}
+_WRITERS: dict[str, dict[type[ContentBlock], Callable[..., None]]] = {
+    "system": {Text: _Writer.text},
+    "user": _USER,
+    "assistant": _ASSISTANT,
+    "tool": _USER,
+}
+_NAMES: dict[type[ContentBlock], str] = {
+    Text: "texts",
+    Image: "images",
+    FileBlock: "files that a model made",
+    Reasoning: "reasoning blocks",
+    Refusal: "refusals",
+    ToolCall: "tool calls",
+    ToolResult: "tool results",
+    ServerToolCallBlock: "calls of a provider's own tools",
+    ServerToolResultBlock: "results of a provider's own tools",
+}

@@ -1,0 +1,327 @@
+"""Where a model's requests go and with which credentials: a row, arguments and the environment become a `Target`.
+
+Contract: making an `Endpoint` does no I/O and raises at once what can be known at once; keys, servers to launch and
+what the credentials tell are found out at the first `resolve`. Secrets stay wrapped. It builds and sends no request.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol, cast
+from urllib.parse import quote
+
+import anyio
+
+from loomstream.auth import Authenticator, scheme
+from loomstream.config.keys import by_rank, hide, missing_key, resolve_key
+from loomstream.dialects import Target
+from loomstream.errors import ConfigError, LoomstreamError, UsageError
+from loomstream.providers import Provider, Setting, route
+from loomstream.transport.outgoing import check_base_url
+from loomstream.wire import Secret
+
+APIKey = str | Secret | Callable[[], str | Awaitable[str]]
+"""A key, or a function that gives the token to send now: it is asked for each request, and may be asynchronous."""
+
+_KEYED = {"none": "bearer"}
+"""How a key is sent that was given for a host which wants none by itself: it may stand behind a gate that does."""
+
+
+class LaunchedServer(Protocol):
+    """A provider that runs as a process of its own (see `Provider.launch`)."""
+
+    base_url: str
+    api_key: Secret
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        ...
+
+    async def aclose(self) -> None:
+        """End it."""
+        ...
+
+
+class Resolved(NamedTuple):
+    """Where requests go and what adds the credential."""
+
+    target: Target
+    authenticator: Authenticator
+
+
+class Endpoint:
+    """One model's address and credentials; found out at the first request, and anew where a launched server died.
+
+    `dialect` selects one of those that the provider speaks. `settings` are those of the provider's row.
+
+    Raises `ConfigError` for an address or a setting that is missing or unknown.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        model: str = "",
+        *,
+        api_key: APIKey | None = None,
+        base_url: str | None = None,
+        dialect: str = "",
+        settings: Mapping[str, str | Secret] | None = None,
+        launch_options: Mapping[str, object] | None = None,
+    ) -> None:
+        self._api_key = api_key = api_key if callable(api_key) else hide(api_key)
+        self.provider = provider
+        self.model = model or provider.default_model
+        given = _given_settings(provider, settings or {})
+        self._secrets = {name: value for name, value in given.items() if isinstance(value, Secret)}
+        self._settings = _plain_settings(provider, given)
+        self.route = route(provider, self.model, dialect=dialect, settings=self._settings)
+        self._base_url = base_url or first_set(provider.base_url_environment) or self.route.base_url
+        self._launch_options = dict(launch_options or {})
+        self._lock = anyio.Lock()
+        self._found: Resolved | None = None
+        self._server: LaunchedServer | None = None
+        self._closed = False
+        if not self._base_url and not provider.launch and not provider.handler:
+            names = " or ".join(provider.base_url_environment)
+            msg = f"{provider.name} needs an address: pass base_url='https://host/v1'" + (
+                f" or set {names}" if names else ""
+            )
+            raise ConfigError(msg, provider=provider.name)
+
+    async def resolve(self) -> Resolved:
+        """Give the target and the authenticator.
+
+        Raises `MissingKey`, `ConfigError` (also where the server's code cannot be loaded), `UsageError` after `aclose`,
+        and what launching a server or asking for credentials raises.
+        """
+        if self._found is None or self._is_dead():
+            async with self._lock:
+                if self._is_dead():
+                    await self._end_server()
+                self._found = self._found or await self._find()
+        return self._found
+
+    def credentials(self) -> FoundCredentials:
+        """Give what an authentication scheme, or a handler of a plug-in's own, may ask for."""
+        return FoundCredentials(self.provider, self._api_key, self._settings, self._secrets)
+
+    def _is_dead(self) -> bool:
+        return self._server is not None and not self._server.alive
+
+    async def _find(self) -> Resolved:
+        if self._closed:
+            raise closed_error()
+        provider = self.provider
+        if provider.launch and not self._base_url:
+            server = await _launcher(provider)(**self._launch_options)
+            if self._closed:  # meanwhile
+                await server.aclose()
+                raise closed_error()
+            self._server = server
+            return await self._resolved(server.base_url.rstrip("/"), server.api_key)
+        return await self._resolved(self._base_url, self._api_key)
+
+    async def _resolved(self, base_url: str, api_key: APIKey | None) -> Resolved:
+        provider = self.provider
+        name = provider.auth if api_key is None else _KEYED.get(provider.auth, provider.auth)
+        authenticator = scheme(name)(FoundCredentials(provider, api_key, self._settings, self._secrets))
+        await authenticator.prepare()
+        settings = {**authenticator.discovered, **self._settings}
+        _check_required(provider, settings)
+        target = Target(
+            provider=provider.name,
+            model=self.model,
+            base_url=check_base_url(_filled(provider, base_url, settings), usual=provider.base_url),
+            quirks=self.route.quirks,
+            settings=settings,
+        )
+        return Resolved(target, authenticator)
+
+    async def aclose(self) -> None:
+        """End a server that was launched, and launch no other; let go of the credentials."""
+        self._closed = True
+        if self._found is not None:
+            await self._found.authenticator.aclose()
+        await self._end_server()
+
+    async def _end_server(self) -> None:
+        server, self._server, self._found = self._server, None, None
+        if server is not None:
+            await server.aclose()
+
+
+class FoundCredentials:
+    """The credentials of one endpoint; see `loomstream.auth.Credentials`.
+
+    A key is looked for once, a callable is asked each time.
+    """
+
+    def __init__(
+        self,
+        row: Provider,
+        api_key: APIKey | None,
+        settings: Mapping[str, str],
+        secrets: Mapping[str, Secret],
+    ) -> None:
+        self._row = row
+        self._token = api_key if callable(api_key) else None
+        self._argument = None if callable(api_key) else hide(api_key)
+        self._settings = settings
+        self._secrets = secrets
+        self._key: Secret | None = None
+
+    @property
+    def provider(self) -> str:
+        """The provider's name."""
+        return self._row.name
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """The plain settings that have a value."""
+        return self._settings
+
+    @property
+    def key_is_token(self) -> bool:
+        """Whether a callable gives the key: then it is a token that expires."""
+        return self._token is not None
+
+    async def key(self, *, required: bool = True) -> Secret | None:
+        """Give the provider's key; raises `MissingKey` where the row needs one and it is nowhere found."""
+        if self._token is not None:
+            return await _called(self._row.name, self._token)
+        if self._key is not None:
+            return self._key
+        row = self._row
+        notes: list[str] = []
+        found = await resolve_key(
+            provider=row.name,
+            argument=self._argument,
+            env_names=row.key_environment,
+            keyring_name=row.keyring,
+            notes=notes,
+        )
+        if found is None and required and row.needs_key:
+            raise missing_key(row.name, row.key_environment, row.keyring, notes)
+        self._key = None if found is None else found.secret
+        return self._key
+
+    async def secret(self, name: str) -> Secret | None:
+        """Give the secret setting of this name, None where it is not set or the row has none of this name."""
+        setting = next((setting for setting in self._row.settings if setting.name == name), None)
+        if setting is None:
+            return None
+        found = await resolve_key(
+            provider=self._row.name,
+            argument=self._secrets.get(name),
+            env_names=setting.environment,
+            keyring_name=setting.keyring,
+            is_header=False,
+        )
+        return None if found is None else found.secret
+
+
+async def _called(provider: str, token: Callable[[], str | Awaitable[str]]) -> Secret:
+    try:
+        value = token()
+        value = await value if inspect.isawaitable(value) else value
+    except LoomstreamError:
+        raise
+    except Exception as error:
+        msg = f"the function given as api_key for {provider} raised {type(error).__name__}: it must give a token"
+        raise ConfigError(msg, provider=provider) from error
+    found = await resolve_key(provider=provider, argument=value)
+    if found is None:
+        msg = f"the function given as api_key for {provider} gave an empty token"
+        raise ConfigError(msg, provider=provider)
+    return found.secret
+
+
+def closed_error() -> UsageError:
+    """Give the error of a model that is used after its end."""
+    return UsageError("this model is closed: connect again")
+
+
+def _launcher(provider: Provider) -> Callable[..., Awaitable[LaunchedServer]]:
+    """Import the function that starts a provider's server."""
+    return cast("Callable[..., Awaitable[LaunchedServer]]", imported(provider, "launch", provider.launch))
+
+
+def imported(provider: Provider, field: str, path: str) -> object:
+    """Import what a field of a row names as `module:name`. Raises `ConfigError`."""
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (Exception, SystemExit) as error:  # any code may stand in the module
+        msg = f"{provider.name} cannot be started: its {field}={path!r} cannot be imported ({error})"
+        raise ConfigError(msg, provider=provider.name) from error
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+
+def _given_settings(provider: Provider, settings: Mapping[str, str | Secret]) -> dict[str, str | Secret]:
+    rows = {setting.name: setting for setting in provider.settings}
+    given: dict[str, str | Secret] = {}
+    for name, value in settings.items():
+        if name not in rows:
+            near = difflib.get_close_matches(name, rows, n=1)
+            known = f"it has {', '.join(rows)}" if rows else "it has none"
+            hint = f"did you mean {near[0]!r}?" if near else known
+            msg = f"{provider.name} has no setting {name!r}: {hint}"
+            raise ConfigError(msg, provider=provider.name)
+        if not isinstance(value, str | Secret):  # pyright: ignore[reportUnnecessaryIsInstance] (callers without types)
+            msg = f"the setting {name!r} of {provider.name} is a {type(value).__name__}: give a text"
+            raise ConfigError(msg, provider=provider.name)
+        given[name] = cast("Secret", hide(value)) if rows[name].keyring else value
+    return given
+
+
+def _plain_settings(provider: Provider, given: Mapping[str, str | Secret]) -> dict[str, str]:
+    values = {setting.name: _value(setting, given) for setting in provider.settings if not setting.keyring}
+    return {name: value for name, value in values.items() if value}
+
+
+def _value(setting: Setting, given: Mapping[str, str | Secret]) -> str:
+    value = given.get(setting.name, "")
+    return (value if isinstance(value, str) else value.reveal()) or first_set(setting.environment) or setting.default
+
+
+def _check_required(provider: Provider, settings: Mapping[str, str]) -> None:
+    for setting in provider.settings:
+        if setting.required and not settings.get(setting.name):
+            raise _missing_setting(provider, setting)
+
+
+def _filled(provider: Provider, base_url: str, settings: Mapping[str, str]) -> str:
+    """Give the base URL with the settings that it names."""
+    if "{" not in base_url:
+        return base_url
+    try:
+        return base_url.format_map({name: quote(value, safe="") for name, value in settings.items()})
+    except KeyError as error:
+        setting = next((setting for setting in provider.settings if setting.name == error.args[0]), None)
+        if setting is None:
+            msg = f"the address {base_url!r} of {provider.name} names {error.args[0]!r}, which is none of its settings"
+            raise ConfigError(msg, provider=provider.name) from None
+        raise _missing_setting(provider, setting) from None
+    except (ValueError, IndexError, AttributeError) as error:
+        msg = f"the address {base_url!r} of {provider.name} is no template: {error}"
+        raise ConfigError(msg, provider=provider.name) from None
+
+
+def _missing_setting(provider: Provider, setting: Setting) -> ConfigError:
+    ways = [f"pass settings={{{setting.name!r}: '…'}}"]
+    if setting.environment:
+        ways.append(f"set {' or '.join(setting.environment)}")
+    about = f" ({setting.help})" if setting.help else ""
+    return ConfigError(f"{provider.name} needs a {setting.name}{about}: {' or '.join(ways)}", provider=provider.name)
+
+
+def first_set(names: Sequence[str]) -> str:
+    """Give the first of these environment variables that is set and not blank, `LOOM_…` before others; else nothing."""
+    return next((value for name in by_rank(names) if (value := os.environ.get(name, "").strip())), "")

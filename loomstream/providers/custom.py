@@ -1,0 +1,413 @@
+"""Custom providers: rows that `looms.yaml` adds, without any code.
+
+    providers:
+      - name: acme                        # then `acme:some-model` works everywhere
+        dialect: openai_chat
+        base_url: https://llm.acme.example/v1
+        api_key_env: ACME_API_KEY
+
+Contract: the file is `$LOOM_CONFIG`, else the first `looms.yaml` in `$LOOM_DATA_DIR` (default `~/.loom`), the working
+folder, `/etc/loom`. It is read when a name is asked for that neither the table nor a package has; nothing in it is
+imported or run. An entry that is wrong breaks no other entry. Keys do not stand in an entry, they are named by it. A
+file in the working folder may come from anybody: what it adds never gets a key that belongs to something else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from loomstream.dialects import Quirks
+from loomstream.errors import ConfigError
+from loomstream.providers import Listed, Profile, Provider, Setting, dialect_names
+from loomstream.transport.outgoing import check_base_url
+
+if TYPE_CHECKING:
+    from loomstream.providers.yaml_file import Value
+
+CONFIG_VARIABLE = "LOOM_CONFIG"
+"""The variable that names the configuration file, in the place of all others."""
+
+FILE_NAME = "looms.yaml"
+_SYSTEM_FOLDER = "/etc/loom"
+
+_ELSEWHERE = ("active_provider", "communication", "database", "embedding", "llm", "logging", "mcp", "observability",
+              "rate_limit", "server", "tools")  # fmt: skip
+"""Other parts of a `looms.yaml`: they are not read here."""
+
+_SCHEMES = ("bearer", "x-api-key", "api-key", "x-goog-api-key", "none")
+_USUAL_SCHEME = {"anthropic_messages": "x-api-key", "gemini": "x-goog-api-key"}
+_USUAL_QUIRKS = {"anthropic_messages": Quirks(needs_max_tokens=4096)}
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SECRET = re.compile(r"(^|_)(api_key|key|token|secret|password|secret_access_key|access_key_id|credentials)$")
+_SEED_KEYS = {"model": "model", "model_id": "model", "deployment_id": "model", "endpoint": "base_url"}
+"""What `llm:` of the seed calls a provider's model and address, behind the provider's name: `ollama_endpoint`."""
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """One entry of `providers:`: a host of its own (`base_url`), or a built-in `provider` under another name.
+
+    `dialect` is how a host is spoken to (default `openai_chat`), `auth` how it gets its key (default: as is usual for
+    the dialect), `quirks` how it departs from the dialect (the flags of `loomstream.dialects.Quirks`), `settings` those
+    of the built-in provider, `model` the default one. `api_key_env` names the key's variable, or several; without it
+    the key is optional, and looked for in `LOOM_LLM_NAME_API_KEY`, `NAME_API_KEY` and the keyring (`name_api_key`).
+    """
+
+    name: str
+    provider: str = ""
+    dialect: str = ""
+    base_url: str = ""
+    model: str = ""
+    auth: str = ""
+    api_key_env: str | tuple[str, ...] = ()
+    settings: Mapping[str, str] = {}
+    quirks: Mapping[str, object] = {}
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The variables that `api_key_env` names."""
+        return (self.api_key_env,) if isinstance(self.api_key_env, str) else self.api_key_env
+
+
+_OF_A_HOST = ("dialect", "auth", "quirks")
+_OF_BOTH = ("name", "base_url", "model", "api_key_env")
+_OF_A_PROVIDER = ("provider", "settings")
+_KEYS = Entry.__struct_fields__
+
+
+class File(NamedTuple):
+    """A configuration file; `own` says that its user put it there, as far as its place can tell."""
+
+    path: Path
+    own: bool
+
+
+def find_file() -> File | None:
+    """Give the configuration file that counts, if there is one."""
+    named = os.environ.get(CONFIG_VARIABLE, "").strip()
+    if named:
+        return File(Path(os.path.expanduser(named)), own=True)  # noqa: PTH111 (no error where there is no home)
+    data = os.path.expanduser(os.environ.get("LOOM_DATA_DIR", "").strip() or "~/.loom")  # noqa: PTH111 (the same)
+    places = ((data, True), (".", False), (_SYSTEM_FOLDER, True))
+    files = (File(Path(folder, FILE_NAME), own) for folder, own in places)
+    return next((file for file in files if os.path.isfile(file.path)), None)  # noqa: PTH113 (raises nothing)
+
+
+def provider(name: str) -> Provider | None:
+    """Give the row that the configuration adds under this name, None where it adds none.
+
+    Raises `ConfigError` where the file, or this entry of it, is wrong: with file, line and key path.
+    """
+    found = _pool().get(name)
+    if isinstance(found, ConfigError):
+        raise ConfigError(str(found), provider=name)
+    return found
+
+
+def names() -> tuple[str, ...]:
+    """Give the names that the configuration adds; none where the file cannot be read."""
+    try:
+        return tuple(_pool())
+    except ConfigError:
+        return ()
+
+
+def listing() -> list[Listed]:
+    """Give every entry with its row, or what is wrong with it. Raises `ConfigError` where the whole file is."""
+    file = find_file()
+    origin = f"file {file.path}" if file else ""
+    return [
+        Listed(name=name, origin=origin, error=str(found))
+        if isinstance(found, ConfigError)
+        else Listed(name=name, origin=origin, row=found)
+        for name, found in _pool().items()
+    ]
+
+
+# --- the file ------------------------------------------------------------------------------------
+
+_Pool = dict[str, Provider | ConfigError]
+
+
+def _pool() -> _Pool:
+    file = find_file()
+    if file is None:
+        return {}
+    try:
+        status = file.path.stat()
+    except OSError as error:
+        msg = f"{file.path} cannot be read: {error.strerror or error}"
+        raise ConfigError(msg) from error
+    return _read(file, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=4)
+def _read(file: File, changed_ns: int, size: int) -> _Pool:
+    del changed_ns, size  # another file of the same name is read anew
+    from loomstream.providers.yaml_file import LIST, MAPPING, NOTHING, fault, read_yaml  # noqa: PLC0415 (imports PyYAML)
+
+    document = read_yaml(file.path)
+    if document.kind != MAPPING:
+        raise fault(file.path, document, "", f"a configuration is a mapping, this is {document.kind}")
+    for name, value in document.mapping.items():
+        if name not in _ELSEWHERE and name != "providers":
+            raise fault(file.path, value, name, _unknown("key", name, (*_ELSEWHERE, "providers")))
+    listed = document.mapping.get("providers")
+    if listed is None or listed.kind == NOTHING:
+        return {}
+    if listed.kind != LIST:
+        raise fault(file.path, listed, "providers", f"this must be a list of entries (`- name: …`), not {listed.kind}")
+    pool: _Pool = {}
+    for position, value in enumerate(listed.items):
+        place = _Place(file, value, f"providers[{position}]")
+        found = _row_or_error(place)
+        name = _name_of(value) or place.key_path
+        pool[name] = found if name not in pool else _twice(place, name)
+    return pool
+
+
+def _twice(place: _Place, name: str) -> ConfigError:
+    from loomstream.providers.yaml_file import fault  # noqa: PLC0415 (imports PyYAML)
+
+    return fault(place.file.path, place.value, f"{place.key_path}.name", f"the name {name!r} stands here twice")
+
+
+class _Place(NamedTuple):
+    """An entry, and where it stands."""
+
+    file: File
+    value: Value
+    key_path: str
+
+    def refuse(self, key: str, problem: str) -> NoReturn:
+        """Raise the error of one of its keys; of the whole entry where it has no such key."""
+        from loomstream.providers.yaml_file import fault  # noqa: PLC0415 (imports PyYAML)
+
+        value = self.value.mapping.get(key, self.value)
+        raise fault(self.file.path, value, f"{self.key_path}.{key}" if key else self.key_path, problem)
+
+
+def _name_of(value: Value) -> str:
+    name = value.mapping["name"].scalar if "name" in value.mapping else None
+    return name if isinstance(name, str) and _NAME.fullmatch(name) else ""
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    known = tuple(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    return f"there is no {what} {name!r}: {hint}"
+
+
+# --- an entry ------------------------------------------------------------------------------------
+
+
+def _row_or_error(place: _Place) -> Provider | ConfigError:
+    try:
+        return _row(place)
+    except ConfigError as error:
+        return ConfigError(str(error))  # without its traceback, for it is kept
+
+
+def _row(place: _Place) -> Provider:
+    from loomstream.providers.table import BY_NAME  # noqa: PLC0415 (the table imports the package)
+
+    if not _name_of(place.value):
+        what = place.value.kind if not place.value.mapping else "no such name"
+        place.refuse("name", f"an entry needs a name of letters, digits, '.', '_' and '-'; this is {what}")
+    named = place.value.mapping.get("provider")
+    base = BY_NAME.get(str(named.scalar)) if named else None
+    if named and base is None:
+        shown = _unknown("built-in provider", str(named.scalar), BY_NAME) if named.kind == "a text" else "give a name"
+        place.refuse("provider", shown)
+    entry = _entry(place, base)
+    if entry.name in BY_NAME:
+        place.refuse("name", f"{entry.name!r} is the name of a built-in provider: choose another one")
+    _check_variables(place, entry)
+    row = _renamed(place, entry, base) if base else _host(place, entry)
+    return row if place.file.own else replace(row, keyring="") if base is None else row
+
+
+def _entry(place: _Place, base: Provider | None) -> Entry:
+    keys = (*_OF_BOTH, *(_OF_A_PROVIDER if base else _OF_A_HOST))
+    values: dict[str, object] = {}
+    settings: dict[str, object] = {}
+    for key, value in place.value.mapping.items():
+        kept, setting = (key, "") if key in _KEYS else _seed_key(key, base)
+        if setting:
+            settings[setting] = value.plain()
+        elif kept in keys and kept not in values:
+            values[kept] = value.plain()
+        else:
+            place.refuse(key, _refusal(key, kept, keys, base))
+    if settings:
+        given = values.get("settings")
+        values["settings"] = {**settings, **given} if isinstance(given, dict) else settings
+    try:
+        return msgspec.convert(values, Entry)
+    except msgspec.ValidationError as error:
+        problem, _, path = str(error).partition(" - at `$.")
+        key = re.split(r"[\[.`]", path, maxsplit=1)[0]
+        place.refuse(key, f"{problem}: put a text that looks like something else in quotes")
+
+
+def _refusal(key: str, kept: str, keys: tuple[str, ...], base: Provider | None) -> str:
+    if _SECRET.search(key):
+        return "a key does not stand here: name its variable (api_key_env: ACME_API_KEY), or keep it in the keyring"
+    if kept in keys:
+        return f"this is the same as {kept!r}, which stands here too"
+    if key in _KEYS:
+        other = "without" if base else "with"
+        return f"{key!r} goes {other} `provider`, which takes a built-in provider as it is"
+    return _unknown("key", key, keys)
+
+
+def _seed_key(key: str, base: Provider | None) -> tuple[str, str]:
+    """Give the key, and the setting, that a key of the seed's `llm:` stands for, as in `bedrock_region`."""
+    if base is not None:
+        for prefix in (base.name.replace("-", "_"), base.name.partition("-")[0]):
+            rest = key.removeprefix(prefix + "_")
+            if rest != key and rest in _SEED_KEYS:
+                return _SEED_KEYS[rest], ""
+            if rest != key and any(setting.name == rest and not setting.keyring for setting in base.settings):
+                return "settings", rest
+    return key, ""
+
+
+# --- keys ----------------------------------------------------------------------------------------
+
+
+def _identifier(name: str) -> str:
+    return re.sub(r"\W", "_", name)
+
+
+def _usual_variables(name: str) -> tuple[str, ...]:
+    upper = _identifier(name).upper()
+    return f"LOOM_LLM_{upper}_API_KEY", f"{upper}_API_KEY"
+
+
+def _check_variables(place: _Place, entry: Entry) -> None:
+    """Refuse variables that are not this provider's own, where the file may not be the user's own."""
+    for variable in entry.variables:
+        if not _VARIABLE.fullmatch(variable):
+            place.refuse("api_key_env", "this must be the name of an environment variable, not the key itself")
+    if entry.provider:
+        variables = entry.variables
+    else:
+        variables = entry.variables or _usual_variables(entry.name)
+        if not entry.variables and (owner := _owner(variables)):
+            place.refuse("name", f"its key would be that of {owner!r}: choose another name, or add api_key_env")
+    if place.file.own:
+        return
+    upper = _identifier(entry.name).upper()
+    for variable in variables:
+        if _owner((variable,)) or not variable.startswith((f"{upper}_", f"LOOM_LLM_{upper}_")):
+            place.refuse(
+                "api_key_env",
+                f"a {FILE_NAME} of the working folder may come from others: a key that it asks for must be called "
+                f"{upper}_…; or move the entry to ~/.loom/{FILE_NAME}",
+            )
+
+
+def _owner(variables: Iterable[str]) -> str:
+    """Give the built-in provider that one of these variables belongs to."""
+    from loomstream.providers.table import TABLE  # noqa: PLC0415 (the table imports the package)
+
+    wanted = set(variables)
+    for row in TABLE:
+        settings = (name for setting in row.settings for name in setting.environment)
+        if wanted & {*row.key_environment, *settings}:
+            return row.name
+    return ""
+
+
+# --- rows ----------------------------------------------------------------------------------------
+
+
+def _host(place: _Place, entry: Entry) -> Provider:
+    """Give the row of a host of its own."""
+    dialect = entry.dialect or "openai_chat"
+    if dialect not in dialect_names():
+        place.refuse("dialect", _unknown("dialect", dialect, dialect_names()))
+    auth = entry.auth or _USUAL_SCHEME.get(dialect, "bearer")
+    if auth not in _SCHEMES:
+        place.refuse("auth", _unknown("scheme", auth, _SCHEMES))
+    if not entry.base_url:
+        place.refuse("", "an entry needs base_url: https://…, or provider: with the name of a built-in one")
+    return Provider(
+        name=entry.name,
+        dialect=dialect,
+        base_url=_address(place, entry),
+        auth=auth,
+        key_optional=not entry.variables,
+        key_environment=() if auth == "none" else entry.variables or _usual_variables(entry.name),
+        keyring="" if auth == "none" else f"{_identifier(entry.name).lower()}_api_key",
+        default_model=entry.model,
+        quirks=_quirks(place, entry, _USUAL_QUIRKS.get(dialect, Quirks())),
+    )
+
+
+def _address(place: _Place, entry: Entry) -> str:
+    try:
+        return check_base_url(entry.base_url)
+    except ConfigError as error:
+        place.refuse("base_url", str(error))
+
+
+def _quirks(place: _Place, entry: Entry, usual: Quirks) -> Quirks:
+    for name in entry.quirks:
+        if name not in Quirks.__struct_fields__:
+            place.refuse("quirks", _unknown("quirk", name, Quirks.__struct_fields__))
+    try:
+        given = msgspec.convert(dict(entry.quirks), Quirks)
+    except msgspec.ValidationError as error:
+        place.refuse("quirks", str(error).replace("`$.", "`"))
+    return replace(usual, **{name: getattr(given, name) for name in entry.quirks})
+
+
+def _renamed(place: _Place, entry: Entry, base: Provider) -> Provider:
+    """Give a built-in provider's row under another name, with what the entry says in the place of its own."""
+    if entry.base_url and base.auth != "none" and not place.file.own:
+        place.refuse(
+            "base_url",
+            f"a {FILE_NAME} of the working folder may come from others: it cannot send the key of {base.name} "
+            f"elsewhere; move the entry to ~/.loom/{FILE_NAME}",
+        )
+    known = [setting.name for setting in base.settings if not setting.keyring]
+    for name in entry.settings:
+        if name not in known:
+            place.refuse("settings", _unknown(f"setting of {base.name}", name, known))
+    return replace(
+        base,
+        name=entry.name,
+        aliases=(),
+        base_url=_address(place, entry) if entry.base_url else base.base_url,
+        base_url_environment=() if entry.base_url else base.base_url_environment,
+        profiles=tuple(_without_address(profile) if entry.base_url else profile for profile in base.profiles),
+        default_model=entry.model or base.default_model,
+        model_environment=() if entry.model else base.model_environment,
+        key_environment=entry.variables or base.key_environment,
+        keyring="" if entry.variables else base.keyring,
+        settings=tuple(_set(setting, entry.settings) for setting in base.settings),
+    )
+
+
+def _without_address(profile: Profile) -> Profile:
+    return replace(profile, base_url="")
+
+
+def _set(setting: Setting, values: Mapping[str, str]) -> Setting:
+    if setting.name not in values:
+        return setting
+    return replace(setting, environment=(), default=values[setting.name], required=False)

@@ -1,0 +1,331 @@
+"""Plug-ins: rows, dialects and handlers of installed packages; none breaks another."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+import pytest
+
+import loomstream
+from loomstream.dialects import Quirks
+from loomstream.errors import ConfigError, LoomstreamError, MiddlewareError, ServerFault, UnknownProvider
+from loomstream.events import Event, TextDelta
+from loomstream.model import connect
+from loomstream.providers import (
+    Provider,
+    all_providers,
+    dialect_module,
+    dialect_names,
+    framing,
+    is_known,
+    known_names,
+    listing,
+    look_up,
+    plugins,
+)
+from loomstream.providers.table import TABLE
+from loomstream.testing import Recording, ReplayTransport, replay_model
+from tests.providers.conftest import Install
+
+ROWS = """
+from loomstream.dialects import Quirks
+from loomstream.providers import Provider
+
+row = Provider(name="acme", base_url="https://api.acme.test/v1", quirks=Quirks(done_marker=True), aliases=("acme-ai",))
+shadow = Provider(name="openai", base_url="https://evil.test/v1")
+not_a_row = {"name": "acme"}
+wrong_auth = Provider(name="acme", auth="basic")
+wrong_dialect = Provider(name="acme", dialect="acme_chat")
+wrong_type = Provider(name="acme", key_environment="ACME_API_KEY")
+wrong_aliases = Provider(name="acme", aliases=3)
+"""
+ANSWER = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: [DONE]\n\n'
+
+
+def error_of(name: str) -> str:
+    (found,) = [listed for listed in listing() if listed.name == name and listed.error]
+    assert found.row is None
+    return found.error
+
+
+# --- rows ----------------------------------------------------------------------------------------
+
+
+def test_a_package_can_add_a_provider(install: Install) -> None:
+    install("acme_rows_a", ROWS, "acme = acme_rows_a:row", "acme-ai = acme_rows_a:row")
+    row = look_up("acme")
+    assert row.quirks == Quirks(done_marker=True)
+    assert look_up("acme-ai") == row
+    assert all_providers() == (*TABLE, row)
+    assert known_names()[-2:] == ("acme", "acme-ai")
+    assert is_known("acme")
+    (listed,) = [listed for listed in listing() if listed.name == "acme"]
+    assert (listed.origin, listed.row, listed.error) == ("package acme_rows_a", row, "")
+    assert TextDelta(0, "a") in list(loomstream.decode("acme", ANSWER, model="m"))
+
+
+def test_a_package_cannot_take_the_place_of_a_row_of_the_table(install: Install) -> None:
+    install("acme_rows_b", ROWS, "openai = acme_rows_b:shadow")
+    assert look_up("openai").base_url == "https://api.openai.com/v1"
+    assert all_providers() == TABLE
+    assert error_of("openai") == "not used: 'openai' is taken (built in); give it another name"
+
+
+@pytest.mark.parametrize(
+    ("target", "what"),
+    [
+        ("acme_rows_c:not_a_row", "gives a dict, no Provider"),
+        ("acme_rows_c:wrong_auth", "auth"),
+        ("acme_rows_c:wrong_dialect", "unknown dialect 'acme_chat'"),
+        ("acme_rows_c:wrong_type", "key_environment"),
+        ("acme_rows_c:wrong_aliases", "aliases"),
+        ("acme_rows_c:shadow", "gives a row called 'openai': the entry point must have the row's name"),
+        ("acme_rows_c:missing", "cannot be loaded .*AttributeError"),
+        ("no_such_module_anywhere:row", "cannot be loaded .*ModuleNotFoundError"),
+    ],
+)
+def test_a_bad_entry_point_breaks_itself_alone(install: Install, target: str, what: str) -> None:
+    install("acme_rows_c", ROWS, f"acme = {target}", "good = acme_rows_c:good")
+    with pytest.raises(ConfigError, match=f"entry point 'acme' of package acme_rows_c .*{what}"):
+        look_up("acme")
+    assert look_up("openai").name == "openai"
+    assert all_providers() == TABLE
+    assert "the entry point 'acme' of package acme_rows_c" in error_of("acme")
+
+
+@pytest.mark.parametrize("end", ["raise RuntimeError('boom')", "raise SystemExit(3)", "import no_such_module_anywhere"])
+def test_code_that_fails_when_it_is_imported_is_a_config_error(install: Install, end: str) -> None:
+    module = f"acme_fails_{abs(hash(end))}"
+    install(module, end, f"acme = {module}:row")
+    with pytest.raises(ConfigError, match=r"cannot be loaded .*: repair or uninstall it"):
+        look_up("acme")
+    assert error_of("acme")
+
+
+def test_only_what_is_asked_for_is_loaded(install: Install) -> None:
+    install("acme_rows_d", ROWS, "acme = acme_rows_d:row")
+    install("acme_loud", "raise RuntimeError('loaded')", "loud = acme_loud:row")
+    assert look_up("acme").name == "acme"
+    assert is_known("loud")
+    with pytest.raises(UnknownProvider, match=r"known are .*acme.*loud"):
+        look_up("zzzzzzzz")
+
+
+def test_a_broken_package_does_not_break_the_choice_of_a_provider(
+    install: Install, no_keys: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del no_keys
+    install("acme_breaks", "raise RuntimeError('boom')", "acme = acme_breaks:row")
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    assert connect().provider == "openai"
+
+
+def test_the_same_name_from_two_packages_is_an_error_for_that_name(install: Install) -> None:
+    install("acme_one", ROWS, "acme = acme_one:row")
+    install("acme_two", ROWS, "acme = acme_two:row")
+    with pytest.raises(ConfigError, match=r"package acme_(one|two) and package acme_(one|two) .*uninstall all but one"):
+        look_up("acme")
+    assert all_providers() == TABLE
+
+
+def test_a_package_with_a_malformed_file_counts_as_without(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("acme_rows_e", ROWS, "acme = acme_rows_e:row")
+    install("malformed", "", "this is no entry point")
+
+    def entry_points(*, group: str) -> list[metadata.EntryPoint]:
+        found = [package.entry_points for package in metadata.distributions()]
+        return [entry for entries in found for entry in entries if entry.group == group]
+
+    monkeypatch.setattr(metadata, "entry_points", entry_points)
+    with pytest.raises(Exception, match=r"EntryPoint|argument|unpack|attribute"):
+        entry_points(group=plugins.PROVIDERS)
+    assert look_up("acme").name == "acme"
+
+
+# --- dialects --------------------------------------------------------------------------------------
+
+DIALECT = """
+from loomstream.dialects.openai_chat import build_request, parse_error, parse_response, translator, warnings
+
+FRAMING = "sse"
+"""
+SPEAKS = """
+from loomstream.providers import Provider
+row = Provider(name="acme", dialect="acme_chat", base_url="https://api.acme.test/v1", default_model="m", auth="none")
+"""
+
+
+def test_a_package_can_add_a_dialect(install: Install) -> None:
+    install("acme_dialect_a", DIALECT + SPEAKS, "acme = acme_dialect_a:row", dialects=("acme_chat = acme_dialect_a",))
+    assert look_up("acme").dialect == "acme_chat"
+    assert framing("acme_chat") == "sse"
+    assert dialect_names()[-1] == "acme_chat"
+    body = ANSWER.replace(b"data: [DONE]", b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}')
+    assert TextDelta(0, "a") in list(loomstream.decode("acme", body))
+    assert TextDelta(0, "a") in list(loomstream.decode("openai", body, dialect="acme_chat"))
+
+
+def test_a_dialect_of_ours_cannot_be_replaced(install: Install) -> None:
+    install("acme_dialect_b", "raise RuntimeError('loaded')", dialects=("openai_chat = acme_dialect_b",))
+    assert dialect_module("openai_chat").__name__ == "loomstream.dialects.openai_chat"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        ("FRAMING = 'sse'", "lacks build_request, warnings, translator, parse_response, parse_error"),
+        (DIALECT.replace("parse_error, ", ""), "lacks parse_error: see loomstream.dialects"),
+        (DIALECT.replace('"sse"', '"smoke"'), "FRAMING = 'smoke': give one of aws, json, ndjson, sse"),
+        (DIALECT.replace("FRAMING", "OTHER"), "FRAMING = None"),
+        ("raise RuntimeError('boom')", "cannot be loaded .*boom"),
+    ],
+)
+def test_a_module_that_is_no_dialect(install: Install, source: str, what: str) -> None:
+    module = f"acme_dialect_{abs(hash(source))}"
+    install(module, source, dialects=(f"acme_chat = {module}",))
+    with pytest.raises(ConfigError, match=f"entry point 'acme_chat' of package {module} .*{what}"):
+        dialect_module("acme_chat")
+
+
+class Broken:
+    """A dialect whose functions raise, or give what they must not."""
+
+    def __init__(self, function: str, result: object) -> None:
+        from loomstream.dialects import openai_chat  # noqa: PLC0415 (only what is broken differs)
+
+        for name in ("build_request", "warnings", "parse_response", "parse_error", "translator"):
+            setattr(self, name, getattr(openai_chat, name))
+        self.feed = self.finish = lambda *_: []
+        if function in ("feed", "finish"):
+            self.translator = lambda target: self  # noqa: ARG005 (its signature)
+        setattr(self, function, lambda *_: self._end(result))
+
+    def _end(self, result: object) -> object:
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, function: str, result: object, status: int = 200) -> ReplayTransport:
+    dialect = plugins.PluginDialect("acme_chat", "sse", Broken(function, result))  # type: ignore[arg-type]
+    monkeypatch.setattr("loomstream.attempt.dialect_module", lambda name: dialect)  # noqa: ARG005 (its signature)
+    return ReplayTransport(Recording([ANSWER], status))
+
+
+async def end_of(transport: ReplayTransport, **options: object) -> tuple[list[Event], LoomstreamError]:
+    events: list[Event] = []
+    async with replay_model("openai", transport=transport, **options) as model, model.stream("x") as stream:
+        with pytest.raises(LoomstreamError) as caught:  # noqa: PT012 (what came before counts)
+            async for event in stream:
+                events.append(event)  # noqa: PERF401 (the same)
+    return events, caught.value
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("function", "result", "what"),
+    [
+        ("build_request", KeyError("x"), "raised in its build_request: KeyError"),
+        ("build_request", None, "it gave a NoneType, no WireRequest"),
+        ("warnings", KeyError("x"), "raised in its warnings: KeyError"),
+        ("warnings", (1,), "it gave a int, no str"),
+        ("translator", KeyError("x"), "raised in its translator: KeyError"),
+        ("feed", KeyError("x"), "raised in its translator: KeyError"),
+        ("feed", None, "it gave a NoneType, no list"),
+        ("feed", ["text"], "it gave a str where an event was expected"),
+        ("finish", RuntimeError("boom"), "raised in its translator: RuntimeError: boom"),
+    ],
+)
+async def test_what_a_dialect_raises_becomes_typed(
+    monkeypatch: pytest.MonkeyPatch, function: str, result: object, what: str
+) -> None:
+    _, error = await end_of(broken(monkeypatch, function, result))
+    assert type(error) is MiddlewareError
+    assert str(error).startswith("the dialect 'acme_chat' raised in its ")
+    assert what in str(error)
+    assert error.__cause__ is not None
+
+
+@pytest.mark.anyio
+async def test_the_errors_of_answers_are_guarded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, error = await end_of(broken(monkeypatch, "parse_error", ZeroDivisionError("x"), status=500))
+    assert "raised in its parse_error(status=500): ZeroDivisionError" in str(error)
+    _, error = await end_of(broken(monkeypatch, "parse_error", ServerFault("typed", status=500), status=500))
+    assert (type(error), str(error)) == (ServerFault, "typed")
+    _, error = await end_of(broken(monkeypatch, "build_request", ConfigError("its own")))
+    assert (type(error), str(error)) == (ConfigError, "its own")
+    whole = broken(monkeypatch, "parse_response", OSError("x"))
+    whole._recordings[:] = [Recording([b'{"choices":[]}'], headers={"content-type": "application/json"})]
+    _, error = await end_of(whole, stream=False)
+    assert "raised in its parse_response: OSError" in str(error)
+
+
+# --- handlers --------------------------------------------------------------------------------------
+
+HANDLER = """
+from contextlib import asynccontextmanager
+from loomstream.providers import Provider
+from loomstream.testing import text_events
+
+row = Provider(name="acme", handler="{module}:make", auth="none", default_model="m")
+
+{code}
+"""
+GOOD = """
+def make(model, credentials):
+    @asynccontextmanager
+    async def handler(request):
+        async def events():
+            for event in text_events("Hello from ", model, provider=credentials.provider):
+                yield event
+        made = events()
+        try:
+            yield made
+        finally:
+            await made.aclose()
+    return handler
+"""
+
+
+@pytest.mark.anyio
+async def test_a_package_can_bring_a_handler_of_its_own(install: Install) -> None:
+    install("acme_handler_a", HANDLER.format(module="acme_handler_a", code=GOOD), "acme = acme_handler_a:row")
+    async with connect("acme:some-model") as model:
+        await model.prepare()
+        response = await model.complete("x")
+    assert (response.text, response.provider) == ("Hello from some-model", "acme")
+
+
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("", "cannot be imported"),
+        ("def make(model): pass", "its handler raised TypeError"),
+        ("raise RuntimeError('boom')", "cannot be loaded .*boom"),
+    ],
+)
+def test_a_handler_that_cannot_be_made(install: Install, code: str, what: str) -> None:
+    module = f"acme_handler_{abs(hash(code))}"
+    install(module, HANDLER.format(module=module, code=code), f"acme = {module}:row")
+    with pytest.raises(ConfigError, match=what):
+        connect("acme")
+
+
+def test_a_handler_s_module_that_fails_when_it_is_imported(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("acme_handler_c", "raise RuntimeError('boom')")
+    monkeypatch.setitem(
+        __import__("loomstream.providers.table", fromlist=["BY_NAME"]).BY_NAME,
+        "acme",
+        Provider(name="acme", handler="acme_handler_c:make", default_model="m"),
+    )
+    with pytest.raises(ConfigError, match=r"cannot be started: its handler='acme_handler_c:make' .*boom"):
+        connect("acme")
+
+
+@pytest.mark.anyio
+async def test_what_a_handler_raises_becomes_typed(install: Install) -> None:
+    code = "def make(model, credentials):\n    def handler(request):\n        raise KeyError('x')\n    return handler"
+    install("acme_handler_b", HANDLER.format(module="acme_handler_b", code=code), "acme = acme_handler_b:row")
+    async with connect("acme") as model:
+        with pytest.raises(MiddlewareError, match="KeyError"):
+            await model.complete("x")
