@@ -59,6 +59,10 @@ class _Order(NamedTuple):
     target: Target
 
 
+_NO_ORDER = _Order(Request(messages=()), Target(provider="", model=""))
+"""Stands where an order is not needed any more: a prompt can be large, and a stream long."""
+
+
 def _unstreamed(order: _Order) -> _Order | None:
     if not order.request.stream:
         return None
@@ -133,7 +137,7 @@ class _Attempt:
 
     def __init__(self, handler: HTTPHandler, request: Request) -> None:
         self._handler = handler
-        self._order = _Order(request, Target(provider="", model=""))
+        self._order = _NO_ORDER._replace(request=request)
         self._authenticator: Authenticator
         self._renewed = False
         self._opening: AbstractAsyncContextManager[ByteResponse] | None = None
@@ -150,6 +154,7 @@ class _Attempt:
             pump = self._made_pump(response)
             if response.status < _REDIRECT:
                 self._opening, self._response, self._pump = opening, response, pump
+                self._order = _NO_ORDER
                 self._events = _Streamed([*notices, *_told(response)], response, watch, pump)
                 return self._events
             try:

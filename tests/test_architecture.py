@@ -44,6 +44,37 @@ def test_no_provider_is_named_in_a_condition(path: Path) -> None:
         assert not named, f"line {condition.lineno} names {named}: what differs between hosts is a quirk"
 
 
+NAMES = {name for row in TABLE for name in (row.name, *row.aliases)}
+TABLE_FILE = "providers/table.py"
+NAMED_ELSEWHERE: dict[str, tuple[set[str], str]] = {
+    "auth/aws.py": ({"bedrock"}, "the extra that brings the library, and AWS's word for the service that is signed"),
+    "auth/aws_chain.py": ({"bedrock"}, "the extra that brings the library"),
+    "auth/google.py": ({"vertex"}, "the extra that brings the library"),
+    "cli/choice.py": ({"openai-compatible", "local"}, "what --base-url alone, and a .gguf file, mean by themselves"),
+    "cli/key_options.py": (
+        {"anthropic", "openai", "mistral", "gemini", "huggingface"},
+        "five key options with fixed names are promised, each where the table has its provider",
+    ),
+    "cli/providers.py": ({"bedrock", "vertex"}, "extras, by the scheme that needs them"),
+    "dialects/openai_responses/server_tools.py": ({"local"}, "a word of the wire"),
+    "local/process.py": ({"local"}, "its own name, in its errors"),
+    "model.py": ({"local"}, "what answers where nothing is configured"),
+    "providers/__init__.py": ({"gemini"}, "a dialect of the same name"),
+    "providers/custom.py": ({"gemini"}, "a dialect of the same name"),
+}
+"""Where else a text is equal to a provider's name, and why that is no knowledge of a provider."""
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_provider_is_named_outside_the_table(path: Path) -> None:
+    place = path.relative_to(PACKAGE).as_posix()
+    if place == TABLE_FILE:
+        return
+    texts = {node.value for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Constant)}
+    allowed, _ = NAMED_ELSEWHERE.get(place, (set[str](), ""))
+    assert texts & NAMES == allowed & NAMES, "what differs between hosts belongs into the table, as a quirk or a field"
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_files_are_short(path: Path) -> None:
     assert len(path.read_text("utf-8").splitlines()) <= 600

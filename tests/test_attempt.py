@@ -34,20 +34,23 @@ from loomstream.errors import (
     AuthFailed,
     BadFrame,
     BadRequest,
+    ConnectFailed,
     ConnectionLost,
     DeadlineExceeded,
     FirstEventTimeout,
     IdleTimeout,
     LoomstreamError,
+    ModelNotFound,
     RateLimited,
     RequestError,
     ServerFault,
     StreamTruncated,
+    Unsupported,
     UsageError,
 )
 from loomstream.events import Cost, Event, Notice, Raw, Start, Stop
 from loomstream.handler import Handler
-from loomstream.messages import Request, Timeouts
+from loomstream.messages import Request, Timeouts, Tool
 from loomstream.model import Model
 from loomstream.providers import look_up
 from loomstream.pump import MAX_ERROR_BODY_BYTES
@@ -541,3 +544,82 @@ class TestHeartbeats:
         async with replay_model("openai", transport=transport) as model:
             with pytest.raises(ConnectionLost, match="reset"):
                 await model.complete("x", stream=False)
+
+
+# --- what a host says of its models --------------------------------------------------------------
+
+
+def said(body: object, status: int = 200) -> Recording:
+    return Recording([json.dumps(body).encode()], status, headers={"content-type": "application/json"})
+
+
+def unfound() -> Recording:
+    return said({"error": "model 'lama3' not found"}, 404)
+
+
+OLLAMA_ANSWER = Recording(
+    [b'{"model":"m","message":{"role":"assistant","content":"hi"},"done":false}\n{"done":true,"done_reason":"stop"}\n'],
+    headers={"content-type": "application/x-ndjson"},
+)
+WEATHER = Tool("weather", "the weather")
+
+
+@pytest.mark.anyio
+class TestWhatTheHostSays:
+    def model(self, transport: ReplayTransport) -> Model:
+        return Model(Endpoint(look_up("ollama"), "lama3"), transport=transport)
+
+    async def test_a_missing_model_is_told_with_the_nearest_that_there_is(self) -> None:
+        transport = ReplayTransport(unfound(), said({"models": [{"name": "llama3:8b"}, {"name": "qwen:7b"}]}))
+        async with self.model(transport) as model:
+            with pytest.raises(ModelNotFound, match=r"ollama pull lama3.*llama3:8b"):
+                await model.complete("x")
+        assert [request.url.rpartition("/")[2] for request in transport.requests] == ["chat", "tags"]
+
+    async def test_a_host_that_does_not_say_leaves_the_error_as_it_was(self) -> None:
+        transport = ReplayTransport(unfound(), said({"error": "no"}, 500))
+        async with self.model(transport) as model:
+            with pytest.raises(ModelNotFound, match="ollama pull lama3"):
+                await model.complete("x")
+
+    async def test_tools_are_not_sent_to_a_model_that_has_none(self) -> None:
+        transport = ReplayTransport(said({"capabilities": ["completion"]}))
+        async with self.model(transport) as model:
+            with pytest.raises(Unsupported, match="tools"):
+                await model.complete("x", tools=[WEATHER])
+        assert len(transport.requests) == 1
+
+    async def test_the_host_is_asked_once_and_only_where_it_matters(self) -> None:
+        transport = ReplayTransport(OLLAMA_ANSWER, said({"capabilities": ["completion", "tools"]}), OLLAMA_ANSWER)
+        async with self.model(transport) as model:
+            await model.complete("x")
+            await model.complete("x", tools=[WEATHER])
+            await model.complete("x", tools=[WEATHER])
+        urls = [request.url.rpartition("/")[2] for request in transport.requests]
+        assert urls == ["chat", "show", "chat", "chat"]
+
+    async def test_a_host_that_knows_no_such_question_is_asked_once(self) -> None:
+        transport = ReplayTransport(said({"error": "404 page not found"}, 404), OLLAMA_ANSWER)
+        async with self.model(transport) as model:
+            for _ in range(2):
+                assert (await model.complete("x", tools=[WEATHER])).text == "hi"
+        assert [request.url.rpartition("/")[2] for request in transport.requests] == ["show", "chat", "chat"]
+
+    @pytest.mark.parametrize("stream", [True, False])
+    async def test_where_nobody_listens_the_row_says_what_to_do(self, *, stream: bool) -> None:
+        async with loomstream.connect("ollama:m", base_url="http://127.0.0.1:9") as model:
+            with pytest.raises(ConnectFailed, match="ollama serve"):
+                await model.complete("x", stream=stream)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("code", "requests"), [("ExpiredTokenException", 2), ("AccessDeniedException", 1)])
+async def test_a_403_is_repeated_only_where_the_credential_has_expired(code: str, requests: int) -> None:
+    count = itertools.count()
+    refused = Recording([b'{"message":"no"}'], 403, headers={"x-amzn-errortype": code})
+    transport = ReplayTransport(refused)
+    endpoint = Endpoint(look_up("bedrock"), "m", api_key=lambda: f"token-{next(count)}")
+    async with Model(endpoint, transport=transport) as model:
+        with pytest.raises(AuthFailed):
+            await model.complete("x")
+    assert len(transport.requests) == requests

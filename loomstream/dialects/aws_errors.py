@@ -45,6 +45,7 @@ _CREDENTIALS = (
     "check access_key_id and secret_access_key, and session_token, which temporary credentials need; or set profile, "
     "or a bearer token as api_key"
 )
+_SIGNATURE = f"{_CREDENTIALS}; check the region setting and this machine's clock; a proxy may have changed the request"
 _CLOCK = "this machine's clock differs from AWS's: set it right (NTP), as signatures hold for minutes only"
 _MODEL = (
     "check the model id and the region setting; most newer models are called by the id of an inference profile "
@@ -63,8 +64,8 @@ _BY_NAME: dict[str, _Meaning] = {
     "expiredtoken": _Meaning(AuthFailed, _EXPIRED),
     "unrecognizedclientexception": _Meaning(AuthFailed, _CREDENTIALS),
     "invalidclienttokenid": _Meaning(AuthFailed, _CREDENTIALS),
-    "invalidsignatureexception": _Meaning(AuthFailed, f"{_CREDENTIALS}; a proxy may have changed the request"),
-    "signaturedoesnotmatch": _Meaning(AuthFailed, f"{_CREDENTIALS}; a proxy may have changed the request"),
+    "invalidsignatureexception": _Meaning(AuthFailed, _SIGNATURE),
+    "signaturedoesnotmatch": _Meaning(AuthFailed, _SIGNATURE),
     "incompletesignatureexception": _Meaning(AuthFailed, _CREDENTIALS),
     "missingauthenticationtokenexception": _Meaning(AuthFailed, f"no credential reached AWS: {_CREDENTIALS}"),
     "requesttimetooskewed": _Meaning(AuthFailed, _CLOCK),

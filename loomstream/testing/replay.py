@@ -87,18 +87,22 @@ def replay_model(
     provider: str,
     *recordings: Recording | bytes,
     model: str = "",
+    dialect: str = "",
     transport: ReplayTransport | None = None,
     middleware: Sequence[Middleware] | None = None,
     **defaults: Unpack[RequestOptions],
 ) -> Model:
-    """Give a model of a provider whose answers are recordings (or the plain bytes of a body)."""
+    """Give a model of a provider whose answers are recordings (or the plain bytes of a body).
+
+    `dialect` selects one of those that the provider speaks. Raises `UnknownProvider` and `ConfigError`.
+    """
     row = msgspec.structs.replace(look_up(provider), discovery="")  # no host to ask what its models can do
     made = [item if isinstance(item, Recording) else Recording([item]) for item in recordings]
     name = model or row.default_model or "replayed-model"
     settings = {setting.name: f"replayed-{setting.name}" for setting in row.settings if _must_be_given(row, setting)}
     base_url = "" if row.base_url else "http://localhost:1"
     return Model(
-        Endpoint(row, name, api_key="replayed-key", base_url=base_url, settings=settings),
+        Endpoint(row, name, api_key="replayed-key", base_url=base_url, dialect=dialect, settings=settings),
         transport=transport or ReplayTransport(*made),
         middleware=middleware,
         request_defaults=defaults,

@@ -104,7 +104,7 @@ def _shown(url: str) -> str:
 def reveal_headers(headers: Mapping[str, str | Secret]) -> list[tuple[bytes, bytes]]:
     """Give the headers as they go to the wire. Raises `ConfigError` for a name or a value that HTTP does not allow."""
     for name, value in headers.items():
-        problem = _problem(name, value)
+        problem = _problem_of_name(name) or _problem_of_value(name, value)
         if problem:
             raise ConfigError(problem)
     return [(name.encode(), _reveal(value).strip(" \t").encode()) for name, value in headers.items()]
@@ -114,11 +114,16 @@ def _reveal(value: str | Secret) -> str:
     return value.reveal() if isinstance(value, Secret) else value
 
 
-def _problem(name: str, value: str | Secret) -> str:
+@lru_cache(maxsize=256)
+def _problem_of_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         return f"{name[:80]!r} is not the name of an HTTP header"
     if name.lower() in _NOT_YOURS:
         return f"the header {name!r} is set by the HTTP client alone: leave it out of extra_headers"
+    return ""
+
+
+def _problem_of_value(name: str, value: str | Secret) -> str:
     if _VALUE.fullmatch(_reveal(value)):
         return ""
     return (

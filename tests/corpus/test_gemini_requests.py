@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from oracle import canonical
 from test_corpus import provider_of
 
@@ -42,6 +41,17 @@ PLAIN_TOOLS = {"functionDeclarations"}
 
 class NoPlace(Exception):
     """What a recorder has shortened."""
+
+
+UNBUILT = {
+    "gemini/014-streamGenerateContent-gemini-2-5-pro-stream",
+    "gemini/nonstream-008-generateContent-multimodal-tool-return-matrix-direct-url-document-google-2",
+    "vertex/nonstream-008-generateContent-chat-multimodal-tool-attachments-vertexai-gemini-2-5-fla-2",
+    "vertex/nonstream-009-generateContent-chat-pdf-models-vertexai-gemini-2-5-flash-handles-multip-2",
+    "vertex/nonstream-010-generateContent-chat-pdf-models-vertexai-gemini-2-5-flash-understands-pd-2",
+    "vertex/nonstream-014-generateContent-model-sees-multiple-images-google-vertex-1",
+}
+"""Requests whose files were shortened by who recorded them."""
 
 
 def camel(name: str) -> str:
@@ -196,7 +206,8 @@ def test_a_recorded_request_is_built_again(gemini_exchange: dict[str, Any]) -> N
     try:
         request = request_of(body, row.name, stream=gemini_exchange["streaming"])
     except NoPlace:
-        pytest.skip("who recorded it has shortened a file")
+        assert gemini_exchange["id"] in UNBUILT
+        return
     wire_request = gemini.build_request(request, target)
     assert wire_request.url == url + ("?alt=sse" if "json-array" in gemini_exchange["api"] else "")
     assert plain(json.loads(wire_request.body)) == plain(body)

@@ -295,6 +295,12 @@ def test_an_error_within_a_stream_tells_the_code_and_the_words() -> None:
     assert (error.code, error.retry_safety) == ("server_error", "maybe")
 
 
+def test_the_type_of_an_error_frame_is_no_error_code() -> None:
+    _, error = run({"type": "error", "message": "It broke"})
+    assert isinstance(error, ServerFault)
+    assert (str(error), error.code) == ("openai reported an error: It broke", "")
+
+
 def test_a_failed_response_tells_its_usage_and_when_to_come_back() -> None:
     events, error = translate(GOLDENS.frames("failed-rate-limit"))
     assert isinstance(error, RateLimited)

@@ -5,8 +5,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 from goldens import Goldens, sse_frames
+from models import CANARY, connected
 from msgspec import Raw
 
 from loomstream.accumulate import fold
@@ -111,6 +113,26 @@ def test_organisation_and_project(settings: dict[str, str], headers: dict[str, s
     to = Target(provider="openai", model=model, quirks=route(row, model).quirks, settings=settings)
     wire = dialect.build_request(ask(), to)
     assert {name: value for name, value in wire.headers.items() if name.startswith("openai-")} == headers
+
+
+@pytest.mark.anyio
+async def test_organisation_and_project_out_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-vendor")
+    monkeypatch.setenv("LOOM_LLM_OPENAI_ORGANIZATION", "org-seed")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj_1")
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json={"status": "completed", "output": []})
+
+    model, client = connected(answer, "openai:gpt-5", api_key=CANARY)
+    async with client, model:
+        assert (await model.complete("hi")).complete
+    [request] = seen
+    assert str(request.url) == "https://api.openai.com/v1/responses"
+    assert request.headers["openai-organization"] == "org-seed"
+    assert request.headers["openai-project"] == "proj_1"
 
 
 def test_the_settings() -> None:
