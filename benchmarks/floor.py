@@ -1,7 +1,8 @@
 """The floor: the least that a Python program on asyncio can do with the same bytes.
 
-Contract: asyncio's own streams over a plain socket, keep-alive, HTTP chunks undone by hand, the text split at blank
-lines, each payload read by msgspec into a type. No errors, limits, deadlines, fold, cost, other wires.
+Contract: asyncio's own streams over a plain socket, keep-alive, a request with the headers that ours has, status and
+headers of the answer read into a number and a dictionary, HTTP chunks undone by hand, the text split at blank lines,
+each payload read by msgspec into a type. No errors, limits, deadlines, fold, cost, other wires.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from benchmarks.client import API_KEY, MODEL, PROMPT
 
 _READ_BYTES = 256 * 1024
 _DONE = b"[DONE]"
+_OK = 200
 
 
 class _Delta(msgspec.Struct):
@@ -57,6 +59,16 @@ class _Chunks:
             start = following
         self._rest = data[start:]
         return b"".join(out)
+
+
+def _read_head(head: bytes) -> tuple[int, dict[str, str]]:
+    """Give the status, and the headers by lower-case name."""
+    status_line, *lines = head[:-4].decode("latin-1").split("\r\n")
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        headers[name.lower()] = value.strip()
+    return int(status_line.split(" ", 2)[1]), headers
 
 
 class BareAnswer:
@@ -106,7 +118,8 @@ class BareClient:
         self._host, self._port = parts.hostname, parts.port
         self._head = (
             f"POST {parts.path}/chat/completions HTTP/1.1\r\nhost: {parts.netloc}\r\n"
-            f"authorization: Bearer {API_KEY}\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+            f"authorization: Bearer {API_KEY}\r\ncontent-type: application/json\r\naccept: text/event-stream\r\n"
+            "accept-encoding: identity\r\nuser-agent: bare\r\ncontent-length: %d\r\n\r\n"
         ).encode()
         self.idle: list[_Streams] = []
 
@@ -114,7 +127,10 @@ class BareClient:
         reader, writer = self.idle.pop() if self.idle else await asyncio.open_connection(self._host, self._port)
         body = msgspec.json.encode({"model": MODEL, "messages": [{"role": "user", "content": PROMPT}], "stream": True})
         writer.write(self._head % len(body) + body)
-        await reader.readuntil(b"\r\n\r\n")
+        status, headers = _read_head(await reader.readuntil(b"\r\n\r\n"))
+        if status != _OK or headers["transfer-encoding"] != "chunked":
+            msg = f"the server answered {status} {headers}"
+            raise ValueError(msg)
         return BareAnswer(self, (reader, writer))
 
     async def read_all(self) -> int:

@@ -123,7 +123,7 @@ class HTTPHandler:
                 found = await discovery.abilities(provider, target, self.transport, authenticator)
             except ProviderError:
                 self._asked = target.quirks
-            except LoomstreamError:
+            except Exception:  # noqa: BLE001 (the question is not the user's: whatever becomes of it, the request goes on)
                 return target
             else:
                 self._asked = discovery.with_abilities(target.quirks, found)

@@ -129,8 +129,7 @@ class Endpoint:
     async def _resolved(self, base_url: str, api_key: APIKey | None) -> Resolved:
         provider = self.provider
         name = provider.auth if api_key is None else _KEYED.get(provider.auth, provider.auth)
-        authenticator = scheme(name)(FoundCredentials(provider, api_key, self._settings, self._secrets))
-        await authenticator.prepare()
+        authenticator = await _prepared(name, FoundCredentials(provider, api_key, self._settings, self._secrets))
         settings = {**authenticator.discovered, **self._settings}
         _check_required(provider, settings)
         target = Target(
@@ -223,6 +222,19 @@ class FoundCredentials:
             is_header=False,
         )
         return None if found is None else found.secret
+
+
+async def _prepared(name: str, credentials: FoundCredentials) -> Authenticator:
+    """Give the scheme's authenticator; what a plug-in's own scheme raises becomes a `ConfigError`."""
+    try:
+        authenticator = scheme(name)(credentials)
+        await authenticator.prepare()
+    except LoomstreamError:
+        raise
+    except Exception as error:
+        msg = f"the authentication scheme {name!r} of {credentials.provider} raised {type(error).__name__}: {error}"
+        raise ConfigError(msg, provider=credentials.provider) from error
+    return authenticator
 
 
 async def _called(provider: str, token: Callable[[], str | Awaitable[str]]) -> Secret:

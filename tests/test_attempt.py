@@ -419,6 +419,27 @@ def sent(transport: ReplayTransport) -> list[dict[str, Any]]:
     return [json.loads(request.body) for request in transport.requests]
 
 
+class Reconnecting(ReplayTransport):
+    """Says that it had to send the request twice."""
+
+    @asynccontextmanager
+    async def open(self, wire_request: WireRequest, *, connect_s: float | None = None) -> AsyncGenerator[ByteResponse]:
+        async with super().open(wire_request, connect_s=connect_s) as response:
+            yield msgspec.structs.replace(response, notices=("sent again",))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_the_transport_did_again_is_told_first(*, stream: bool) -> None:
+    recording = Recording([delta("hi"), FINISH]) if stream else WHOLE_ANSWER
+    model = replay_model("openai", transport=Reconnecting(recording))
+    async with model, model.stream("x", stream=stream) as answer:
+        events = [event async for event in answer]
+    check_order(events)
+    assert events[:2] == [Notice("retry", "sent again"), events[1]]
+    assert isinstance(events[1], Start)
+
+
 @pytest.mark.anyio
 class TestWhatIsRepeated:
     async def run(self, *recordings: Recording, **options: object) -> tuple[list[Event], ReplayTransport]:

@@ -17,7 +17,7 @@ import msgspec
 from loomstream.auth import Authenticator
 from loomstream.dialects import Quirks, Target
 from loomstream.dialects.discovery import Abilities, DiscoveryDialect, HostModel
-from loomstream.errors import ConfigError, FirstEventTimeout, LimitExceeded, LoomstreamError, ModelNotFound
+from loomstream.errors import ConfigError, FirstEventTimeout, LimitExceeded, ModelNotFound
 from loomstream.providers import Provider, dialect_module
 from loomstream.transport import ByteResponse, Transport
 from loomstream.wire import WireRequest
@@ -79,8 +79,8 @@ async def explained(
         return error
     try:
         names = [model.name for model in await list_models(provider, target, transport, authenticator)]
-    except LoomstreamError:
-        return error  # the first error is the one to tell
+    except Exception:  # noqa: BLE001 (also what a client of the user's raises: the first error is the one to tell)
+        return error
     error.args = (f"{error.message}; {_nearest(target.model, names)}",)
     return error
 

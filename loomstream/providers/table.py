@@ -419,6 +419,7 @@ TABLE: tuple[Provider, ...] = (
         auth="bearer",
         default_model="smollm2-135m-instruct",
         quirks=Quirks(top_k=True),
+        profiles=_ANY_RESPONSES,
         launch="loomstream.local:launch",
     ),
     Provider(
@@ -502,16 +503,25 @@ TABLE: tuple[Provider, ...] = (
                 help="the editor's name and version",
             ),
         ),
-        profiles=_ANY_RESPONSES,
+        profiles=(Profile(models=("*codex*",), dialect=_RESPONSES),),  # refused on chat
     ),
     replace(
         _host("gpustack", "http://localhost/v1", quirks=Quirks(top_k=True, reasoning_back="reasoning_content")),
         base_url_environment=("LOOM_LLM_GPUSTACK_BASE_URL", "GPUSTACK_BASE_URL", "GPUSTACK_API_BASE"),
     ),
     _host("groq", "https://api.groq.com/openai/v1"),
-    _host("llamacpp", "http://localhost:8080/v1", quirks=Quirks(top_k=True, reasoning_back="reasoning_content")),
-    _host("lmstudio", "http://localhost:1234/v1", quirks=Quirks(top_k=True)),
-    _host("mistralrs", "http://localhost:1234/v1", quirks=Quirks(top_k=True)),
+    replace(
+        _host("llamacpp", "http://localhost:8080/v1", quirks=Quirks(top_k=True, reasoning_back="reasoning_content")),
+        profiles=_ANY_RESPONSES,
+    ),
+    replace(
+        _host("lmstudio", "http://localhost:1234/v1", quirks=Quirks(top_k=True)),
+        profiles=_ANY_RESPONSES,
+    ),
+    replace(
+        _host("mistralrs", "http://localhost:1234/v1", quirks=Quirks(top_k=True)),
+        profiles=_ANY_RESPONSES,
+    ),
     _host("moonshot", "https://api.moonshot.ai/v1", quirks=Quirks(reasoning_back="reasoning_content")),
     _host("nvidia", "https://integrate.api.nvidia.com/v1"),
     replace(
@@ -542,7 +552,10 @@ TABLE: tuple[Provider, ...] = (
     _host("together", "https://api.together.xyz/v1", quirks=Quirks(top_k=True)),
     _host("venice", "https://api.venice.ai/api/v1", quirks=Quirks(top_k=True)),
     _host("vercel-gateway", "https://ai-gateway.vercel.sh/v1", keys=("AI_GATEWAY_API_KEY", "VERCEL_OIDC_TOKEN")),
-    _host("vllm", "http://localhost:8000/v1", quirks=Quirks(top_k=True, reasoning_back="reasoning")),
+    replace(
+        _host("vllm", "http://localhost:8000/v1", quirks=Quirks(top_k=True, reasoning_back="reasoning")),
+        profiles=_ANY_RESPONSES,
+    ),
     replace(
         _host("xai", "https://api.x.ai/v1", quirks=Quirks(reasoning_back="reasoning_content")),
         profiles=(

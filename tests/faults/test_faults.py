@@ -55,6 +55,8 @@ CONTENT_TYPES = {
     "sse": "text/event-stream",
 }
 STREAMS = HERE.parent / "streams"
+PLAIN = {"bedrock_invoke": "messages"}
+"""The golden of a plain text, where it is not `text`."""
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_keys")]
 
@@ -70,7 +72,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
 @cache
 def opening(dialect: str) -> bytes:
     """Give the beginning of a golden stream, up to and with the frame of its first piece of text."""
-    body = (STREAMS / dialect / "text.bin").read_bytes()
+    body = (STREAMS / dialect / f"{PLAIN.get(dialect, 'text')}.bin").read_bytes()
     pump = Pump(dialect=dialect_module(dialect), target=Target(provider="host", model="m"), expected=DIALECTS[dialect])
     end = next(
         at for at in range(len(body)) if any(isinstance(event, TextDelta) for event in pump.feed(body[at : at + 1]))

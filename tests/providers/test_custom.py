@@ -16,7 +16,7 @@ from loomstream.dialects import Quirks
 from loomstream.errors import ConfigError, MissingKey, UnknownProvider
 from loomstream.events import TextDelta
 from loomstream.model import connect
-from loomstream.providers import Listed, all_providers, is_known, known_names, listing, look_up
+from loomstream.providers import Listed, all_providers, custom, is_known, known_names, listing, look_up
 from loomstream.providers.table import TABLE
 from loomstream.testing import Recording, ReplayTransport, replay_model
 from tests.providers.conftest import Install
@@ -362,3 +362,21 @@ def test_the_working_folder_cannot_send_keys_elsewhere(
 def test_the_working_folder_gets_no_key_of_the_keyring(write_here: Write) -> None:
     write_here(entry(GOOD, "tavily"))
     assert look_up("tavily").keyring == ""
+
+
+HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "custom-providers.md"
+
+
+def test_the_documented_file_says_what_the_documentation_says(write: Write) -> None:
+    write(HOW_TO.read_text("utf-8").split("```yaml\n")[1].split("```")[0])
+    acme, fast = look_up("acme"), look_up("fast")
+    assert (acme.default_model, acme.key_environment, acme.auth) == ("acme-large", ("ACME_API_KEY",), "bearer")
+    assert acme.quirks == Quirks(max_tokens_key="max_completion_tokens")
+    assert (fast.dialect, fast.default_model) == ("anthropic_messages", "claude-haiku-4-5")
+
+
+def test_the_documented_keys_are_those_that_there_are() -> None:
+    table = HOW_TO.read_text("utf-8").split("| key | of | meaning |")[1].split("\n\n")[0]
+    assert {line.split("`")[1] for line in table.splitlines() if line.startswith("| `")} == set(
+        custom.Entry.__struct_fields__
+    )

@@ -329,3 +329,23 @@ async def test_what_a_handler_raises_becomes_typed(install: Install) -> None:
     async with connect("acme") as model:
         with pytest.raises(MiddlewareError, match="KeyError"):
             await model.complete("x")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("def scheme(credentials): raise KeyError('x')", "raised KeyError: 'x'"),
+        ("def scheme(credentials): return None", "raised AttributeError: "),
+    ],
+)
+async def test_what_a_scheme_raises_becomes_typed(install: Install, code: str, what: str) -> None:
+    module = f"acme_scheme_{abs(hash(code))}"
+    row = f"Provider(name='acme', auth='{module}:scheme', base_url='https://a.test', default_model='m')"
+    source = f"from loomstream.providers import Provider\n{code}\nrow = {row}"
+    install(module, source, f"acme = {module}:row")
+    async with connect("acme") as model:
+        with pytest.raises(ConfigError, match=f"the authentication scheme '{module}:scheme' of acme {what}"):
+            await model.prepare()
+        with pytest.raises(ConfigError, match=what):
+            await model.complete("x")

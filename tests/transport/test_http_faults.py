@@ -89,6 +89,13 @@ async def test_a_get_without_body(serve: Serve, transport: HttpTransport) -> Non
     assert server.requests[0].startswith(b"GET /v1/models HTTP/1.1\r\n")
 
 
+@pytest.mark.parametrize("status", [204, 304])
+async def test_an_answer_without_a_body(serve: Serve, transport: HttpTransport, post: Post, status: int) -> None:
+    server = await serve(answering(b"HTTP/1.1 %d None\r\n\r\n" % status))
+    response, body, error = await read_all(transport, post(server.url))
+    assert (response.status, body, error) == (status, b"", None)
+
+
 async def test_a_large_body_is_sent_whole(serve: Serve, transport: HttpTransport) -> None:
     server = await serve(answering(OK + b"content-length: 0\r\n\r\n"))
     large = bytes(range(256)) * 12_000

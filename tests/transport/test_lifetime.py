@@ -18,6 +18,7 @@ from anyio.abc import Listener, SocketStream
 from loomstream.errors import ConnectionLost, FirstEventTimeout, IdleTimeout, LoomstreamError
 from loomstream.messages import Timeouts
 from loomstream.transport.http import Exchange, HttpOptions, HttpTransport
+from loomstream.transport.route import RECONNECTED
 from loomstream.transport.watch import Watch, drain
 from loomstream.wire import WireRequest
 
@@ -207,7 +208,10 @@ async def test_cancelling_in_each_phase_leaves_nothing(
 
 @asynchronous
 async def test_a_dead_kept_connection_is_replaced_once(serve: Serve, transport: HttpTransport, post: Post) -> None:
-    """The server ends the kept connection just when the next request arrives: that request never counted."""
+    """The server ends the kept connection just when the next request arrives: that request never counted.
+
+    The answer says what had to be done for it.
+    """
 
     async def script(connection: Connection) -> None:
         await connection.request()
@@ -215,10 +219,63 @@ async def test_a_dead_kept_connection_is_replaced_once(serve: Serve, transport: 
         await connection.head()  # the second request on this connection: closed without a byte
 
     server = await serve(script)
+    told = []
     for _ in range(3):
         async with transport.open(post(server.url)) as response:
             assert [chunk async for chunk in response.chunks] == [b"data: 1\n\n"]
+            told.append(response.notices)
     assert server.connections == 3
+    assert told == [(), (RECONNECTED,), (RECONNECTED,)]
+
+
+@asynchronous
+async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next(
+    serve: Serve, transport: HttpTransport, post: Post
+) -> None:
+    kept, strayed = anyio.Event(), anyio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(CHUNKED + EVENT + LAST)
+        if server.connections == 1:
+            await kept.wait()
+            await connection.send(CHUNKED + b"5\r\nstray\r\n" + LAST)
+            strayed.set()
+        await connection.wait_closed()
+
+    server = await serve(script)
+    async with transport.open(post(server.url)) as response:
+        assert [chunk async for chunk in response.chunks] == [b"data: 1\n\n"]
+    kept.set()
+    await strayed.wait()
+    await anyio.wait_all_tasks_blocked()
+    async with transport.open(post(server.url)) as response:
+        assert [chunk async for chunk in response.chunks] == [b"data: 1\n\n"]
+    assert server.connections == 2
+
+
+@asynchronous
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # on trio a request goes out whole before its answer is read
+async def test_a_connection_whose_request_is_still_going_is_not_kept(
+    serve: Serve, transport: HttpTransport, post: Post
+) -> None:
+    answered = anyio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.head()
+        await connection.send(CHUNKED + EVENT + LAST)
+        await answered.wait()
+        await connection.wait_closed()
+
+    server = await serve(script)
+    large = WireRequest(url=server.url, headers={}, body=bytes(32 * 1024 * 1024))
+    async with transport.open(large) as response:
+        assert [chunk async for chunk in response.chunks] == [b"data: 1\n\n"]
+    answered.set()
+    await server.all_closed()
+    async with transport.open(post(server.url)) as response:
+        assert [chunk async for chunk in response.chunks] == [b"data: 1\n\n"]
+    assert server.connections == 2
 
 
 @asynchronous

@@ -342,3 +342,30 @@ async def test_many_watches_end_in_any_order(road: str) -> None:
         assert await watch.read(response.chunks) == b"data"
     for context in (contexts.pop(2), contexts.pop(0), *contexts):
         await context.__aexit__(None, None, None)
+
+
+async def test_a_failed_opening_leaves_no_alarm_behind(road: str) -> None:
+    watch = Watch(Timeouts(first_event_s=60))
+    with pytest.raises(TransportError):
+        async with watch.open(Fake(Source(), wake=road == "wake", headers_s=1, error=TransportError("x")), REQUEST):
+            pass
+    await anyio.sleep(1000)
+
+
+async def test_a_cancelled_opening_leaves_no_alarm_behind(road: str) -> None:
+    watch = Watch(Timeouts(first_event_s=60))
+    with anyio.move_on_after(5) as scope:
+        async with watch.open(Fake(Source(), wake=road == "wake", headers_s=math.inf), REQUEST):
+            pass
+    assert scope.cancelled_caught
+    await anyio.sleep(1000)
+
+
+async def test_an_opening_that_takes_too_long_leaves_the_task_as_it_was(road: str) -> None:
+    watch = Watch(Timeouts(first_event_s=60))
+    with anyio.fail_after(100), pytest.raises(FirstEventTimeout):
+        async with watch.open(Fake(Source(), wake=road == "wake", headers_s=math.inf), REQUEST):
+            pass
+    task = asyncio.current_task() if road == "wake" else None
+    assert task is None or task.cancelling() == 0
+    await anyio.sleep(1000)
