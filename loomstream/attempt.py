@@ -297,17 +297,18 @@ class _Streamed:
         while not self._ready:
             if self._over:
                 raise StopAsyncIteration
-            self._ready = self._taken(await self._arrival())
+            try:
+                received = await self._watch.next(self._chunks)
+            except StopAsyncIteration:
+                received = None
+            except (TransportError, Timeout) as error:
+                received = error
+            self._ready = self._taken(received)
+            del received  # it may echo the key, and reports of errors show local variables
         event = self._ready.pop()
         if isinstance(event, Failure):
             raise event.error
         return event
-
-    async def _arrival(self) -> bytes | LoomstreamError | None:
-        try:
-            return await self._watch.read(self._chunks)
-        except (TransportError, Timeout) as error:
-            return error
 
     def _taken(self, chunk: bytes | LoomstreamError | None) -> _Events:
         """Give the events of a chunk, of the end (None) or of a failure of the transport, last one first."""

@@ -15,7 +15,9 @@ from keyring.backends import null
 
 from loomstream.providers.table import TABLE
 
-sys.path.insert(0, str(Path(__file__).parent))  # `models` stands beside the tests, which are no package
+sys.path.insert(0, str(Path(__file__).parent))  # modules stand beside the tests, which are no package
+
+pytest_plugins = ("live_budget",)
 
 NO_SKIPS = "LOOMSTREAM_NO_SKIPS"
 """Set to 1 where everything is installed: then a skipped test fails the session."""
@@ -32,12 +34,14 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def no_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A machine without any key: no variable of any provider, an empty keyring."""
     settings = [name for row in TABLE for setting in row.settings for name in setting.environment]
     rows = [(row.key_environment, row.base_url_environment, row.model_environment) for row in TABLE]
     for name in ("LOOM_LLM_PROVIDER", *settings, *(name for row in rows for names in row for name in names)):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LOOM_DATA_DIR", str(tmp_path))  # nor a configuration
+    monkeypatch.delenv("LOOM_CONFIG", raising=False)
     before = keyring.get_keyring()
     keyring.set_keyring(null.Keyring())
     yield

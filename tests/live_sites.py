@@ -1,7 +1,7 @@
 """Which providers of the table the live tests can ask here: those whose credentials and model are found.
 
 The models are inexpensive ones that are known to have been served; `LOOMSTREAM_LIVE_MODELS` names others, as specs:
-`groq:llama-3.3-70b-versatile, vllm:my-model`.
+`groq:llama-3.3-70b-versatile, acme:my-model`; those may also be a package's or `looms.yaml`'s.
 """
 
 from __future__ import annotations
@@ -91,19 +91,18 @@ def live_sites() -> dict[str, LiveSite]:
 
     A provider that is started from here is left out: it needs no credentials, and is tested in every run.
     """
-    found = [site for row in TABLE if not row.launch for site in _sites_of(row)]
-    return {site.name: site for site in found}
+    named = [LiveSite(row=row, model=model) for row, model in map(parse_spec, _named())]
+    instead = {site.row.name for site in named}
+    usual = [site for row in TABLE if not row.launch and row.name not in instead for site in _usual_sites(row)]
+    return {site.name: site for site in (*usual, *named)}
 
 
-def _sites_of(row: Provider) -> Iterable[LiveSite]:
-    named = [model for other, model in map(parse_spec, _named()) if other is row]
-    if named:
-        return [LiveSite(row=row, model=model) for model in named]
+def _usual_sites(row: Provider) -> Iterable[LiveSite]:
     return [LiveSite(row=row, model=model, dialect=dialect) for model, dialect in CHOSEN.get(row.name, (("", ""),))]
 
 
 def _named() -> list[str]:
-    return [spec.strip() for spec in os.environ.get(MODELS, "").split(",") if spec.strip()]
+    return [spec for written in os.environ.get(MODELS, "").split(",") if (spec := written.strip())]
 
 
 # --- what is missing -----------------------------------------------------------------------------

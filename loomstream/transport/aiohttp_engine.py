@@ -326,9 +326,13 @@ class AiohttpAnswer:
         if content is None:
             raise StopAsyncIteration
         try:
-            if not content._buffer and not content._eof:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (see `_arrival`)
-                await _arrival(content)
-            data = content._read_nowait(-1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (no public way)
+            while not content._buffer and not content._eof:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (no public way)
+                waiter = _waiter(content)
+                try:
+                    await waiter
+                finally:
+                    content._waiter = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
+            data = content._read_nowait(-1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
         except Exception as error:  # noqa: BLE001 (RuntimeError and ValueError come out of aiohttp as well)
             data = self._fail(error, content)
         if data:
@@ -365,19 +369,15 @@ class AiohttpAnswer:
             await anyio.lowlevel.checkpoint()  # the socket closes one turn of the loop later
 
 
-async def _arrival(content: aiohttp.StreamReader) -> None:
-    """Wait until bytes, the end or an error have come.
+def _waiter(content: aiohttp.StreamReader) -> asyncio.Future[None]:
+    """Give what ends when bytes, the end or an error have come.
 
-    What `readany` does, less two coroutines and a timer that is never set, for each read.
+    What `readany` does, less three coroutines and a timer that is never set, for each read.
     """
-    while not content._buffer and not content._eof:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (no public way)
-        failure = content.exception()
-        if failure is not None:
-            raise failure
-        if not content._protocol.connected or content._waiter is not None:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
-            await content.readany()  # which says what is wrong
-        waiter = content._waiter = content._loop.create_future()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
-        try:
-            await waiter
-        finally:
-            content._waiter = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
+    failure = content.exception()
+    if failure is not None:
+        raise failure
+    if not content._protocol.connected or content._waiter is not None:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (no public way)
+        raise ConnectionError
+    waiter = content._waiter = content._loop.create_future()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
+    return waiter

@@ -108,10 +108,18 @@ class Watch:
         self._begin(response, loop, loop.time() - since)
         return response
 
-    def read(self, chunks: AsyncIterator[bytes]) -> Awaitable[bytes | None]:
-        """Await the next chunk, or None at the end of the body.
+    async def read(self, chunks: AsyncIterator[bytes]) -> bytes | None:
+        """Give the next chunk, or None at the end of the body; raises as `next` does."""
+        try:
+            return await self.next(chunks)
+        except StopAsyncIteration:
+            return None
 
-        Raises `FirstEventTimeout` or `IdleTimeout` where the limit passes, and what the chunks raise.
+    def next(self, chunks: AsyncIterator[bytes]) -> Awaitable[bytes]:
+        """Await the next chunk.
+
+        Raises `StopAsyncIteration` at the end of the body, `FirstEventTimeout` or `IdleTimeout` where the limit passes,
+        and what the chunks raise.
         """
         if self._loop is None:
             return self._read_in_scope(chunks)
@@ -119,14 +127,14 @@ class Watch:
             deadline = self._deadline(self._loop.time(), self._limit_s)
             if self._alarm is None or self._alarm_at > deadline:
                 self._arm(deadline)
-        return anext(chunks, None)
+        return chunks.__anext__()
 
-    async def _read_in_scope(self, chunks: AsyncIterator[bytes]) -> bytes | None:
+    async def _read_in_scope(self, chunks: AsyncIterator[bytes]) -> bytes:
         if self._limit_s is None:
-            return await anext(chunks, None)
+            return await chunks.__anext__()
         now = anyio.current_time()
         with anyio.move_on_after(self._deadline(now, self._limit_s) - now):
-            return await anext(chunks, None)
+            return await chunks.__anext__()
         raise self._timeout()
 
     def _deadline(self, now: float, limit_s: float) -> float:

@@ -28,6 +28,7 @@ from loomstream.testing import check_order
 AIMOCK = "LOOMSTREAM_AIMOCK"
 AIMOCK_CLI = "node_modules/@copilotkit/aimock/dist/cli.js"
 AIMOCK_REMEDY = f"npm install @copilotkit/aimock@1.43.0, or set {AIMOCK} to its dist/cli.js"
+GUARDED_KEY = "sk-canary-guarded-0123456789"
 START_LIMIT_S = 30.0
 CONTEXT_TOKENS = 512
 RPM = 2
@@ -131,9 +132,15 @@ def await_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     pytest.fail(f"the server did not start: {log.read_text(errors='replace')[-2000:]}")
 
 
-def serve(command: list[str], port: int, log: Path) -> Iterator[Peer]:
+def serve(command: list[str], port: int, log: Path, **environment: str) -> Iterator[Peer]:
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+        )
     try:
         await_port(process, port, log)
         yield Peer(port)
@@ -146,17 +153,33 @@ def serve(command: list[str], port: int, log: Path) -> Iterator[Peer]:
             process.wait()
 
 
-@pytest.fixture(scope="session")
-def aimock_server(tmp_path_factory: pytest.TempPathFactory, skip_loudly: Callable[..., None]) -> Iterator[Peer]:
+def aimock_command(port: int, fixtures: str, skip_loudly: Callable[..., None]) -> list[str]:
     cli, node = Path(os.environ.get(AIMOCK) or AIMOCK_CLI), shutil.which("node")
     if node is None:
         skip_loudly("Node.js, which runs the server aimock,", f"install Node.js 20 or later, then {AIMOCK_REMEDY}")
     if not cli.is_file():
         skip_loudly(f"the server aimock ({cli})", AIMOCK_REMEDY)
-    port, fixtures = free_port(), str(Path(__file__).with_name("aimock.json"))
     options = ["--chunk-size", "8", "--latency", "5", "--strict", "--validate-on-load"]
-    command = [str(node), str(cli), "--port", str(port), "--fixtures", fixtures, *options]
+    return [str(node), str(cli), "--port", str(port), "--fixtures", str(Path(__file__).with_name(fixtures)), *options]
+
+
+@pytest.fixture(scope="session")
+def aimock_server(tmp_path_factory: pytest.TempPathFactory, skip_loudly: Callable[..., None]) -> Iterator[Peer]:
+    port = free_port()
+    command = aimock_command(port, "aimock.json", skip_loudly)
     yield from serve(command, port, tmp_path_factory.mktemp("aimock") / "log")
+
+
+@pytest.fixture(scope="session")
+def guarded_aimock(
+    tmp_path_factory: pytest.TempPathFactory, skip_loudly: Callable[..., None]
+) -> Iterator[tuple[Peer, str]]:
+    """aimock that answers the live suite, and the one key that it takes."""
+    port = free_port()
+    command = aimock_command(port, "aimock_live.json", skip_loudly)
+    log = tmp_path_factory.mktemp("guarded_aimock") / "log"
+    for peer in serve(command, port, log, AIMOCK_API_KEYS=GUARDED_KEY):
+        yield peer, GUARDED_KEY
 
 
 @pytest.fixture
