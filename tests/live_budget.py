@@ -16,8 +16,10 @@ import pytest
 
 from loomstream.events import Cost
 
+pytest.register_assert_rewrite("live_suite")
+
 MARKER = "live"
-_LEDGER = pytest.StashKey["Ledger"]()
+LEDGER = pytest.StashKey["Ledger"]()
 
 
 class Ledger:
@@ -75,7 +77,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_LEDGER] = Ledger(config.option.max_cost_usd, config.option.unknown_cost_usd)
+    config.stash[LEDGER] = Ledger(config.option.max_cost_usd, config.option.unknown_cost_usd)
 
 
 @pytest.hookimpl(trylast=True)
@@ -90,7 +92,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    ledger = config.stash[_LEDGER]
+    ledger = config.stash[LEDGER]
     if ledger.answers:
         terminalreporter.section("the cost of the live tests")
         terminalreporter.write_line(str(ledger))
@@ -99,4 +101,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session")
 def ledger(request: pytest.FixtureRequest) -> Ledger:
     """Give what the session may spend and has spent."""
-    return request.config.stash[_LEDGER]
+    return request.config.stash[LEDGER]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import cache
 from string import Formatter
 
 from live_suite import EVERYTHING, KEYS, TOOLS, Site
@@ -16,7 +17,7 @@ from msgspec import Struct
 from loomstream.config.keys import by_rank, resolve_key_sync
 from loomstream.model import parse_spec
 from loomstream.providers import Provider, Setting
-from loomstream.providers.table import BY_NAME, TABLE
+from loomstream.providers.table import TABLE
 
 MODELS = "LOOMSTREAM_LIVE_MODELS"
 
@@ -78,7 +79,7 @@ class LiveSite(Struct, frozen=True, kw_only=True):
         return EVERYTHING - lacks - (set() if _wants_key(self.row) or _any_set(self.row.key_environment) else {KEYS})
 
     def missing(self) -> str:
-        """Say what must be set before it can be asked; nothing where all is there."""
+        """Say what must be set before it can be asked; nothing where all is there. The keyring is asked as well."""
         return _no_address(self.row) or _no_credentials(self.row) or _no_model(self.row, self.model)
 
     def site(self) -> Site:
@@ -86,6 +87,7 @@ class LiveSite(Struct, frozen=True, kw_only=True):
         return Site(spec=spec, connect={"dialect": self.dialect or None})
 
 
+@cache
 def live_sites() -> dict[str, LiveSite]:
     """Give the sites of every provider by their names, whether they can be asked or not.
 
@@ -155,6 +157,3 @@ def _no_model(row: Provider, model: str) -> str:
     if model or row.default_model or _any_set(row.model_environment):
         return ""
     return f"NOT TESTED: {row.name} has no model; to test it: set {MODELS}={row.name}:MODEL-ID"
-
-
-assert CHOSEN.keys() <= BY_NAME.keys(), "a name in CHOSEN is not the table's"

@@ -8,7 +8,8 @@ test_live_suite.py from servers of other projects. The suite knows no provider.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar
 
 import pytest
@@ -16,7 +17,10 @@ from live_budget import Ledger
 from msgspec import Struct
 
 import loomstream as ls
-from loomstream.errors import AuthFailed
+from loomstream.errors import AuthFailed, ProviderError
+from loomstream.events import Cost, Event
+from loomstream.messages import Prompt
+from loomstream.middleware.cost import cost_of
 from loomstream.testing import check_order
 from loomstream.testing.observed import Subject
 
@@ -75,17 +79,45 @@ class Asked:
         self.site = site
         self.ledger = ledger
 
-    async def answer(self, prompt: ls.messages.Prompt, tools: tuple[ls.Tool, ...] = ()) -> ls.Stream:
+    async def answer(self, prompt: Prompt, tools: tuple[ls.Tool, ...] = ()) -> ls.Stream:
         """Read an answer to its end and hold it to the order law."""
-        self.ledger.stop_at_the_cap()
         stream = self.model.stream(prompt, tools=tools, max_tokens=self.site.max_tokens)
-        try:
+        events: list[Event] = []
+        with self._charged(events, lambda: stream.cost):
             async with stream:
-                events = [event async for event in stream]
-        finally:
-            self.ledger.charge(stream.cost)
+                async for event in stream:
+                    events.append(event)  # noqa: PERF401 (what came before an error counts)
         check_order(events)
         return stream
+
+    async def beginning(self, prompt: Prompt) -> ls.Response:
+        """Leave an answer at its first text; nothing of it may be open upstream afterwards."""
+        subject = Subject(self.model, prompt, TOOL_PROMPT, None, self.site.max_tokens)
+        stream = subject.stream(prompt)
+        events: list[Event] = []
+        provider, model, limit = self.model.provider, self.model.model, self.site.max_tokens
+        with self._charged(events, lambda: cost_of(provider, model, stream.usage, max_tokens=limit)):
+            async with stream:
+                async for event in stream:
+                    events.append(event)
+                    if isinstance(event, ls.TextDelta):
+                        break
+        subject.check_closed()
+        return stream.response
+
+    @contextmanager
+    def _charged(self, events: list[Event], cost: Callable[[], Cost]) -> Iterator[None]:
+        """Charge what is read within; a request that was refused costs nothing."""
+        self.ledger.stop_at_the_cap()
+        refused = False
+        try:
+            yield
+        except ProviderError:
+            refused = not events
+            raise
+        finally:
+            if not refused:
+                self.ledger.charge(cost())
 
 
 class Suite:
@@ -93,7 +125,6 @@ class Suite:
 
     @pytest.fixture
     async def asked(self, site: Site, ledger: Ledger) -> AsyncIterator[Asked]:
-        ledger.stop_at_the_cap()
         async with site.model() as model:
             yield Asked(model, site, ledger)
 
@@ -131,8 +162,7 @@ class Suite:
         assert stream.cost.provider == asked.model.provider
 
     @needs(KEYS)
-    async def test_wrong_key(self, site: Site, ledger: Ledger) -> None:
-        ledger.stop_at_the_cap()
+    async def test_wrong_key(self, site: Site) -> None:
         async with site.model(api_key=WRONG_KEY) as model:
             with pytest.raises(AuthFailed) as caught:
                 await model.complete(SHORT_PROMPT, max_tokens=site.max_tokens)
@@ -143,16 +173,7 @@ class Suite:
 
     async def test_early_break(self, asked: Asked) -> None:
         """Leaving a stream closes it upstream before the next statement, and the model answers on."""
-        subject = Subject(asked.model, LONG_PROMPT, TOOL_PROMPT, None, asked.site.max_tokens)
-        stream = subject.stream(LONG_PROMPT)
-        try:
-            async with stream:
-                async for event in stream:
-                    if isinstance(event, ls.TextDelta):
-                        break
-        finally:
-            asked.ledger.charge(stream.cost)
-        subject.check_closed()
-        assert stream.response.text
-        assert not stream.response.complete
+        left = await asked.beginning(LONG_PROMPT)
+        assert left.text
+        assert not left.complete
         assert (await asked.answer(SHORT_PROMPT)).response.complete

@@ -6,7 +6,8 @@ a session adds exists: redirects, cookies, netrc, automatic headers, decompressi
 error is a `LoomstreamError`, mapped by the phase in which it came. Leans on these parts of aiohttp 3.14 that are not
 public: `ClientRequest`, `TCPConnector.connect`, `_factory` and `_get`, `ResponseHandler.set_response_params`, `read`,
 `should_close`, `_payload`, `_exception` and `_reading_paused`, `StreamReader._read_nowait`, `_buffer`, `_eof`,
-`_waiter`, `_loop` and `_protocol`.
+`_waiter`, `_loop` and `_protocol`; and on `max_size` of asyncio's
+selector transports.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ _MAX_HEADERS = 256
 _MAX_WAYS = 256
 _ONE_PIECE_BYTES = 64 * 1024  # a larger body is not copied behind its head
 _NO_THRESHOLD = float("inf")  # aiohttp rounds time-outs above its threshold up to whole seconds
+_READ_BYTES = 64 * 1024
+"""asyncio takes 256 KiB for each read, which glibc maps anew each time: 20 µs, most of what an event costs."""
 _NO_TIMER = TimerNoop()
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods whose empty body has no length (RFC 9110 section 8.6)."""
@@ -58,6 +61,12 @@ class _Handler(ResponseHandler):
 
     used = False
     answered = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, and read less at once than asyncio does by itself (see `_READ_BYTES`)."""
+        super().connection_made(transport)
+        if hasattr(transport, "max_size"):
+            transport.max_size = _READ_BYTES  # pyright: ignore[reportAttributeAccessIssue] (asyncio's selector transports)
 
     def expect_answer(self) -> None:
         """Watch for the next answer's first bytes; later ones go to aiohttp without a detour."""

@@ -195,8 +195,9 @@ def llmock_server(tmp_path_factory: pytest.TempPathFactory, skip_loudly: Callabl
         skip_loudly("the server llmock", "pip install 'loomstream[test]'")
     port = free_port()
     serve_it = "from llmock.cli import app; app()"
+    options = ["--log-level", "warning", "--response-style", "hello"]
     limits = ["--rpm", str(RPM), "--context-window", str(CONTEXT_WINDOW)]
-    command = [sys.executable, "-c", serve_it, "serve", "--port", str(port), "--log-level", "warning", *limits]
+    command = [sys.executable, "-c", serve_it, "serve", "--port", str(port), *options, *limits]
     yield from serve(command, port, tmp_path_factory.mktemp("llmock") / "log")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Mapping
 from decimal import Decimal
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -18,7 +19,7 @@ from msgspec import Struct
 
 from loomstream.dialects import Quirks
 from loomstream.messages import Timeouts
-from loomstream.providers import table
+from loomstream.providers import Provider, table
 from loomstream.wire import Secret
 
 pytestmark = pytest.mark.anyio
@@ -42,7 +43,7 @@ class Loopback(Struct, frozen=True, kw_only=True):
 
 
 AIMOCK = {
-    "openai-chat": Loopback(spec="openai:gpt-4o", path="/v1"),
+    "openai": Loopback(spec="openai:gpt-4o", path="/v1"),
     "openai-responses": Loopback(spec="openai:gpt-5.1", path="/v1"),
     "anthropic": Loopback(spec="anthropic:claude-sonnet-4-5"),
     "gemini": Loopback(spec="gemini:gemini-2.5-flash", path="/v1beta"),
@@ -56,9 +57,19 @@ AIMOCK = {
     # Its counts of Ollama's are 0; Ollama's are not.
     "ollama": Loopback(spec="ollama:qwen3", lacks=(USAGE,)),
     "cohere": Loopback(spec="cohere:command-a-03-2025"),
-    "openrouter": Loopback(spec="openrouter:openai/gpt-4o-mini", path="/api/v1"),
-    "groq": Loopback(spec="groq:openai/gpt-oss-20b", path="/openai/v1"),
 }
+"""It has no path for Claude on Vertex AI."""
+
+
+def of_host(row: Provider) -> Loopback:
+    """Give an OpenAI-shaped host as it is asked, but for the name: aimock takes its path."""
+    settings = {setting.name: "x1" for setting in row.settings if not setting.default}
+    lacks = () if row.quirks.stream_usage else (USAGE,)  # it counts for who asks; these hosts count unasked
+    path = urlsplit(row.base_url).path
+    return Loopback(spec=f"{row.name}:m", path=path, lacks=lacks, connect={"settings": settings})
+
+
+HOSTS = {row.name: of_host(row) for row in table.TABLE if row.dialect == "openai_chat" and row.base_url}
 LLMOCK = {
     # It sends usage only where it is asked for it, which Mistral's API refuses and need not be.
     "mistral": Loopback(spec="mistral:mistral-small-latest", path="/mistral/v1", lacks=(USAGE,)),
@@ -73,7 +84,7 @@ LLMOCK = {
 }
 """llmock takes any key."""
 LLAMACPP = {
-    "openai-chat": Loopback(spec="openai-compatible:m", path="/v1"),
+    "openai-chat": Loopback(spec="llamacpp:m", path="/v1"),
     "openai-responses": Loopback(spec="openai-compatible:m", path="/v1", connect={"dialect": "openai_responses"}),
     "anthropic": Loopback(spec="anthropic:m"),
 }
@@ -88,7 +99,7 @@ class Served(Struct, frozen=True):
 
 
 SERVERS = {
-    "aimock": Served(AIMOCK),
+    "aimock": Served({**HOSTS, **AIMOCK}),
     "llmock": Served(LLMOCK, (KEYS,)),
     "llamacpp": Served(LLAMACPP, (TOOLS,)),
 }

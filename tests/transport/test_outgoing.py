@@ -30,7 +30,7 @@ def test_a_base_url_may_leave_out_the_scheme(text: str, url: str) -> None:
 @pytest.mark.parametrize(
     ("text", "url"),
     [
-        ("0.0.0.0", "http://127.0.0.1:11434"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),  # noqa: S104 (nothing is bound)
         ("0.0.0.0:5000", "http://127.0.0.1:5000"),
         ("http://0.0.0.0:11434/api", "http://127.0.0.1:11434/api"),
         ("http://[::]:11434", "http://[::1]:11434"),
