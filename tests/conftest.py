@@ -17,7 +17,7 @@ from loomstream.providers.table import TABLE
 
 sys.path.insert(0, str(Path(__file__).parent))  # modules stand beside the tests, which are no package
 
-pytest_plugins = ("live_budget",)
+pytest_plugins = ("live_budget",)  # its options must be known before tests are collected
 
 NO_SKIPS = "LOOMSTREAM_NO_SKIPS"
 """Set to 1 where everything is installed: then a skipped test fails the session."""

@@ -18,7 +18,8 @@ SUITES = {
 
 
 def run(folder: Path, suite: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    (folder / "conftest.py").write_text(CONFTEST.read_text())
+    for path in (CONFTEST, CONFTEST.with_name("live_budget.py")):
+        (folder / path.name).write_text(path.read_text())
     (folder / "test_suite.py").write_text(suite)
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", f"--rootdir={folder}", str(folder)],
