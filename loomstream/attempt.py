@@ -16,16 +16,18 @@ from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
 from typing import NamedTuple
 
+import anyio
 import msgspec
 
 from loomstream.auth import Authenticator
 from loomstream.dialects import Quirks, Target
-from loomstream.endpoint import Endpoint
+from loomstream.endpoint import Endpoint, scheme_failed
 from loomstream.errors import (
     AuthFailed,
     BadRequest,
     ConnectFailed,
     Failure,
+    FirstEventTimeout,
     LoomstreamError,
     ModelNotFound,
     ProviderError,
@@ -35,11 +37,11 @@ from loomstream.errors import (
 from loomstream.events import Event, Notice
 from loomstream.messages import Request, Timeouts
 from loomstream.providers import dialect_module, discovery, framing
-from loomstream.pump import MAX_ERROR_BODY_BYTES, Pump, or_raise
+from loomstream.pump import MAX_ERROR_BODY_BYTES, Pump
 from loomstream.transport import ByteResponse, Transport
 from loomstream.transport.background import Background
 from loomstream.transport.watch import Watch, drain
-from loomstream.wire import WireRequest
+from loomstream.wire import Secret, WireRequest
 
 HEARTBEAT_S = 10.0
 """While a whole answer is waited for, a notice says so each time that many seconds have passed."""
@@ -133,13 +135,24 @@ class HTTPHandler:
 class _Attempt:
     """One attempt; a class, not a generator, so that nothing but its slots stays while the answer streams."""
 
-    __slots__ = ("_authenticator", "_events", "_handler", "_opening", "_order", "_pump", "_renewed", "_response")
+    __slots__ = (
+        "_authenticator",
+        "_events",
+        "_handler",
+        "_opening",
+        "_order",
+        "_pump",
+        "_renewed",
+        "_response",
+        "_secrets",
+    )
 
     def __init__(self, handler: HTTPHandler, request: Request) -> None:
         self._handler = handler
         self._order = _NO_ORDER._replace(request=request)
         self._authenticator: Authenticator
         self._renewed = False
+        self._secrets: tuple[Secret, ...] = ()
         self._opening: AbstractAsyncContextManager[ByteResponse] | None = None
         self._events: _Streamed | AsyncGenerator[Event] | None = None
 
@@ -192,7 +205,16 @@ class _Attempt:
             raise
 
     async def _wire_request(self) -> WireRequest:
-        return await self._authenticator.authorize(self._handler.dialect.build_request(*self._order))
+        wire_request = self._handler.dialect.build_request(*self._order)
+        try:
+            wire_request = await self._authenticator.authorize(wire_request)
+        except LoomstreamError:
+            raise
+        except Exception as error:
+            provider = self._handler.endpoint.provider
+            raise scheme_failed(provider.name, provider.auth, error) from error
+        self._secrets = self._authenticator.secrets  # those of this request: another's may come before the answer
+        return wire_request
 
     def _made_pump(self, response: ByteResponse) -> Pump:
         handler, (request, target) = self._handler, self._order
@@ -204,14 +226,14 @@ class _Attempt:
             headers=response.headers,
             warnings=handler.dialect.warnings(request, target),
             raw_events=request.raw_events,
-            secrets=self._authenticator.secrets,
+            secrets=self._secrets,
         )
 
     async def _amend(self, error: LoomstreamError) -> list[Event]:
         """Prepare the repetition that this error allows, or raise it."""
         if isinstance(error, AuthFailed) and _is_stale(error) and not self._renewed:
             self._renewed = True
-            if await self._authenticator.renew():
+            if await self._authenticator.renew(self._secrets):
                 return []
         amended = _amended(error, self._order)
         if amended is None:
@@ -243,16 +265,29 @@ class _Attempt:
             finally:
                 await background.aclose()
             answer = background.result()
-            if not isinstance(answer, LoomstreamError):
-                for event in or_raise(answer):
-                    yield event
-                return
-            for notice in await self._amend(answer):
-                yield notice
+            if isinstance(answer, LoomstreamError):
+                for notice in await self._amend(answer):
+                    yield notice
+                continue
+            while answer:  # what was given is not kept: it may echo the key, and reports of errors show variables
+                event = answer.pop()
+                if isinstance(event, Failure):
+                    raise event.error
+                yield event
+            return
 
     async def _fetch(self) -> _Events | LoomstreamError:
-        """Give the events of a whole answer, or the error that its status says."""
-        limits = Timeouts(connect_s=self._order.request.timeouts.connect_s, first_event_s=None, idle_s=None)
+        """Give the events of a whole answer, last one first, or the error that its status says."""
+        limits = self._order.request.timeouts
+        with anyio.move_on_after(limits.whole_s):
+            return await self._whole_answer(Timeouts(connect_s=limits.connect_s, first_event_s=None, idle_s=None))
+        msg = (
+            f"no whole answer within {limits.whole_s:g} s: the model thinks longer, or the provider stalled; raise the "
+            "limit with timeouts=Timeouts(whole_s=…), or ask for a stream"
+        )
+        return [Failure(FirstEventTimeout(msg))]
+
+    async def _whole_answer(self, limits: Timeouts) -> _Events | LoomstreamError:
         watch = Watch(limits)
         events: _Events = []
         opening, response = await self._open(watch)
@@ -268,7 +303,9 @@ class _Attempt:
             if pump.ended_well:
                 await drain(response)
         finally:
-            await opening.__aexit__(None, None, None)
+            with anyio.CancelScope(shield=True):
+                await opening.__aexit__(None, None, None)
+        events.reverse()
         return events
 
 

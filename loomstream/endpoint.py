@@ -19,13 +19,16 @@ import anyio
 from loomstream.auth import Authenticator, scheme
 from loomstream.config.keys import by_rank, hide, missing_key, resolve_key
 from loomstream.dialects import Target
-from loomstream.errors import ConfigError, LoomstreamError, UsageError
+from loomstream.errors import ConfigError, ConnectFailed, LoomstreamError, UsageError
 from loomstream.providers import Provider, Setting, route
 from loomstream.transport.outgoing import check_base_url
 from loomstream.wire import Secret
 
 APIKey = str | Secret | Callable[[], str | Awaitable[str]]
 """A key, or a function that gives the token to send now: it is asked for each request, and may be asynchronous."""
+
+TOKEN_LIMIT_S = 60.0
+"""How long a function given as `api_key` may take, in seconds."""
 
 _KEYED = {"none": "bearer"}
 """How a key is sent that was given for a host which wants none by itself: it may stand behind a gate that does."""
@@ -77,7 +80,7 @@ class Endpoint:
         self.provider = provider
         self.model = model or provider.default_model
         given = _given_settings(provider, settings or {})
-        self._secrets = {name: value for name, value in given.items() if isinstance(value, Secret)}
+        self._secrets = given
         self._settings = _plain_settings(provider, given)
         self.route = route(provider, self.model, dialect=dialect, settings=self._settings)
         self._base_url = base_url or first_set(provider.base_url_environment) or self.route.base_url
@@ -142,11 +145,21 @@ class Endpoint:
         return Resolved(target, authenticator)
 
     async def aclose(self) -> None:
-        """End a server that was launched, and launch no other; let go of the credentials."""
+        """End a server that was launched, and launch no other; let go of the credentials.
+
+        Raises `ConfigError` where an authentication scheme of a plug-in fails in it.
+        """
         self._closed = True
-        if self._found is not None:
-            await self._found.authenticator.aclose()
-        await self._end_server()
+        found = self._found
+        try:
+            if found is not None:
+                await found.authenticator.aclose()
+        except LoomstreamError:
+            raise
+        except Exception as error:
+            raise scheme_failed(self.provider.name, self.provider.auth, error) from error
+        finally:
+            await self._end_server()
 
     async def _end_server(self) -> None:
         server, self._server, self._found = self._server, None, None
@@ -232,21 +245,33 @@ async def _prepared(name: str, credentials: FoundCredentials) -> Authenticator:
     except LoomstreamError:
         raise
     except Exception as error:
-        msg = f"the authentication scheme {name!r} of {credentials.provider} raised {type(error).__name__}: {error}"
-        raise ConfigError(msg, provider=credentials.provider) from error
+        raise scheme_failed(credentials.provider, name, error) from error
     return authenticator
 
 
+def scheme_failed(provider: str, name: str, error: Exception) -> ConfigError:
+    """Give the error of an authentication scheme of a plug-in's own that raised what it must not."""
+    msg = f"the authentication scheme {name!r} of {provider} raised {type(error).__name__}: "
+    return ConfigError(msg + "repair or uninstall its package", provider=provider)
+
+
 async def _called(provider: str, token: Callable[[], str | Awaitable[str]]) -> Secret:
+    value: object = None
     try:
-        value = token()
-        value = await value if inspect.isawaitable(value) else value
+        with anyio.move_on_after(TOKEN_LIMIT_S) as limit:
+            value = token()
+            value = await value if inspect.isawaitable(value) else value
     except LoomstreamError:
         raise
     except Exception as error:
         msg = f"the function given as api_key for {provider} raised {type(error).__name__}: it must give a token"
         raise ConfigError(msg, provider=provider) from error
-    found = await resolve_key(provider=provider, argument=value)
+    if limit.cancelled_caught:
+        msg = f"the function given as api_key for {provider} gave no token within {TOKEN_LIMIT_S:g} s"
+        raise ConnectFailed(msg, provider=provider)
+    hidden = Secret(cast("str", value))  # whether it is a string is looked at behind it
+    del value
+    found = await resolve_key(provider=provider, argument=hidden)
     if found is None:
         msg = f"the function given as api_key for {provider} gave an empty token"
         raise ConfigError(msg, provider=provider)
@@ -276,9 +301,9 @@ def imported(provider: Provider, field: str, path: str) -> object:
 # --- settings ------------------------------------------------------------------------------------
 
 
-def _given_settings(provider: Provider, settings: Mapping[str, str | Secret]) -> dict[str, str | Secret]:
+def _given_settings(provider: Provider, settings: Mapping[str, str | Secret]) -> dict[str, Secret]:
     rows = {setting.name: setting for setting in provider.settings}
-    given: dict[str, str | Secret] = {}
+    given: dict[str, Secret] = {}
     for name, value in settings.items():
         if name not in rows:
             near = difflib.get_close_matches(name, rows, n=1)
@@ -286,21 +311,23 @@ def _given_settings(provider: Provider, settings: Mapping[str, str | Secret]) ->
             hint = f"did you mean {near[0]!r}?" if near else known
             msg = f"{provider.name} has no setting {name!r}: {hint}"
             raise ConfigError(msg, provider=provider.name)
-        if not isinstance(value, str | Secret):  # pyright: ignore[reportUnnecessaryIsInstance] (callers without types)
-            msg = f"the setting {name!r} of {provider.name} is a {type(value).__name__}: give a text"
+        hidden = cast("Secret", hide(value))
+        kind = type(hidden.reveal())
+        if kind is not str:
+            msg = f"the setting {name!r} of {provider.name} is a {kind.__name__}: give a text"
             raise ConfigError(msg, provider=provider.name)
-        given[name] = cast("Secret", hide(value)) if rows[name].keyring else value
+        given[name] = hidden
     return given
 
 
-def _plain_settings(provider: Provider, given: Mapping[str, str | Secret]) -> dict[str, str]:
+def _plain_settings(provider: Provider, given: Mapping[str, Secret]) -> dict[str, str]:
     values = {setting.name: _value(setting, given) for setting in provider.settings if not setting.keyring}
     return {name: value for name, value in values.items() if value}
 
 
-def _value(setting: Setting, given: Mapping[str, str | Secret]) -> str:
-    value = given.get(setting.name, "")
-    return (value if isinstance(value, str) else value.reveal()) or first_set(setting.environment) or setting.default
+def _value(setting: Setting, given: Mapping[str, Secret]) -> str:
+    value = given.get(setting.name)
+    return (value.reveal() if value is not None else "") or first_set(setting.environment) or setting.default
 
 
 def _check_required(provider: Provider, settings: Mapping[str, str]) -> None:

@@ -141,7 +141,8 @@ class Timeouts(Struct, frozen=True, kw_only=True):
 
     `connect_s`: until a connection is up (name look-up and TLS included). `first_event_s`: from sending the
     request to the first content event. `idle_s`: between two content events; comments, pings and empty deltas
-    are no progress, and time in which you do not read does not count. `total_s`: the whole call.
+    are no progress, and time in which you do not read does not count. `whole_s` takes the place of these two where the
+    answer is not streamed (`stream=False`, and models that cannot): from sending to its end. `total_s`: the whole call.
 
     Raises `RequestError` for a limit that is not above 0.
     """
@@ -149,6 +150,7 @@ class Timeouts(Struct, frozen=True, kw_only=True):
     connect_s: float | None = 10.0
     first_event_s: float | None = 60.0
     idle_s: float | None = 60.0
+    whole_s: float | None = 600.0
     total_s: float | None = None
 
     def __post_init__(self) -> None:

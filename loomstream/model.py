@@ -219,6 +219,7 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
     setting or dialect, several candidates), `UsageError` (a spec that is no text, unknown option, unusable client).
     """
     api_key = api_key if callable(api_key) else hide(api_key)  # from here on no traceback shows it
+    settings = _hidden(settings)
     provider, model = parse_spec(spec if spec is not None else _choose())
     model_path, model = _own_file(provider, model, model_path)
     allowed = spec is not None if download is None else download
@@ -242,6 +243,14 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
     )
     http = HttpTransport(options, client=client)
     return Model(endpoint, transport=http, middleware=middleware, request_defaults=request_defaults)
+
+
+def _hidden(settings: Mapping[str, str | Secret] | None) -> dict[str, Secret]:
+    """Wrap each setting: some are secrets, and no traceback shall show which."""
+    if not isinstance(settings, Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance] (callers without types)
+        msg = f"settings is a {type(settings).__name__}: give a dict, as in settings={{'region': 'eu-west-1'}}"
+        raise UsageError(msg)
+    return {name: cast("Secret", hide(value)) for name, value in (settings or {}).items()}
 
 
 def _own_file(

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from models import (
     ANSWER,
+    CANARY,
     DONE,
     FINISH,
     PING,
@@ -497,6 +498,65 @@ class TestWhatIsRepeated:
         keys = [cast("Secret", request.headers["authorization"]).reveal() for request in transport.requests]
         assert keys[0] != keys[1]
 
+    async def test_each_of_many_requests_with_an_old_token_is_repeated_with_the_new_one(self) -> None:
+        tokens = ["old-token-1"]
+        gate = anyio.Event()
+
+        class Gated(ReplayTransport):
+            @asynccontextmanager
+            async def open(
+                self, wire_request: WireRequest, *, connect_s: float | None = None
+            ) -> AsyncGenerator[ByteResponse]:
+                old = "old" in cast("Secret", wire_request.headers["authorization"]).reveal()
+                if old and sum("old" in str(request) for request in self.requests) < 4:
+                    await gate.wait()
+                self._recordings = [refusal("expired", 401) if old else Recording([ANSWER])]
+                async with super().open(wire_request, connect_s=connect_s) as response:
+                    yield response
+
+        answers: list[str] = []
+        async with Model(Endpoint(look_up("openai"), "m", api_key=lambda: tokens[0]), transport=Gated()) as model:
+
+            async def ask() -> None:
+                answers.append((await model.complete("x")).text)
+
+            async with anyio.create_task_group() as group:
+                for _ in range(4):
+                    group.start_soon(ask)
+                await anyio.wait_all_tasks_blocked()
+                tokens[0] = "new-token-2"
+                gate.set()
+        assert answers == ["hi"] * 4
+
+    async def test_no_error_shows_the_token_that_its_own_request_sent(self) -> None:
+        count = itertools.count()
+
+        class Echo(ReplayTransport):
+            @asynccontextmanager
+            async def open(
+                self, wire_request: WireRequest, *, connect_s: float | None = None
+            ) -> AsyncGenerator[ByteResponse]:
+                sent = cast("Secret", wire_request.headers["authorization"]).reveal()
+                await anyio.wait_all_tasks_blocked()  # the others have their tokens by now
+                self._recordings = [refusal(f"bad key {sent}")]
+                async with super().open(wire_request, connect_s=connect_s) as response:
+                    yield response
+
+        shown: list[str] = []
+        endpoint = Endpoint(look_up("openai"), "m", api_key=lambda: f"{CANARY}-{next(count)}")
+        async with Model(endpoint, transport=Echo()) as model:
+
+            async def ask() -> None:
+                with pytest.raises(BadRequest) as raised:
+                    await model.complete("x")
+                shown.append(str(raised.value))
+
+            async with anyio.create_task_group() as group:
+                for _ in range(5):
+                    group.start_soon(ask)
+        assert len(shown) == 5
+        assert not any(CANARY in text for text in shown)
+
     async def test_a_key_that_was_refused_is_not_sent_again(self) -> None:
         transport = ReplayTransport(refusal("wrong key", 401), Recording([ANSWER]))
         async with replay_model("openai", transport=transport) as model:
@@ -538,9 +598,43 @@ class TestHeartbeats:
         assert stream.response.text == "hi"
 
     async def test_an_answer_may_take_longer_than_a_stream_may_be_silent(self) -> None:
-        transport = SlowToOpen(600, Recording([json.dumps(WHOLE).encode()]))
+        transport = SlowToOpen(590, Recording([json.dumps(WHOLE).encode()]))
         async with replay_model("openai", transport=transport) as model:
             assert (await model.complete("x", stream=False)).text == "hi"
+
+    @pytest.mark.parametrize("body", [[sleeping(9999)], [b"{", sleeping(9999)]])
+    async def test_but_not_for_ever(self, body: list[Step]) -> None:
+        began_s = anyio.current_time()
+        transport = ReplayTransport(Recording(body))
+        async with replay_model("openai", transport=transport) as model:
+            with pytest.raises(FirstEventTimeout, match=r"no whole answer within 30 s.*Timeouts\(whole_s=…\)"):
+                await model.complete("x", stream=False, timeouts=Timeouts(whole_s=30))
+        assert anyio.current_time() - began_s == pytest.approx(30)
+        assert transport.open_responses == 0
+
+    async def test_a_function_that_gives_no_token_is_not_waited_for_for_ever(self) -> None:
+        count = itertools.count()
+
+        async def token() -> str:
+            if next(count):
+                await anyio.sleep(9999)
+            return "token"
+
+        endpoint = Endpoint(look_up("openai"), "m", api_key=token)
+        async with Model(endpoint, transport=ReplayTransport(Recording([ANSWER]))) as model:
+            with pytest.raises(ConnectFailed, match="gave no token within 60 s"):
+                await model.complete("x")
+
+    @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+    async def test_what_ends_a_program_comes_out_of_the_wait(self, error: type[BaseException]) -> None:
+        async def end() -> None:
+            raise error
+
+        transport = ReplayTransport(Recording([b"{", end]))
+        async with replay_model("openai", transport=transport) as model:
+            with pytest.raises(error):
+                await model.complete("x", stream=False)
+        assert transport.open_responses == 0
 
     async def test_the_total_limit_holds(self) -> None:
         transport = SlowToOpen(600, Recording([json.dumps(WHOLE).encode()]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from types import ModuleType
@@ -40,7 +41,7 @@ from loomstream.model import Model, connect
 from loomstream.providers import Profile, Provider, Setting, look_up
 from loomstream.providers.table import BY_NAME
 from loomstream.testing import Recording, ReplayTransport, text_events
-from loomstream.wire import Secret
+from loomstream.wire import Secret, WireRequest
 
 pytestmark = pytest.mark.usefixtures("no_keys")
 
@@ -425,6 +426,19 @@ class TestSettings:
         keyring.set_keyring(Keyring("acme_secret", "from-keyring"))
         assert await Endpoint(REGIONAL, "m").credentials().secret("secret_part") == Secret("from-keyring")
 
+    @pytest.mark.parametrize("spec", ["bedrock:m", "nobody:m"])
+    def test_no_frame_of_a_failed_connect_shows_a_setting(self, spec: str) -> None:
+        with pytest.raises(LoomstreamError) as raised:
+            connect(spec, settings={"secret_access_key": CANARY, "regionn": "x"})
+        report = traceback.TracebackException.from_exception(raised.value, capture_locals=True)
+        library = [frame for frame in report.stack if "loomstream" in frame.filename and "tests" not in frame.filename]
+        assert library
+        assert CANARY not in str([frame.locals for frame in library])
+
+    async def test_settings_are_a_mapping(self) -> None:
+        with pytest.raises(UsageError, match="settings is a list: give a dict"):
+            connect("bedrock:m", settings=["region"])  # type: ignore[arg-type]
+
     async def test_profiles_are_laid_over_the_row(self) -> None:
         settings = {"project": "p"}
         assert not (await target_of(settings=settings)).quirks.top_k
@@ -484,6 +498,50 @@ class TestTokenFunctions:
     async def test_one_that_gives_no_token_is_a_config_error(self, token: Callable[[], str], words: str) -> None:
         with pytest.raises(ConfigError, match=words):
             await key_sent(api_key=token)
+
+
+# --- schemes of a plug-in's own --------------------------------------------------------------------
+
+
+class Clumsy:
+    """An authenticator that fails where it is told to."""
+
+    secrets: tuple[Secret, ...] = ()
+    discovered: dict[str, str] = {}  # noqa: RUF012 (a fake)
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def _fail_in(self, place: str) -> None:
+        if place == self._place:
+            raise KeyError(place)
+
+    async def prepare(self) -> None:
+        self._fail_in("prepare")
+
+    async def authorize(self, wire_request: WireRequest) -> WireRequest:
+        self._fail_in("authorize")
+        return wire_request
+
+    async def renew(self, sent: tuple[Secret, ...] = ()) -> bool:
+        del sent
+        return False
+
+    async def aclose(self) -> None:
+        self._fail_in("aclose")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("place", ["prepare", "authorize", "aclose"])
+async def test_what_a_scheme_of_a_plug_in_raises_is_typed(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("acme_auth")
+    module.make = lambda credentials: Clumsy(place)  # type: ignore[attr-defined]  # noqa: ARG005 (a scheme's signature)
+    monkeypatch.setitem(sys.modules, "acme_auth", module)
+    row = Provider(name="acme", base_url="https://x.example", auth="acme_auth:make")
+    model = Model(Endpoint(row, "m"), transport=ReplayTransport(Recording([ANSWER])))
+    with pytest.raises(ConfigError, match="the authentication scheme 'acme_auth:make' of acme raised KeyError"):
+        async with model:
+            await model.complete("x")
 
 
 # --- a provider without HTTP -----------------------------------------------------------------------

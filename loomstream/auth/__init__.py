@@ -75,8 +75,11 @@ class Authenticator(Protocol):
         """
         ...
 
-    async def renew(self) -> bool:
-        """Drop a credential that was refused; say whether another one can be had. Called once after a 401."""
+    async def renew(self, sent: tuple[Secret, ...] = ()) -> bool:
+        """Drop a credential that was refused; say whether another one can be had. Called once after a refusal.
+
+        `sent` are the `secrets` as they were when the refused request went out: meanwhile another may have renewed.
+        """
         ...
 
     async def aclose(self) -> None:
@@ -122,11 +125,11 @@ class HeaderKey:
         await self.prepare()
         return wire_request if self._value is None else with_headers(wire_request, {self._header: self._value})
 
-    async def renew(self) -> bool:
+    async def renew(self, sent: tuple[Secret, ...] = ()) -> bool:
         """Say whether the next `authorize` sends another key: only where a callable gives one."""
-        refused = self._key
+        refused = sent or self.secrets
         await self.prepare()
-        return self._key != refused
+        return self._key is not None and self._key not in refused
 
     async def aclose(self) -> None:
         """Nothing is held."""
@@ -145,7 +148,7 @@ class NoKey:
         """Give the request as it is."""
         return wire_request
 
-    async def renew(self) -> bool:
+    async def renew(self, sent: tuple[Secret, ...] = ()) -> bool:  # noqa: ARG002 (the protocol's signature)
         """There is no other credential."""
         return False
 

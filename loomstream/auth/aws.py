@@ -101,7 +101,7 @@ class SignedRequests:
             self._signer = (keys, Signer(keys, region=self._region, service=self._service))
         return self._signer[1].sign(wire_request, at=self._clock())
 
-    async def renew(self) -> bool:
+    async def renew(self, sent: tuple[Secret, ...] = ()) -> bool:  # noqa: ARG002 (the source tells refusals apart by time)
         """Find the keys anew; say whether they are others."""
         return await self._source.renew()
 

@@ -48,9 +48,9 @@ class Choice(ABC):
         """Give the request with the credential."""
         return await (await self._found()).authorize(wire_request)
 
-    async def renew(self) -> bool:
+    async def renew(self, sent: tuple[Secret, ...] = ()) -> bool:
         """Replace a credential that was refused; say whether there is another one."""
-        return await (await self._found()).renew()
+        return await (await self._found()).renew(sent)
 
     async def aclose(self) -> None:
         """Let go of the credential."""

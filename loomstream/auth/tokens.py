@@ -320,7 +320,7 @@ class TokenHeaders:
         """Give the request with the token's headers."""
         return with_headers(wire_request, (await self._source.get()).headers)
 
-    async def renew(self) -> bool:
+    async def renew(self, sent: tuple[Secret, ...] = ()) -> bool:  # noqa: ARG002 (the source tells refusals apart by time)
         """Fetch the token anew, unless another request just did."""
         return await self._source.renew()
 

@@ -17,7 +17,7 @@ import msgspec
 from loomstream.auth import Authenticator
 from loomstream.dialects import Quirks, Target
 from loomstream.dialects.discovery import Abilities, DiscoveryDialect, HostModel
-from loomstream.errors import ConfigError, FirstEventTimeout, LimitExceeded, ModelNotFound
+from loomstream.errors import ConfigError, FirstEventTimeout, LimitExceeded, LoomstreamError, ModelNotFound
 from loomstream.providers import Provider, dialect_module
 from loomstream.transport import ByteResponse, Transport
 from loomstream.wire import WireRequest
@@ -118,10 +118,19 @@ async def _fetched(
         async with transport.open(wire_request, connect_s=LIMIT_S) as response:
             body = await _body(response, target)
             if response.status >= _ERROR:
-                raise dialect_module(provider.dialect).parse_error(response.status, response.headers, body, target)
+                raise _status_error(provider, target, response, body, authenticator)
             return body
     msg = f"{target.provider} did not say within {LIMIT_S:g} s what it has: is {target.base_url} the right host?"
     raise FirstEventTimeout(msg, provider=target.provider, model=target.model)
+
+
+def _status_error(
+    provider: Provider, target: Target, response: ByteResponse, body: bytes, authenticator: Authenticator | None
+) -> LoomstreamError:
+    error = dialect_module(provider.dialect).parse_error(response.status, response.headers, body, target)
+    for secret in authenticator.secrets if authenticator is not None else ():
+        error.redact(secret.reveal())
+    return error
 
 
 async def _body(response: ByteResponse, target: Target) -> bytes:

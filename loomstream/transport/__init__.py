@@ -34,6 +34,10 @@ class ByteResponse(Struct, frozen=True):
     at_end: Callable[[], bool] | None = None
     notices: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """Give the status and the headers' names: a value may echo the key."""
+        return f"<ByteResponse {self.status} {' '.join(self.headers)}>"
+
 
 class Transport(Protocol):
     """Sends a wire request; see the module's contract."""

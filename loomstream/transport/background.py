@@ -36,9 +36,11 @@ def _start_system_task(run: _Run, ended: Callable[[], None]) -> _Cancel:
     scope = trio.CancelScope()
 
     async def in_scope() -> None:
-        with scope:
-            await run()
-        ended()
+        try:
+            with scope:
+                await run()
+        finally:
+            ended()
 
     trio.lowlevel.spawn_system_task(in_scope, context=copy_context())
     return scope.cancel
@@ -68,8 +70,8 @@ class Background(Generic[_T]):
             self._value.append(await self._work())
         except BaseException as error:
             self._error = error
-            if not isinstance(error, Exception):
-                raise  # a cancellation: the event loop must see it
+            if isinstance(error, anyio.get_cancelled_exc_class()):
+                raise  # the event loop must see it; whatever else it is belongs to the caller, by `result`
 
     async def wait(self, limit_s: float) -> bool:
         """Wait for the end, at most this many seconds; say whether it came."""
