@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for measure in _chosen(options):
             if _fits(measure, quick=options.quick):
-                names = [] if measure.only_full else peers
+                names = peers if measure.peers else []
                 outcomes.append(run(measure, quick=options.quick, peers=names, say=_say))
     except BenchmarkError as error:
         _say(f"no figure for {error}")

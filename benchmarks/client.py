@@ -45,11 +45,23 @@ class Client(Protocol):
 
 MakeClient = Callable[[str], Awaitable[Client]]
 
+WIRE_CLIENTS = {
+    "openai_responses": "ResponsesClient",
+    "anthropic_messages": "MessagesClient",
+    "gemini": "GeminiClient",
+    "bedrock_converse": "ConverseClient",
+    "bedrock_invoke": "InvokeClient",
+    "ollama_chat": "OllamaClient",
+    "cohere_chat": "CohereClient",
+}
+"""By dialect: the class of the client that speaks it, in `benchmarks.ours` and in `benchmarks.floor_wires`."""
+
 CLIENTS = {
     "bare": "benchmarks.floor:BareClient",
     "aiohttp": "benchmarks.floor_aiohttp:AiohttpClient",
     "loomstream": "benchmarks.ours:OurClient",
-    "loomstream (Messages)": "benchmarks.ours:OurMessagesClient",
+    **{f"bare ({name})": f"benchmarks.floor_wires:{made}" for name, made in WIRE_CLIENTS.items()},
+    **{f"loomstream ({name})": f"benchmarks.ours:{made}" for name, made in WIRE_CLIENTS.items()},
     "openai": "benchmarks.peers:OpenAIClient",
     "anthropic": "benchmarks.peers:AnthropicClient",
     "litellm": "benchmarks.peers:LiteLLMClient",

@@ -113,6 +113,9 @@ class BareAnswer:
 class BareClient:
     """Sends and reads by hand."""
 
+    answer: type[BareAnswer] = BareAnswer
+    """How the answer is read; the request is the same on every wire."""
+
     def __init__(self, base_url: str) -> None:
         parts = urlsplit(base_url)
         self._host, self._port = parts.hostname, parts.port
@@ -131,7 +134,7 @@ class BareClient:
         if status != _OK or headers["transfer-encoding"] != "chunked":
             msg = f"the server answered {status} {headers}"
             raise ValueError(msg)
-        return BareAnswer(self, (reader, writer))
+        return self.answer(self, (reader, writer))
 
     async def read_all(self) -> int:
         """Ask, read the whole answer; give the number of its text events."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from benchmarks.client import WIRE_CLIENTS
+
 
 class Size(NamedTuple):
     """How much of it: text events of a stream, streams or requests, turns of a process, rounds of fresh processes."""
@@ -23,7 +25,7 @@ class Measure(NamedTuple):
     `path` is the server's path, filled in with the size; `kind` is the function in `benchmarks.child`, or `import`.
     A process takes its turns one after the other with those of the other clients; the cheapest is its figure, because
     other processes can only add to it. The median of the rounds is shown.
-    `floor` is a name out of `benchmarks.client.CLIENTS`.
+    `floor` and `ours` are names out of `benchmarks.client.CLIENTS`.
     """
 
     name: str
@@ -39,9 +41,31 @@ class Measure(NamedTuple):
     bar: float | None = None
     limit: float | None = None
     only_full: bool = False
+    ours: str = "loomstream"
+    peers: bool = True
 
 
 _BARE = "asyncio socket, msgspec"
+
+
+def _at_once(dialect: str) -> Measure:
+    """Give the measure of a dialect against the floor of its own wire."""
+    return Measure(
+        name=f"at-once-{dialect}",
+        title=f"the same over {dialect}",
+        unit="µs",
+        kind="at_once",
+        floor=f"bare ({dialect})",
+        floor_title=_BARE,
+        path="burst/{events}/64/" + dialect,
+        default=Size(20_000, 1, 8, 3),
+        quick=Size(500, 1, 2, 2),
+        peer=Size(0, 0, 0, 0),
+        bar=3,
+        ours=f"loomstream ({dialect})",
+        peers=False,
+    )
+
 
 MEASURES = (
     Measure(
@@ -57,6 +81,7 @@ MEASURES = (
         peer=Size(1_000, 1, 4, 1),
         bar=3,
     ),
+    *map(_at_once, WIRE_CLIENTS),
     Measure(
         name="paced",
         title="CPU per event, 100 streams, one event per read",
@@ -122,6 +147,7 @@ MEASURES = (
         peer=Size(0, 0, 0, 0),
         limit=50,
         only_full=True,
+        peers=False,
     ),
 )
 

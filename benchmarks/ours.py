@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import loomstream
 from benchmarks.client import API_KEY, MODEL, PROMPT
 from loomstream import Stream, TextDelta
+
+_REGION = {"region": "us-east-1"}
 
 
 class OurAnswer:
@@ -32,9 +36,13 @@ class OurClient:
     """One model, over Chat Completions."""
 
     spec = f"openai-compatible:{MODEL}"
+    dialect: str | None = None
+    settings: Mapping[str, str] | None = None
 
     def __init__(self, base_url: str) -> None:
-        self._model = loomstream.connect(self.spec, base_url=base_url, api_key=API_KEY)
+        self._model = loomstream.connect(
+            self.spec, base_url=base_url, api_key=API_KEY, dialect=self.dialect, settings=self.settings
+        )
 
     async def read_all(self) -> int:
         """Ask, read the whole answer; give the number of its text events."""
@@ -56,7 +64,48 @@ class OurClient:
         await self._model.aclose()
 
 
-class OurMessagesClient(OurClient):
+class ResponsesClient(OurClient):
+    """One model, over Responses."""
+
+    spec = f"openai:{MODEL}"
+    dialect = "openai_responses"
+
+
+class MessagesClient(OurClient):
     """One model, over Anthropic's Messages."""
 
     spec = f"anthropic:{MODEL}"
+
+
+class GeminiClient(OurClient):
+    """One model, over generateContent."""
+
+    spec = f"gemini:{MODEL}"
+
+
+class ConverseClient(OurClient):
+    """One model, over Converse."""
+
+    spec = f"bedrock:{MODEL}"
+    dialect = "bedrock_converse"
+    settings: Mapping[str, str] | None = _REGION
+
+
+class InvokeClient(OurClient):
+    """One model, over InvokeModel."""
+
+    spec = f"bedrock:{MODEL}"
+    dialect = "bedrock_invoke"
+    settings: Mapping[str, str] | None = _REGION
+
+
+class OllamaClient(OurClient):
+    """One model, over Ollama's chat."""
+
+    spec = f"ollama:{MODEL}"
+
+
+class CohereClient(OurClient):
+    """One model, over Cohere's chat."""
+
+    spec = f"cohere:{MODEL}"

@@ -102,7 +102,7 @@ def run(measure: Measure, *, quick: bool, peers: Sequence[str] = (), say: Callab
     size = measure.quick if quick else measure.default
     clients = {name: Figures() for name in (FLOOR, OURS, *peers)}
     if measure.kind == "import":  # the first one may have to write the byte code
-        for name in (measure.floor, OURS):
+        for name in (measure.floor, measure.ours):
             _Import(name).turn()
     for number in range(size.rounds):
         say(f"{measure.title}: round {number + 1} of {size.rounds}")
@@ -125,10 +125,9 @@ def _round(measure: Measure, size: Size, clients: dict[str, Figures], gap_us: in
     with ExitStack() as stack:
         port = stack.enter_context(_server())
         path = measure.path.format(events=size.events, streams=size.streams, gap_us=gap_us)
+        own = {FLOOR: measure.floor, OURS: measure.ours}
         takers: dict[str, _Taker] = {
-            name: _taker(
-                stack, measure, size, measure.floor if name == FLOOR else name, f"http://127.0.0.1:{port}/{path}/v1"
-            )
+            name: _taker(stack, measure, size, own.get(name, name), f"http://127.0.0.1:{port}/{path}/v1")
             for name in clients
         }
         turns = [{name: taker.turn() for name, taker in takers.items()} for _ in range(size.turns)]

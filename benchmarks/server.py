@@ -7,8 +7,8 @@ is answered, so that every client is driven by its base URL alone:
 - `/paced/COUNT/GROUP/GAP_US/…`: one text event at once; COUNT more follow once `GET /go` was asked: one event to each
   waiting stream in turn, with a pause after every GROUP events, so that they begin GAP_US microseconds apart.
 
-A path that ends in `/messages` is answered in Anthropic's words, every other in those of Chat Completions. It must not
-import loomstream.
+A path that holds a dialect's name (see `benchmarks.wires`) is answered on that wire, another that ends in `/messages`
+in Anthropic's words, every other in those of Chat Completions. It must not import loomstream.
 """
 
 from __future__ import annotations
@@ -20,70 +20,15 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
+from benchmarks.wires import WIRES, Wire
+
 _HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
+    b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncache-control: no-cache\r\n"
     b"x-request-id: req_0123456789\r\ntransfer-encoding: chunked\r\n\r\n"
 )
 _GO_DELAY_S = 0.1
 """From `/go` to the first event: the client takes the time meanwhile."""
 _BACKLOG = 4096
-
-
-class Wire(NamedTuple):
-    """What precedes the text events, some of them to take in turn, and what follows them."""
-
-    opening: bytes
-    texts: tuple[bytes, ...]
-    closing: bytes
-
-    def text(self, position: int) -> bytes:
-        """Give one text event; neighbours differ, as some clients give up where a model repeats itself."""
-        return self.texts[position % len(self.texts)]
-
-
-_WORDS = ("river", "stone", "water", "light", "moss", "rain", "bank", "reed")
-
-
-def _chat(delta: str, finish: str = "null", choices: str = "", usage: str = "null") -> bytes:
-    """Give one event of Chat Completions, with the side fields that hosts really send."""
-    choice = f'{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":{finish}}}' if not choices else ""
-    return (
-        'data: {"id":"chatcmpl-C9dX2mQvT0uWkqYy7sVf1hJb","object":"chat.completion.chunk","created":1760000000,'
-        f'"model":"m","service_tier":"default","system_fingerprint":"fp_1234567890","choices":[{choice}],'
-        f'"usage":{usage}}}\n\n'
-    ).encode()
-
-
-_USAGE = '{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21}'
-CHAT = Wire(
-    opening=_chat('{"role":"assistant","content":"","refusal":null}'),
-    texts=tuple(_chat(f'{{"content":" {word}"}}') for word in _WORDS),
-    closing=_chat("{}", '"stop"') + _chat("", choices="none", usage=_USAGE) + b"data: [DONE]\n\n",
-)
-
-
-def _message(name: str, fields: str) -> bytes:
-    return f'event: {name}\ndata: {{"type":"{name}",{fields}}}\n\n'.encode()
-
-
-MESSAGES = Wire(
-    opening=_message(
-        "message_start",
-        '"message":{"id":"msg_01XFDUDYJgAACzvnptvVoYEL","type":"message","role":"assistant","model":"m","content":[],'
-        '"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":9,"output_tokens":1}}',
-    )
-    + _message("content_block_start", '"index":0,"content_block":{"type":"text","text":""}'),
-    texts=tuple(
-        _message("content_block_delta", f'"index":0,"delta":{{"type":"text_delta","text":" {word}"}}')
-        for word in _WORDS
-    ),
-    closing=_message("content_block_stop", '"index":0')
-    + _message(
-        "message_delta",
-        '"delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"input_tokens":9,"output_tokens":12}',
-    )
-    + b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
-)
 
 
 def http_chunk(data: bytes) -> bytes:
@@ -96,7 +41,12 @@ def burst(wire: Wire, count: int, per_chunk: int) -> bytes:
     """Give a whole response."""
     texts = [wire.text(position) for position in range(count)]
     chunks = [http_chunk(b"".join(texts[done : done + per_chunk])) for done in range(0, count, per_chunk)]
-    return b"".join((_HEAD, http_chunk(wire.opening), *chunks, http_chunk(wire.closing), b"0\r\n\r\n"))
+    opening = http_chunk(wire.opening) if wire.opening else b""
+    return b"".join((_head(wire), opening, *chunks, http_chunk(wire.closing), b"0\r\n\r\n"))
+
+
+def _head(wire: Wire) -> bytes:
+    return _HEAD % wire.content_type.encode()
 
 
 class _Paced(NamedTuple):
@@ -157,12 +107,12 @@ class _Connection(asyncio.Protocol):
             yield head.split(b" ", 2)[1].decode("latin-1")
 
     def _answer(self, path: str) -> None:
-        wire = MESSAGES if path.endswith("/messages") else CHAT
+        wire = _wire(path)
         match path.split("/"):
             case ["", "burst", count, per_chunk, *_]:
                 self._transport.write(burst(wire, int(count), int(per_chunk)))
             case ["", "paced", count, group, gap_us, *_]:
-                self._transport.write(_HEAD + http_chunk(wire.opening) + http_chunk(wire.text(0)))
+                self._transport.write(_head(wire) + http_chunk(wire.opening) + http_chunk(wire.text(0)))
                 paced = _Paced(self._transport, wire, int(count), int(group), int(gap_us) / 1e6)
                 self._server.waiting.append(paced)
             case ["", "go"]:
@@ -170,6 +120,11 @@ class _Connection(asyncio.Protocol):
                 asyncio.get_running_loop().call_later(_GO_DELAY_S, self._server.go)
             case _:
                 self._transport.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+
+
+def _wire(path: str) -> Wire:
+    named = (WIRES[part] for part in path.split("/") if part in WIRES)
+    return next(named, WIRES["anthropic_messages"] if path.endswith("/messages") else WIRES["openai_chat"])
 
 
 async def serve() -> None:

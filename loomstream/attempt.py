@@ -21,6 +21,7 @@ import msgspec
 
 from loomstream.auth import Authenticator
 from loomstream.dialects import Quirks, Target
+from loomstream.dialects.fields import as_object, as_text
 from loomstream.endpoint import Endpoint, scheme_failed
 from loomstream.errors import (
     AuthFailed,
@@ -30,7 +31,6 @@ from loomstream.errors import (
     FirstEventTimeout,
     LoomstreamError,
     ModelNotFound,
-    ProviderError,
     Timeout,
     TransportError,
 )
@@ -42,6 +42,7 @@ from loomstream.transport import ByteResponse, Transport
 from loomstream.transport.background import Background
 from loomstream.transport.watch import Watch, drain
 from loomstream.wire import Secret, WireRequest
+from loomstream.wire.json import loads
 
 HEARTBEAT_S = 10.0
 """While a whole answer is waited for, a notice says so each time that many seconds have passed."""
@@ -78,23 +79,45 @@ def _without_usage(order: _Order) -> _Order | None:
     return order._replace(target=msgspec.structs.replace(order.target, quirks=quirks))
 
 
-AMENDMENTS: dict[str, Callable[[_Order], _Order | None]] = {"stream_options": _without_usage, "stream": _unstreamed}
-"""The parameter that an error names to the order without it; None where it was not in it."""
+class _Amendment(NamedTuple):
+    """How an error names a thing, and the order without it; None where it was not in it."""
 
-_REFUSALS = ("unsupported", "not support", "unrecognized", "unknown", "not permitted", "not allowed")
+    named: re.Pattern[str]
+    without: Callable[[_Order], _Order | None]
+
+
+AMENDMENTS: dict[str, _Amendment] = {
+    "stream_options": _Amendment(re.compile(r"\bstream_options\b"), _without_usage),
+    "stream": _Amendment(re.compile(r"(?<![\w.-])stream(?:ing)?(?![\w.-])"), _unstreamed),
+}
+"""What an answer does not need, by its name in the request."""
+
+_REFUSED = re.compile(r"unsupported|(?:not|n.t) support|unrecognized|unknown|not permitted|not allowed")
+_SENTENCE_ENDS = re.compile(r"[.;!?\n](?=\s|\\n|$)")
 
 
 def _amended(error: LoomstreamError, order: _Order) -> tuple[str, _Order] | None:
-    """Give the name of a thing that a 400 refuses, and the order without it; None where nothing can be left out."""
+    """Give the name of a thing that a 400 refuses, and the order without it; None where nothing can be left out.
+
+    Where the error names its parameter that decides; else one sentence must hold both the thing and the refusal.
+    """
     if not isinstance(error, BadRequest):
         return None
-    text = f"{error.code} {error.body or error.message}".lower()
-    if not any(word in text for word in _REFUSALS):
-        return None
-    for name, without in AMENDMENTS.items():
-        if re.search(rf"(?<![\w.-]){name}(?![\w.-])", text) and (amended := without(order)):
+    code, param, message = _words(error)
+    for name, amendment in AMENDMENTS.items():
+        texts = [f"{name} {code} {message}"] if param == name else [] if param else _SENTENCE_ENDS.split(message)
+        refused = any(amendment.named.search(text) and _REFUSED.search(text) for text in texts)
+        if refused and (amended := amendment.without(order)):
             return name, amended
     return None
+
+
+def _words(error: BadRequest) -> tuple[str, str, str]:
+    """Give the code, the parameter and the message of an error, in lower case."""
+    outer = as_object(loads(error.body.encode()))
+    inner = as_object(outer.get("error")) or outer
+    message = as_text(inner.get("message")) or as_text(outer.get("error")) or error.message
+    return error.code.lower(), as_text(inner.get("param")).lower(), message.lower()
 
 
 class HTTPHandler:
@@ -106,30 +129,39 @@ class HTTPHandler:
         self.dialect = dialect_module(endpoint.route.dialect)
         self.framing = framing(endpoint.route.dialect)
 
+        self._asking = anyio.Lock()
         self._asked: Quirks | None = None
 
     def __call__(self, request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """Give the attempt: entering it sends the request, leaving it closes the response."""
         return _Attempt(self, request)
 
-    async def target_for(self, request: Request, target: Target, authenticator: Authenticator) -> Target:
+    async def target_for(
+        self, request: Request, target: Target, authenticator: Authenticator
+    ) -> tuple[Target, list[Event]]:
         """Give the target with what the host says that the model can do, asked once, where the request depends on it.
 
-        A host that does not say, or does not answer, leaves the target as it is: then the request itself shows it.
+        A host that does not say leaves the target as it is, with a notice: then the request itself shows it.
         """
-        provider = self.endpoint.provider
-        if not provider.discovery or not (request.tools or request.reasoning_effort or request.reasoning_budget_tokens):
-            return target
-        if self._asked is None:
-            try:
-                found = await discovery.abilities(provider, target, self.transport, authenticator)
-            except ProviderError:
-                self._asked = target.quirks
-            except Exception:  # noqa: BLE001 (the question is not the user's: whatever becomes of it, the request goes on)
-                return target
-            else:
-                self._asked = discovery.with_abilities(target.quirks, found)
-        return msgspec.structs.replace(target, quirks=self._asked)
+        if not self.endpoint.provider.discovery or not _depends_on_abilities(request):
+            return target, []
+        notices: list[Event] = []
+        async with self._asking:
+            if self._asked is None:
+                self._asked, notices = await self._ask(target, authenticator)
+        return msgspec.structs.replace(target, quirks=self._asked), notices
+
+    async def _ask(self, target: Target, authenticator: Authenticator) -> tuple[Quirks, list[Event]]:
+        try:
+            found = await discovery.abilities(self.endpoint.provider, target, self.transport, authenticator)
+        except Exception as error:  # noqa: BLE001 (the question is not the user's: whatever becomes of it, the request goes on)
+            words = f"{target.provider} did not say what {target.model} can do ({type(error).__name__}): it is tried"
+            return target.quirks, [Notice("warning", words)]
+        return discovery.with_abilities(target.quirks, found), []
+
+
+def _depends_on_abilities(request: Request) -> bool:
+    return bool(request.tools or request.reasoning_effort or request.reasoning_budget_tokens)
 
 
 class _Attempt:
@@ -159,21 +191,22 @@ class _Attempt:
     async def __aenter__(self) -> AsyncIterator[Event]:
         request = self._order.request
         target, self._authenticator = await self._handler.endpoint.resolve()
-        self._order = _Order(request, await self._handler.target_for(request, target, self._authenticator))
-        notices: list[Event] = []
+        target, notices = await self._handler.target_for(request, target, self._authenticator)
+        self._order = _Order(request, target)
         while self._order.request.stream:
             watch = Watch(self._order.request.timeouts)
             opening, response = await self._open(watch)
-            pump = self._made_pump(response)
-            if response.status < _REDIRECT:
-                self._opening, self._response, self._pump = opening, response, pump
-                self._order = _NO_ORDER
-                self._events = _Streamed([*notices, *_told(response)], response, watch, pump)
-                return self._events
             try:
+                pump = self._made_pump(response)
+                if response.status < _REDIRECT:
+                    self._opening, self._response, self._pump = opening, response, pump
+                    self._order = _NO_ORDER
+                    self._events = _Streamed([*notices, *_told(response)], response, watch, pump)
+                    return self._events
                 error = pump.status_error(response.status, await _error_body(response, watch))
             finally:
-                await opening.__aexit__(None, None, None)
+                if self._opening is None:
+                    await opening.__aexit__(None, None, None)
             notices += await self._amend(error)
         self._events = self._whole(notices)
         return self._events

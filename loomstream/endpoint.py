@@ -91,7 +91,7 @@ class Endpoint:
         self._closed = False
         if not self._base_url and not provider.launch and not provider.handler:
             names = " or ".join(provider.base_url_environment)
-            msg = f"{provider.name} needs an address: pass base_url='https://host/v1'" + (
+            msg = f"{provider.name} needs an address: pass base_url={provider.address_example!r}" + (
                 f" or set {names}" if names else ""
             )
             raise ConfigError(msg, provider=provider.name)
@@ -138,7 +138,9 @@ class Endpoint:
         target = Target(
             provider=provider.name,
             model=self.model,
-            base_url=check_base_url(_filled(provider, base_url, settings), usual=provider.base_url),
+            base_url=check_base_url(
+                _filled(provider, base_url, settings), usual=provider.base_url or provider.address_example
+            ),
             quirks=self.route.quirks,
             settings=settings,
         )

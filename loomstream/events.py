@@ -232,7 +232,7 @@ class ServerToolResult(EventBase, frozen=True, tag="server_tool_result"):
     raw: RawJSON = NULL
 
 
-class Usage(EventBase, frozen=True, tag="usage", kw_only=True):
+class Usage(EventBase, frozen=True, tag="usage", kw_only=True, gc=False):
     """Token counts so far: cumulative, the last one wins, never negative.
 
     One convention whatever the wire says: `input_tokens` excludes cache reads and writes,
@@ -250,7 +250,7 @@ class Usage(EventBase, frozen=True, tag="usage", kw_only=True):
     raw: RawJSON = NULL
 
 
-class Cost(EventBase, frozen=True, tag="cost", kw_only=True):
+class Cost(EventBase, frozen=True, tag="cost", kw_only=True, gc=False):
     """What the call cost so far, in US dollars.
 
     `amount_usd` is None where the price is not known; then the bounds are None too. `exact` is True

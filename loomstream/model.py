@@ -281,7 +281,8 @@ def parse_spec(spec: str) -> tuple[Provider, str]:
     provider = look_up(name.strip())
     model = model.strip() or first_set(provider.model_environment) or provider.default_model
     if not model:
-        msg = f"{provider.name} has no default model: write {provider.name}:MODEL-ID"
+        variables = f" or set {' or '.join(provider.model_environment)}" if provider.model_environment else ""
+        msg = f"{provider.name} has no default model: write {provider.name}:MODEL-ID{variables}"
         raise UnknownModel(msg, provider=provider.name)
     return provider, model
 
@@ -303,7 +304,7 @@ def _choose() -> str:
     named = os.environ.get(_PROVIDER_VARIABLE, "").strip()
     if named:
         return named
-    rows = [row for row in all_providers() if row.needs_key and not row.launch]
+    rows = [row for row in all_providers() if row.auth != "none" and row.key_environment]
     usable = [row.name for row in rows if resolve_key_sync(provider=row.name, env_names=row.key_environment)]
     usable = usable or _in_keyring(rows)
     if len(usable) > 1:

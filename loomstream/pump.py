@@ -22,7 +22,7 @@ from loomstream.wire.aws import AWSDecoder
 from loomstream.wire.json import loads
 from loomstream.wire.json_body import BODY, JSONBodyDecoder
 from loomstream.wire.ndjson import NDJSONDecoder
-from loomstream.wire.sniff import sniff
+from loomstream.wire.sniff import sniff, squeeze
 from loomstream.wire.sse import SSEDecoder
 
 MAX_ERROR_BODY_BYTES = 64 * 1024
@@ -58,10 +58,12 @@ class Pump:
     """
 
     __slots__ = (
+        "_beginning",
         "_content_type",
         "_decoder",
         "_expected",
         "_head",
+        "_head_bytes",
         "_raw_events",
         "_secrets",
         "_translator",
@@ -96,7 +98,11 @@ class Pump:
         self._warnings = warnings
         self._raw_events = raw_events
         self._translator = dialect.translator(target)
-        self._head = b""
+        self._head: list[bytes] = []
+        """The chunks that came while it was not known what the body is."""
+        self._head_bytes = 0
+        self._beginning = b""
+        """What of them still decides it."""
         self._decoder: Decoder | None = None
         self._whole = False
         self.progressed = False
@@ -108,19 +114,26 @@ class Pump:
         if self.over:
             return []
         if self._decoder is None:
-            chunk = self._head + chunk
-            chosen = sniff(chunk[:MAX_SNIFFED_BYTES], self._expected, self._content_type)
-            if chosen is None and len(chunk) < MAX_SNIFFED_BYTES:
-                self._head = chunk
-                return []
-            self._head = b""
+            chosen = self._choose(chunk)
             if chosen is None:
-                chosen = Failure(UnexpectedContent(f"the answer begins with {MAX_SNIFFED_BYTES} bytes of white space"))
+                return []
+            chunk, self._head = b"".join(self._head), []
             if isinstance(chosen, Failure):
                 return self._checked([chosen])
             self._decoder = _DECODERS[chosen]()
             self._whole = chosen == "json"
         return self._translate(self._decoder.feed(chunk))
+
+    def _choose(self, chunk: bytes) -> str | Failure | None:
+        """Keep a chunk of the head; say which decoder the body needs, None while that does not show."""
+        beginning = self._beginning + chunk[: MAX_SNIFFED_BYTES - self._head_bytes]
+        self._head.append(chunk)
+        self._head_bytes += len(chunk)
+        chosen = sniff(beginning, self._expected, self._content_type)
+        if chosen is None and self._head_bytes >= MAX_SNIFFED_BYTES:
+            return Failure(UnexpectedContent(f"the answer begins with {MAX_SNIFFED_BYTES} bytes of white space"))
+        self._beginning = squeeze(beginning) if chosen is None else b""
+        return chosen
 
     def finish(self) -> list[Event | Failure]:
         """Say that the body is over, give what was still to come: it ends in `Stop` or in a failure."""
@@ -131,16 +144,17 @@ class Pump:
 
     def _translate(self, frames: list[Frame | Failure]) -> _Out:
         out: _Out = []
+        translate, raw_events, whole = self._translator.feed, self._raw_events, self._whole
         for frame in frames:
             if isinstance(frame, Failure):
                 out.append(frame)
                 break
-            if self._raw_events:
+            if raw_events:
                 out.append(Raw(frame.name, frame.data.decode("utf-8", "replace")))
-            if self._whole and frame.name == BODY:
+            if whole and frame.name == BODY:
                 out += self.dialect.parse_response(frame.data, self.target)
             else:
-                out += self._translator.feed(frame)
+                out += translate(frame)
             if out and out[-1].__class__ in _ENDS:
                 break
         return self._checked(out)

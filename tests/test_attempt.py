@@ -29,6 +29,7 @@ from models import (
 )
 
 import loomstream
+import loomstream.dialects.openai_chat
 from loomstream import catalog
 from loomstream.endpoint import Endpoint
 from loomstream.errors import (
@@ -465,6 +466,18 @@ class TestWhatIsRepeated:
         assert all(body["stream"] for body in sent(transport))
         assert events[0] == Notice("warning", "openai refused 'stream_options': the request is repeated without it")
 
+    @pytest.mark.parametrize(
+        "message",
+        [
+            "The model is unsupported for streaming.",
+            "This model doesn't support tool use in streaming mode.",
+            "Bad request. streaming is not supported for this model.",
+        ],
+    )
+    async def test_hosts_refuse_a_stream_in_words_of_their_own(self, message: str) -> None:
+        _, transport = await self.run(refusal(message), WHOLE_ANSWER)
+        assert [body.get("stream") for body in sent(transport)] == [True, None]
+
     async def test_each_is_left_out_once(self) -> None:
         transport = ReplayTransport(REFUSED_USAGE, REFUSED_STREAM, REFUSED_STREAM)
         async with replay_model("openai", transport=transport) as model:
@@ -477,6 +490,9 @@ class TestWhatIsRepeated:
         [
             refusal("max_tokens is too large: streams of this length are not supported"),
             refusal("the downstream model is unknown"),
+            refusal("Invalid schema for function 'stream': 'foo' is not allowed", param="tools[0]"),
+            refusal("unknown field max_tokens; see the docs of stream"),
+            refusal("Unsupported parameter. Set stream to false or true."),
             refusal("'stream' must be a boolean", param="stream"),
             refusal("Unsupported value: 'stream'", status=500),
         ],
@@ -716,8 +732,10 @@ class TestWhatTheHostSays:
     async def test_a_host_that_knows_no_such_question_is_asked_once(self) -> None:
         transport = ReplayTransport(said({"error": "404 page not found"}, 404), OLLAMA_ANSWER)
         async with self.model(transport) as model:
-            for _ in range(2):
-                assert (await model.complete("x", tools=[WEATHER])).text == "hi"
+            async with model.stream("x", tools=[WEATHER]) as stream:
+                first = await anext(stream)
+            assert first == Notice("warning", "ollama did not say what lama3 can do (ModelNotFound): it is tried")
+            assert (await model.complete("x", tools=[WEATHER])).text == "hi"
         assert [request.url.rpartition("/")[2] for request in transport.requests] == ["show", "chat", "chat"]
 
     @pytest.mark.parametrize("stream", [True, False])
@@ -738,3 +756,15 @@ async def test_a_403_is_repeated_only_where_the_credential_has_expired(code: str
         with pytest.raises(AuthFailed):
             await model.complete("x")
     assert len(transport.requests) == requests
+
+
+@pytest.mark.anyio
+async def test_a_dialect_that_fails_once_the_answer_is_there_leaves_no_response_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    transport = ReplayTransport(Recording([ANSWER]))
+    async with replay_model("openai", transport=transport) as model:
+        monkeypatch.setattr(loomstream.dialects.openai_chat, "translator", lambda target: 1 / 0)  # noqa: ARG005 (its signature)
+        with pytest.raises(LoomstreamError):
+            await model.complete("x")
+    assert transport.open_responses == 0

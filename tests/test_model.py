@@ -43,6 +43,8 @@ from loomstream.errors import (
 )
 from loomstream.events import Cost, Stop, TextDelta, Usage
 from loomstream.model import connect, parse_spec
+from loomstream.providers import Provider
+from loomstream.providers.table import TABLE
 from loomstream.testing import Recording, replay_model
 from loomstream.testing.replay import Step
 from loomstream.wire import Secret
@@ -156,6 +158,22 @@ def test_without_a_spec_the_keyring_has_one_time_limit_for_all(monkeypatch: pyte
 def test_a_spec_is_a_text(spec: object) -> None:
     with pytest.raises(UsageError, match=r"the spec is a \w+: give a text, as in connect\('openai:gpt-4o'\)"):
         connect(spec)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if row.key_environment], ids=lambda row: row.name)
+def test_without_a_spec_a_key_that_is_set_counts_wanted_or_not(row: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(row.key_environment[0], "k-1234567890")
+    for setting in row.settings:
+        if setting.environment and not setting.keyring:
+            monkeypatch.setenv(setting.environment[0], setting.default or "x")
+    for name in row.base_url_environment[:1] if not row.base_url else ():
+        monkeypatch.setenv(name, "https://host.example/v1")
+    for name in row.model_environment[:1]:
+        monkeypatch.setenv(name, "m")
+    try:
+        assert connect().provider == row.name
+    except UnknownModel as error:
+        assert error.provider == row.name  # noqa: PT017 (a provider without a default model is found all the same)
 
 
 def test_several_keys_need_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:

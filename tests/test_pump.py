@@ -34,6 +34,7 @@ from loomstream.providers.table import TABLE
 from loomstream.pump import MAX_ERROR_BODY_BYTES, MAX_SNIFFED_BYTES, Pump
 from loomstream.testing import check_order
 from loomstream.wire import Frame, Secret
+from loomstream.wire.sniff import sniff
 
 CHUNK = {"id": "c1", "model": "m-1", "choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": None}]}
 END = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
@@ -160,6 +161,21 @@ def test_endless_white_space_is_refused_and_not_kept(size: int) -> None:
 def test_blank_lines_that_keep_a_connection_alive_are_no_content() -> None:
     blank = b"\n" * (MAX_SNIFFED_BYTES - 10)
     assert decode([blank[:1000], blank[1000:], BODY]) == decode(BODY)
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_blank_lines_that_come_one_by_one_are_looked_at_once(mark: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = 0
+
+    def count(first_bytes: bytes, *asked: str) -> object:
+        nonlocal seen
+        seen += len(first_bytes)
+        return sniff(first_bytes, *asked)
+
+    monkeypatch.setattr("loomstream.pump.sniff", count)
+    blank = [mark, *[b"\n"] * 1000]
+    assert decode([*blank, BODY]) == decode(BODY)
+    assert seen < 10 * len(blank) + 2 * len(BODY)
 
 
 def test_an_array_of_chunks_gives_the_chunks_events() -> None:

@@ -91,15 +91,18 @@ class SignedRequests:
         return tuple(secret for pair in pairs for secret in pair if secret is not None)
 
     async def prepare(self) -> None:
-        """Find the keys."""
-        await self._source.get()
+        """Find the keys. Raises `ConfigError` for a part of them, or a region, that cannot be."""
+        await self._current()
 
     async def authorize(self, wire_request: WireRequest) -> WireRequest:
-        """Give the request with its signature."""
+        """Give the request with its signature. Raises what `prepare` does, and `ConfigError` for an unusable URL."""
+        return (await self._current()).sign(wire_request, at=self._clock())
+
+    async def _current(self) -> Signer:
         keys = await self._source.get()
         if self._signer is None or self._signer[0] is not keys:
             self._signer = (keys, Signer(keys, region=self._region, service=self._service))
-        return self._signer[1].sign(wire_request, at=self._clock())
+        return self._signer[1]
 
     async def renew(self, sent: tuple[Secret, ...] = ()) -> bool:  # noqa: ARG002 (the source tells refusals apart by time)
         """Find the keys anew; say whether they are others."""

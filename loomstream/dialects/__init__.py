@@ -17,17 +17,20 @@ was seen. The non-streaming path gives events that fold to the same response as 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-from typing import Literal, Protocol
-from urllib.parse import quote
+from collections.abc import Collection, Mapping
+from typing import Annotated, Literal, Protocol
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from loomstream.errors import Failure, ProviderError
+from loomstream.dialects.templates import MODEL, check_header, check_path, filled, path_value
+from loomstream.errors import ConfigError, Failure, ProviderError
 from loomstream.events import Event
 from loomstream.messages import Request
 from loomstream.wire import Frame, WireRequest
+
+_MOST = 2**31 - 1
+_Text = Annotated[str, Meta(min_length=1)]
 
 
 class Quirks(Struct, frozen=True, kw_only=True):
@@ -39,7 +42,7 @@ class Quirks(Struct, frozen=True, kw_only=True):
     """Ask for usage by `stream_options` (OpenAI chat); False where the host refuses the key."""
     max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """The body's key for the limit on output tokens (OpenAI chat)."""
-    seed_key: str = "seed"
+    seed_key: _Text = "seed"
     """The body's key for the sampling seed (OpenAI chat)."""
     system_role: Literal["system", "developer", "user"] = "system"
     """The role of system turns (OpenAI chat); `user`: the model refuses them, they go into the first user turn."""
@@ -49,7 +52,7 @@ class Quirks(Struct, frozen=True, kw_only=True):
     """The same where the request asks for reasoning, by an effort other than `none` (OpenAI chat)."""
     any_tool_word: Literal["required", "any"] = "required"
     """How `tool_choice` says that some tool must be called (OpenAI chat)."""
-    tool_id_chars: int | None = None
+    tool_id_chars: Annotated[int, Meta(ge=1, le=256)] | None = None
     """Ids of tool calls are this many letters and digits: others are replaced by ones made from them (OpenAI chat)."""
     refusal_key: bool = True
     """False where earlier refusals go back as plain text, because the key is unknown to the host (OpenAI chat)."""
@@ -57,7 +60,7 @@ class Quirks(Struct, frozen=True, kw_only=True):
     """How an earlier turn's reasoning text goes back: under this key, or as parts of the content (OpenAI chat)."""
     top_k: bool = False
     """The host takes `top_k`, which is no part of the plain form (OpenAI chat)."""
-    needs_max_tokens: int | None = None
+    needs_max_tokens: Annotated[int, Meta(ge=1, le=_MOST)] | None = None
     """Sent as the limit on output tokens where the request has none, because the wire demands one."""
     top_k_field: str = ""
     """Where the model takes `top_k` among `additionalModelRequestFields`, dotted; empty: nowhere (Bedrock Converse)."""
@@ -91,7 +94,7 @@ class Quirks(Struct, frozen=True, kw_only=True):
     that also wants a signature on the first call of a turn, and takes files within a tool's result."""
     least_thinking_level: Literal["minimal", "low"] = "minimal"
     """The lowest level that the model takes (Gemini)."""
-    least_thinking_budget: int = 0
+    least_thinking_budget: Annotated[int, Meta(ge=0, le=_MOST)] = 0
     """The smallest budget that the model takes; 0 switches thinking off (Gemini)."""
 
 
@@ -108,11 +111,21 @@ class Target(Struct, frozen=True, kw_only=True):
     settings: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
 
 
+def check_quirks(quirks: Quirks, settings: Collection[str]) -> None:
+    """Raise `ConfigError` where a path or a header is not what it must be, or names none of these settings."""
+    for path in (quirks.path, quirks.stream_path):
+        check_path(path, (MODEL, *settings))
+    for name, template in quirks.headers.items():
+        check_header(name, template, settings)
+
+
 def endpoint_url(target: Target, path: str, *, stream: bool = True) -> str:
     """Give the URL of a request: the base URL and `path`, or the path that the quirks give in its place.
 
     `{model}` and the names of settings stand in a path for their percent-encoded values. A base URL that ends in the
     path is the whole address.
+
+    Raises `RequestError` for a model, `ConfigError` for a setting, that is missing or cannot stand in a path.
     """
     quirks = target.quirks
     template = (quirks.stream_path if stream else "") or quirks.path or path
@@ -120,8 +133,12 @@ def endpoint_url(target: Target, path: str, *, stream: bool = True) -> str:
         template = path
     if "{" not in template:
         return target.base_url if target.base_url.endswith(template) else target.base_url + template
-    values = {**target.settings, "model": target.model}
-    return target.base_url + template.format_map({name: quote(value, safe="") for name, value in values.items()})
+    values = {**target.settings, MODEL: target.model}
+    try:
+        return target.base_url + filled(template, lambda name: path_value(name, values[name], provider=target.provider))
+    except KeyError as error:
+        msg = f"{target.provider} needs the setting {error}: its path {template!r} names it"
+        raise ConfigError(msg, provider=target.provider, model=target.model) from None
 
 
 def host_headers(target: Target) -> dict[str, str]:
@@ -129,7 +146,7 @@ def host_headers(target: Target) -> dict[str, str]:
     headers: dict[str, str] = {}
     for name, template in target.quirks.headers.items():
         with contextlib.suppress(KeyError):  # a setting without a value
-            headers[name] = template.format_map(target.settings)
+            headers[name] = filled(template, target.settings.__getitem__)
     return headers
 
 

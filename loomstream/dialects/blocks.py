@@ -244,14 +244,17 @@ class Sealer:
 
     def seal(self, events: list[Event | Failure]) -> list[Event | Failure]:
         """Give the events as they may leave the translator."""
-        if self.reader.carried:
+        reader = self.reader
+        if len(events) == 1 and not reader.carried and not reader.replaced and events[0].__class__ is not Failure:
+            return events
+        if reader.carried:
             events = self._joiner.join(events)
         for position, event in enumerate(events):
             if event.__class__ is Failure:
                 del events[position + 1 :]
                 self.over = True
                 break
-        if self.reader.replaced and not self._announced:
+        if reader.replaced and not self._announced:
             self._announced = True
             events.insert(0, Notice("warning", _REPLACED))
         return events

@@ -19,6 +19,7 @@ from loomstream.wire.json import is_object
 # possessive: a repeated choice would keep a way back for each character
 _STRING_OR_SPACE = re.compile(r'("[^"\\]*+(?:\\.[^"\\]*+)*+")|[ \t\r\n]++', re.DOTALL)
 _members: msgspec.json.Decoder[dict[str, RawJSON]] = msgspec.json.Decoder(dict[str, RawJSON])
+_elements: msgspec.json.Decoder[list[RawJSON]] = msgspec.json.Decoder(list[RawJSON])
 
 
 def compact(raw: RawJSON) -> str:
@@ -37,6 +38,14 @@ def members(raw: RawJSON) -> dict[str, RawJSON]:
         return _members.decode(compact(raw))
     except (msgspec.DecodeError, ValueError):
         return {}
+
+
+def elements(raw: RawJSON) -> list[RawJSON]:
+    """Give the elements of an array, each as it came but compact; nothing where it is no array."""
+    try:
+        return _elements.decode(compact(raw))
+    except (msgspec.DecodeError, ValueError):
+        return []
 
 
 def arguments_of(text: str) -> RawJSON | None:

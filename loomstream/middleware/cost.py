@@ -92,9 +92,10 @@ class _Metered:
         event = await self._next()
         if event.__class__ not in WATCHED:
             return event
-        first, *rest = self._step(event)
-        self._waiting = rest or None
-        return first
+        events = self._step(event)
+        if len(events) > 1:
+            self._waiting = list(events[1:])
+        return events[0]
 
 
 def cost_of(
@@ -194,10 +195,10 @@ class _Meter:
 
     def __call__(self, event: Event) -> tuple[Event, ...]:
         match event:
-            case Start():
-                self._begin(event)
             case Usage():
                 return self._count(event)
+            case Start():
+                self._begin(event)
             case Stop() if not self._priced:
                 return (self._cost(), event)
             case Cost():

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 from msgspec import Struct
 
-from loomstream.dialects import Dialect, Quirks
+from loomstream.dialects import Dialect, Quirks, check_quirks
+from loomstream.dialects.templates import check_fields, fields
 from loomstream.errors import ConfigError, UnknownProvider
 
 if TYPE_CHECKING:
@@ -73,22 +74,24 @@ class Profile(Struct, frozen=True, kw_only=True):
 
 
 class Provider(Struct, frozen=True, kw_only=True):
-    """One host. `key_environment` and `base_url_environment` are looked up in order; the first that is set wins.
+    """One host.
 
-    `base_url` may name settings, as in `https://{region}.host`. `auth` names a scheme of `loomstream.auth`;
-    `key_optional` is for hosts that may want no key. `keyring` is the name of the key in the system keyring (service
-    `loom`). `model_environment` are variables that name the model where the spec does not. `settings` are what else the
-    host needs, `profiles` how its models differ, `aliases` other names of it. `launch` names the function
-    (`module:function`) that starts the host as a process of its own, for a provider that has no base URL before;
-    `handler` the function that gives the handler of a provider that is no HTTP host. `discovery` names the module that
-    asks the host for its models (`loomstream.dialects.discovery`), `connect_hint` says what to do where no connection
-    can be made.
+    `key_environment` and `base_url_environment` are looked up in order; the first that is set wins.
+    `address_example` is how an address of the user's looks. `base_url` may name settings, as in
+    `https://{region}.host`. `auth` names a scheme of `loomstream.auth`; `key_optional` is for hosts that may want
+    no key. `keyring` is the name of the key in the system keyring (service `loom`). `model_environment` are
+    variables that name the model where the spec does not. `settings` are what else the host needs, `profiles` how
+    its models differ, `aliases` other names of it. `launch` names the function (`module:function`) that starts the
+    host as a process of its own, for a provider that has no base URL before; `handler` the function that gives the
+    handler of a provider that is no HTTP host. `discovery` names the module that asks the host for its models
+    (`loomstream.dialects.discovery`), `connect_hint` says what to do where no connection can be made.
     """
 
     name: str
     aliases: tuple[str, ...] = ()
     dialect: str = "openai_chat"
     base_url: str = ""
+    address_example: str = "https://host/v1"
     auth: str = "bearer"
     key_optional: bool = False
     key_environment: tuple[str, ...] = ()
@@ -277,18 +280,49 @@ def route(row: Provider, model: str, *, dialect: str = "", settings: Mapping[str
         msg = f"{row.name} does not speak {dialect!r}: it speaks {', '.join(spoken)}"
         raise ConfigError(msg, provider=row.name, model=model)
     values = settings or {}
+    quirks = row.quirks
     chosen, base_url = dialect or row.dialect, row.base_url
-    flags: dict[str, object] = {}
     for profile in row.profiles:
         fits = any(fnmatchcase(model, pattern) for pattern in profile.models)
         applies = profile.dialect == dialect if dialect and profile.dialect else fits  # selected: whatever the model
         if applies and all(values.get(name, "") == value for name, value in profile.settings.items()):
             chosen = profile.dialect or chosen
             base_url = profile.base_url or base_url
-            flags |= profile.quirks
-    try:
-        quirks = msgspec.structs.replace(row.quirks, **flags)
-    except TypeError as error:
-        msg = f"a profile of {row.name} names an unknown quirk: {error}"
-        raise ConfigError(msg, provider=row.name, model=model) from error
+            quirks = _laid_over(row, quirks, profile)
     return Route(dialect=chosen, base_url=base_url, quirks=quirks)
+
+
+def _laid_over(row: Provider, quirks: Quirks, profile: Profile) -> Quirks:
+    """Give the quirks with a profile's in their place."""
+    for name in profile.quirks:
+        if name not in Quirks.__struct_fields__:
+            msg = f"a profile of {row.name} names an unknown quirk: {name!r}"
+            raise ConfigError(msg, provider=row.name)
+    try:
+        given = msgspec.convert(dict(profile.quirks), Quirks)
+    except msgspec.ValidationError as error:
+        msg = f"a quirk in a profile of {row.name} is wrong: {str(error).replace('`$.', '`')}"
+        raise ConfigError(msg, provider=row.name) from error
+    return msgspec.structs.replace(quirks, **{name: getattr(given, name) for name in profile.quirks})
+
+
+# --- templates -----------------------------------------------------------------------------------
+
+
+def settings_of_address(row: Provider) -> frozenset[str]:
+    """Give the settings that decide where a row's requests, and its key, go."""
+    profiles = [profile for profile in row.profiles if profile.base_url]
+    named = (
+        name for address in (row.base_url, *(profile.base_url for profile in profiles)) for name in fields(address)
+    )
+    return frozenset((*named, *(name for profile in profiles for name in profile.settings)))
+
+
+def check_templates(row: Provider) -> None:
+    """Raise `ConfigError` where a row's addresses, paths or headers name what is none of its plain settings."""
+    known = [setting.name for setting in row.settings if not setting.keyring]
+    check_fields(row.base_url, known)
+    check_quirks(row.quirks, known)
+    for profile in row.profiles:
+        check_fields(profile.base_url, known)
+        check_quirks(_laid_over(row, Quirks(), profile), known)

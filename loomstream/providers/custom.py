@@ -9,7 +9,8 @@
 Contract: the file is `$LOOM_CONFIG`, else the first `looms.yaml` in `$LOOM_DATA_DIR` (default `~/.loom`), the working
 folder, `/etc/loom`. It is read when a name is asked for that neither the table nor a package has; nothing in it is
 imported or run. An entry that is wrong breaks no other entry. Keys do not stand in an entry, they are named by it. A
-file in the working folder may come from anybody: what it adds never gets a key that belongs to something else.
+file that was merely found in the working folder may come from anybody: no host that it names gets a key from the
+environment or the keyring, and it cannot say where the key of a built-in provider goes.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from loomstream.dialects import Quirks
+from loomstream.dialects import Quirks, check_quirks
+from loomstream.dialects.templates import check_fields
 from loomstream.errors import ConfigError
-from loomstream.providers import Listed, Profile, Provider, Setting, dialect_names
+from loomstream.providers import Listed, Profile, Provider, Setting, dialect_names, settings_of_address
 from loomstream.transport.outgoing import check_base_url
 
 if TYPE_CHECKING:
@@ -51,6 +53,10 @@ _USUAL_QUIRKS = {"anthropic_messages": Quirks(needs_max_tokens=4096)}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET = re.compile(r"(^|_)(api_key|key|token|secret|password|secret_access_key|access_key_id|credentials)$")
+_NOT_TRUSTED = (
+    f"a {FILE_NAME} that was merely found in the working folder may come from others: {{}} name the file "
+    f"(--config, or {CONFIG_VARIABLE}={FILE_NAME}), or move the entry to ~/.loom/{FILE_NAME}"
+)
 _SEED_KEYS = {"model": "model", "model_id": "model", "deployment_id": "model", "endpoint": "base_url"}
 """What `llm:` of the seed calls a provider's model and address, behind the provider's name: `ollama_endpoint`."""
 
@@ -61,7 +67,8 @@ class Entry(Struct, frozen=True, kw_only=True):
     `dialect` is how a host is spoken to (default `openai_chat`), `auth` how it gets its key (default: as is usual for
     the dialect), `quirks` how it departs from the dialect (the flags of `loomstream.dialects.Quirks`), `settings` those
     of the built-in provider, `model` the default one. `api_key_env` names the key's variable, or several; without it
-    the key is optional, and looked for in `LOOM_LLM_NAME_API_KEY`, `NAME_API_KEY` and the keyring (`name_api_key`).
+    the key is optional, and looked for in `LOOM_LLM_NAME_API_KEY`, `NAME_API_KEY` and the keyring (`name_api_key`),
+    unless the file was merely found in the working folder.
     """
 
     name: str
@@ -235,8 +242,9 @@ def _row(place: _Place) -> Provider:
     if entry.name in BY_NAME:
         place.refuse("name", f"{entry.name!r} is the name of a built-in provider: choose another one")
     _check_variables(place, entry)
-    row = _renamed(place, entry, base) if base else _host(place, entry)
-    return row if place.file.own else replace(row, keyring="") if base is None else row
+    if not place.file.own:
+        _check_trust(place, entry, base)
+    return _renamed(place, entry, base) if base else _host(place, entry)
 
 
 def _entry(place: _Place, base: Provider | None) -> Entry:
@@ -298,26 +306,27 @@ def _usual_variables(name: str) -> tuple[str, ...]:
 
 
 def _check_variables(place: _Place, entry: Entry) -> None:
-    """Refuse variables that are not this provider's own, where the file may not be the user's own."""
     for variable in entry.variables:
         if not _VARIABLE.fullmatch(variable):
             place.refuse("api_key_env", "this must be the name of an environment variable, not the key itself")
-    if entry.provider:
-        variables = entry.variables
-    else:
-        variables = entry.variables or _usual_variables(entry.name)
-        if not entry.variables and (owner := _owner(variables)):
-            place.refuse("name", f"its key would be that of {owner!r}: choose another name, or add api_key_env")
-    if place.file.own:
+    if not entry.provider and not entry.variables and (owner := _owner(_usual_variables(entry.name))):
+        place.refuse("name", f"its key would be that of {owner!r}: choose another name, or add api_key_env")
+
+
+def _check_trust(place: _Place, entry: Entry, base: Provider | None) -> None:
+    """Refuse what only the user may say, where the file was merely found in the working folder.
+
+    Names are no proof: whoever wrote the file chose the entry's name too.
+    """
+    if entry.variables:
+        place.refuse("api_key_env", _NOT_TRUSTED.format("it cannot say where a key of yours goes; pass api_key=…, or"))
+    if base is None or base.auth == "none":
         return
-    upper = _identifier(entry.name).upper()
-    for variable in variables:
-        if _owner((variable,)) or not variable.startswith((f"{upper}_", f"LOOM_LLM_{upper}_")):
-            place.refuse(
-                "api_key_env",
-                f"a {FILE_NAME} of the working folder may come from others: a key that it asks for must be called "
-                f"{upper}_…; or move the entry to ~/.loom/{FILE_NAME}",
-            )
+    elsewhere = _NOT_TRUSTED.format(f"it cannot send the key of {base.name} elsewhere;")
+    if entry.base_url:
+        place.refuse("base_url", elsewhere)
+    if named := sorted(settings_of_address(base) & entry.settings.keys()):
+        place.refuse("settings", f"{named[0]!r} is part of the address; {elsewhere}")
 
 
 def _owner(variables: Iterable[str]) -> str:
@@ -345,21 +354,23 @@ def _host(place: _Place, entry: Entry) -> Provider:
         place.refuse("auth", _unknown("scheme", auth, _SCHEMES))
     if not entry.base_url:
         place.refuse("", "an entry needs base_url: https://…, or provider: with the name of a built-in one")
+    has_key = auth != "none" and place.file.own
     return Provider(
         name=entry.name,
         dialect=dialect,
-        base_url=_address(place, entry),
+        base_url=_address(place, entry, ()),
         auth=auth,
         key_optional=not entry.variables,
-        key_environment=() if auth == "none" else entry.variables or _usual_variables(entry.name),
-        keyring="" if auth == "none" else f"{_identifier(entry.name).lower()}_api_key",
+        key_environment=(entry.variables or _usual_variables(entry.name)) if has_key else (),
+        keyring=f"{_identifier(entry.name).lower()}_api_key" if has_key else "",
         default_model=entry.model,
         quirks=_quirks(place, entry, _USUAL_QUIRKS.get(dialect, Quirks())),
     )
 
 
-def _address(place: _Place, entry: Entry) -> str:
+def _address(place: _Place, entry: Entry, settings: Iterable[str]) -> str:
     try:
+        check_fields(entry.base_url, settings)
         return check_base_url(entry.base_url)
     except ConfigError as error:
         place.refuse("base_url", str(error))
@@ -373,17 +384,16 @@ def _quirks(place: _Place, entry: Entry, usual: Quirks) -> Quirks:
         given = msgspec.convert(dict(entry.quirks), Quirks)
     except msgspec.ValidationError as error:
         place.refuse("quirks", str(error).replace("`$.", "`"))
-    return replace(usual, **{name: getattr(given, name) for name in entry.quirks})
+    quirks = replace(usual, **{name: getattr(given, name) for name in entry.quirks})
+    try:
+        check_quirks(quirks, ())
+    except ConfigError as error:
+        place.refuse("quirks", str(error))
+    return quirks
 
 
 def _renamed(place: _Place, entry: Entry, base: Provider) -> Provider:
     """Give a built-in provider's row under another name, with what the entry says in the place of its own."""
-    if entry.base_url and base.auth != "none" and not place.file.own:
-        place.refuse(
-            "base_url",
-            f"a {FILE_NAME} of the working folder may come from others: it cannot send the key of {base.name} "
-            f"elsewhere; move the entry to ~/.loom/{FILE_NAME}",
-        )
     known = [setting.name for setting in base.settings if not setting.keyring]
     for name in entry.settings:
         if name not in known:
@@ -392,7 +402,7 @@ def _renamed(place: _Place, entry: Entry, base: Provider) -> Provider:
         base,
         name=entry.name,
         aliases=(),
-        base_url=_address(place, entry) if entry.base_url else base.base_url,
+        base_url=_address(place, entry, known) if entry.base_url else base.base_url,
         base_url_environment=() if entry.base_url else base.base_url_environment,
         profiles=tuple(_without_address(profile) if entry.base_url else profile for profile in base.profiles),
         default_model=entry.model or base.default_model,

@@ -21,7 +21,7 @@ from loomstream.dialects import Dialect, Target, Translator
 from loomstream.errors import ConfigError, Failure, LoomstreamError, MiddlewareError, ProviderError
 from loomstream.events import Event, EventBase
 from loomstream.messages import Request
-from loomstream.providers import Provider, dialect_module, dialects_of
+from loomstream.providers import Provider, check_templates, dialect_module, dialects_of
 from loomstream.wire import Frame, WireRequest
 
 PROVIDERS = "loomstream.providers"
@@ -76,16 +76,16 @@ def _readable(package: metadata.Distribution) -> Iterable[metadata.EntryPoint]:
 
 
 def _loaded(group: str, name: str) -> object:
-    """Import what an entry names; None where there is no such entry."""
-    entries = _entries(group, tuple(sys.path)).get(name, ())
-    if not entries:
-        return None
+    """Import what an entry names."""
+    entries = _entries(group, tuple(sys.path))[name]
     if len({entry.value for entry in entries}) > 1:
         msg = f"{name!r} is offered by {packages(group, name)} (group {group}): uninstall all but one"
         raise ConfigError(msg)
     try:
         return entries[0].load()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a module's code raises: no await is in it, so it is no cancellation
         msg = f"{_place(group, name)} cannot be loaded ({type(error).__name__}: {error}): repair or uninstall it"
         raise ConfigError(msg) from error
 
@@ -102,26 +102,48 @@ def provider(name: str) -> Provider | None:
 
     Raises `ConfigError` where it cannot be loaded, is no usable row, or is called otherwise.
     """
-    row = _loaded(PROVIDERS, name)
-    if row is None:
+    if name not in names(PROVIDERS):
         return None
+    row = _loaded(PROVIDERS, name)
     place = _place(PROVIDERS, name)
-    if not isinstance(row, Provider):
+    if not issubclass(type(row), Provider):
         msg = f"{place} gives a {type(row).__name__}, no Provider"
         raise ConfigError(msg)
-    try:
-        checked = msgspec.convert(msgspec.structs.asdict(row), Provider)
-        for spoken in () if checked.handler else dialects_of(checked):
-            dialect_module(spoken)
-        scheme(checked.auth)
-    except Exception as error:
-        reason = str(error) if isinstance(error, LoomstreamError) else f"{type(error).__name__}: {error}"
-        msg = f"{place} gives a row that cannot be used: {reason}"
-        raise ConfigError(msg) from error
+    with _usable(f"{place} gives a row that cannot be used"):
+        checked = _checked_row(row)
     if name not in (checked.name, *checked.aliases):
         msg = f"{place} gives a row called {checked.name!r}: the entry point must have the row's name"
         raise ConfigError(msg)
     return checked
+
+
+def _checked_row(row: object) -> Provider:
+    """Give the row, made anew of plain values, for what a package gives was checked by nobody."""
+    checked = msgspec.convert(msgspec.to_builtins(row, enc_hook=_plain), Provider)
+    check_templates(checked)
+    for spoken in () if checked.handler else dialects_of(checked):
+        dialect_module(spoken)
+    scheme(checked.auth)
+    return checked
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[object, object]", value))
+    msg = f"a {type(value).__name__} has no place in a row"
+    raise TypeError(msg)
+
+
+@contextmanager
+def _usable(otherwise: str) -> Generator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # any code may stand in what a package names
+        reason = str(error) if isinstance(error, LoomstreamError) else f"{type(error).__name__}: {error}"
+        msg = f"{otherwise}: {reason}"
+        raise ConfigError(msg) from error
 
 
 # --- dialects ------------------------------------------------------------------------------------
@@ -132,9 +154,9 @@ def dialect(name: str) -> PluginDialect | None:
 
     Raises `ConfigError` where it cannot be loaded, lacks a function of the contract, or has no known `FRAMING`.
     """
-    module = _loaded(DIALECTS, name)
-    if module is None:
+    if name not in names(DIALECTS):
         return None
+    module = _loaded(DIALECTS, name)
     missing = [function for function in _FUNCTIONS if not callable(getattr(module, function, None))]
     if missing:
         msg = f"{_place(DIALECTS, name)} lacks {', '.join(missing)}: see loomstream.dialects for what a dialect offers"

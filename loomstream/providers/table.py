@@ -181,6 +181,7 @@ TABLE: tuple[Provider, ...] = (
     Provider(
         name="azure-openai",
         aliases=("azureopenai",),
+        address_example="https://NAME.openai.azure.com",
         auth="azure",
         key_optional=True,  # an identity of this machine will do
         key_environment=("LOOM_LLM_AZURE_OPENAI_API_KEY", "AZURE_OPENAI_API_KEY"),

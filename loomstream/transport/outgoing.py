@@ -47,10 +47,11 @@ def check_url(url: str, *, allow_http: bool) -> Target:
 
 
 def check_base_url(text: str, *, usual: str = "") -> str:
-    """Give a base URL to which a path can be appended; `localhost:11434` and `host.example` mean plain http.
+    """Give a base URL to which a path can be appended; `localhost:11434` means plain http.
 
-    A host alone has the port of `usual`, the provider's own address, where that names one; an address that stands for
-    all of a machine's own (`0.0.0.0`, which servers listen at) means this machine.
+    `usual` is the provider's own address, or an example of one: another host without a scheme has its scheme, a host
+    alone its port. An address that stands for all of a machine's own (`0.0.0.0`, which servers listen at) means this
+    machine.
 
     Raises `ConfigError` for a single word, which is a typing error more often than a host, and for a query or a
     fragment, which would swallow the path.
@@ -59,13 +60,19 @@ def check_base_url(text: str, *, usual: str = "") -> str:
     if "://" not in url:
         if not _names_a_host(url):
             raise _no_url(url)
-        url = f"http://{_with_port(url, usual)}"
+        url = f"{_scheme(url, usual)}://{_with_port(url, usual)}"
     url = _UNSPECIFIED.sub(lambda found: found[1] + _LOOPBACK[found[2]], url)
     for mark, what in (("?", "query"), ("#", "fragment")):
         if mark in url:
             msg = f"the base URL {_shown(url)!r} has a {what}: write it without the {mark!r} and what follows"
             raise ConfigError(msg)
     return url
+
+
+def _scheme(address: str, usual: str) -> str:
+    host = re.split(r"[/:]", address, maxsplit=1)[0]
+    local = is_loopback(host) or host in _LOOPBACK or address.startswith("[")
+    return "http" if local else usual.partition("://")[0] or "http"
 
 
 def _with_port(address: str, usual: str) -> str:

@@ -119,7 +119,7 @@ class AWSDecoder:
     def _take(self, data: bytes, out: list[Frame | Failure]) -> int:
         """Take whole messages; give the position behind the last one."""
         size, start, longest = len(data), 0, self._max_message_bytes
-        unpack, known = _prelude.unpack_from, self._heads.get
+        unpack, known, checksum_at = _prelude.unpack_from, self._heads.get, _checksum.unpack_from
         while size - start >= _PRELUDE_BYTES:
             total, headers_bytes, prelude_crc = unpack(data, start)
             crc = crc32(data[start : start + _CHECKED_BYTES])  # for small messages a copy is cheaper than a view
@@ -132,7 +132,7 @@ class AWSDecoder:
                 self._needed_bytes = total
                 return start
             payload_end = end - _CHECKSUM_BYTES
-            if crc32(data[start + _CHECKED_BYTES : payload_end], crc) != _checksum.unpack_from(data, payload_end)[0]:
+            if crc32(data[start + _CHECKED_BYTES : payload_end], crc) != checksum_at(data, payload_end)[0]:
                 return self._fail(ChecksumMismatch("the checksum of a message does not match its bytes"), start, out)
             payload_start = start + _PRELUDE_BYTES + headers_bytes
             block = data[start + _PRELUDE_BYTES : payload_start]

@@ -32,6 +32,8 @@ _CUT = re.compile(r"Input data was truncated|JSON is malformed: (?:invalid|unexp
 """How the decoder says that a text ends too early: in these words, or by an error at its very end."""
 _OBJECT_BYTES = len('{"":')
 """An object opens with at least these before another one opens in it."""
+_SHALLOW_BYTES = 2 * MAX_DEPTH
+"""No more bytes than these can close what they open and be too deep: see `depth_exceeds`."""
 _NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 _OPENING = frozenset(b"[{")
 
@@ -95,7 +97,7 @@ class Reader(Generic[_T]):
 
     def read(self, data: bytes) -> _T | Failure:
         """Give the value, or `BadFrame` (no JSON, or not of this type) or `LimitExceeded` (too deep)."""
-        if depth_exceeds(data):
+        if len(data) > _SHALLOW_BYTES and depth_exceeds(data):
             return Failure(LimitExceeded(f"JSON nested deeper than {MAX_DEPTH}: {quote(data)}"))
         try:
             if not data.isascii():

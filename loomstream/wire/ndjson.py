@@ -37,6 +37,8 @@ class NDJSONDecoder:
             return out
         if self._opening is not None:
             self._opening, chunk = skip_byte_order_mark(self._opening, chunk)
+        if not self._line and self._are_plain(chunk):
+            return [Frame("", line) for line in chunk[:-1].split(b"\n")]
         *lines, rest = chunk.split(b"\n")
         for piece in lines:
             if not self._grow(piece, out):
@@ -44,6 +46,16 @@ class NDJSONDecoder:
             self._end_line(out)
         self._grow(rest, out)
         return out
+
+    def _are_plain(self, chunk: bytes) -> bool:
+        """Say whether a chunk is whole lines without CR that all begin with a brace: then it need only be cut."""
+        return (
+            chunk.endswith(b"\n")
+            and chunk.startswith(b"{")
+            and chunk.count(b"\n{") + 1 == chunk.count(b"\n")
+            and b"\r" not in chunk
+            and len(chunk) <= self._max_frame_bytes
+        )
 
     def finish(self) -> list[Frame | Failure]:
         """Say that the body is over.

@@ -7,6 +7,8 @@ servers that send SSE as `application/json`, and JSON errors as `text/event-stre
 
 from __future__ import annotations
 
+import re
+
 from loomstream.errors import Failure, UnexpectedContent
 from loomstream.wire.aws import MAX_MESSAGE_BYTES, MEDIA_TYPE
 from loomstream.wire.framing import skip_byte_order_mark
@@ -14,6 +16,7 @@ from loomstream.wire.json import quote
 
 _QUOTE_BYTES = 512
 _WHITESPACE = b" \t\r\n"
+_LEADING_SPACE = re.compile(rb"\A((?:\xef\xbb\xbf)?[ \t\r\n])[ \t\r\n]+")
 _NDJSON_TYPES = frozenset(
     {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/stream+json"}
 )
@@ -58,6 +61,14 @@ def sniff(first_bytes: bytes, expected: str, content_type: str) -> str | Failure
     if any(beginning.startswith(text) for beginning in _SSE_BEGINNINGS):
         return None
     return Failure(UnexpectedContent(_describe(text, expected, content_type)))
+
+
+def squeeze(first_bytes: bytes) -> bytes:
+    """Give a beginning that does not decide without its white space but for one byte: what follows decides the same.
+
+    So a caller who gets white space in many pieces need not have all of it looked at again for each.
+    """
+    return _LEADING_SPACE.sub(rb"\1", first_bytes)
 
 
 def _media_type(content_type: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import traceback
 
 import pytest
 from auth_services import Answer, Call, Clock, Given, Start, revealed
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from loomstream.auth.aws import AWSAuthenticator
 from loomstream.auth.sigv4 import AWSKeys, Signer
+from loomstream.errors import ConfigError
 from loomstream.transport.http import HttpTransport
 from loomstream.wire import Secret, WireRequest
 
@@ -113,6 +115,65 @@ def test_nothing_secret_shows() -> None:
     signed = Signer(keys, region="us-west-2", service="bedrock").sign(_request(URLS[0]), at=NOW)
     assert SECRET not in repr((signed, keys))
     assert TOKEN not in repr((signed, keys))
+
+
+CANARY = "canary7f3a9c2e41d8"
+
+
+def _refusal(keys: AWSKeys, request: WireRequest, region: str = "us-west-2") -> str:
+    """Give the message of the error; nothing that it drags along shows the canary."""
+    with pytest.raises(ConfigError) as caught:
+        Signer(keys, region=region, service="bedrock").sign(request, at=NOW)
+    assert caught.value.__cause__ is None
+    trace = traceback.TracebackException(type(caught.value), caught.value, caught.tb.tb_next, capture_locals=True)
+    assert CANARY not in "".join(trace.format())
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("end", ["\udcff", "é", "\n", " x"])
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_a_part_of_the_key_that_cannot_be_is_named(position: int, end: str) -> None:
+    parts = [KEY, SECRET, TOKEN]
+    parts[position] = CANARY + end
+    keys = AWSKeys(parts[0], Secret(parts[1]), Secret(parts[2]))
+    assert f"the AWS {AWSKeys._fields[position]} holds a blank" in _refusal(keys, _request(URLS[0]))
+
+
+KEYS = AWSKeys(KEY, Secret(SECRET), Secret(CANARY))
+
+
+@pytest.mark.parametrize("region", ["", "us west", "us-west-2\n", "a/b", "\udcff"])
+def test_a_region_that_cannot_be_is_named(region: str) -> None:
+    assert _refusal(KEYS, _request(URLS[0]), region).startswith("the setting region cannot be ")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://localhost:99999", "https://[::1", "https://\ud800.com", "https:///x", f"https://u:{CANARY}", "word"],
+)
+def test_a_url_that_cannot_be_is_a_config_error(url: str) -> None:
+    assert "write the base URL as https://host/path" in _refusal_of_url(url)
+
+
+def _refusal_of_url(url: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        Signer(KEYS, region="us-west-2", service="bedrock").sign(_request(url), at=NOW)
+    assert CANARY not in str(caught.value)
+    assert caught.value.__cause__ is None
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("x-amz-meta", "a\udcff"), ("x-amz\udcff", "a"), ("content-type", "a\nb")])
+def test_a_header_that_cannot_be_is_named(name: str, value: str) -> None:
+    assert _refusal(KEYS, _request(URLS[0], **{name: value})).startswith(f"the header {name!r} holds ")
+
+
+@pytest.mark.anyio
+async def test_preparing_finds_a_key_that_cannot_be() -> None:
+    settings = {"region": "us-west-2"}
+    credentials = Given(settings=settings, access_key_id=KEY, secret_access_key=f"{CANARY}\udcff")
+    with pytest.raises(ConfigError, match="the AWS secret_access_key holds"):
+        await AWSAuthenticator(credentials).prepare()
 
 
 @pytest.mark.anyio

@@ -84,7 +84,7 @@ def blocks_of(part: dict[str, Any], provider: str) -> Iterator[ContentBlock]:
     signature = part.get("thoughtSignature", "")
     match part:
         case {"functionCall": call}:
-            opaque = (Opaque(provider, "signature", signature),) if signature else ()
+            opaque = (Opaque(provider, "thought_signature", signature),) if signature else ()
             yield ToolCall(call.get("id", ""), call["name"], json.dumps(call["args"]), opaque)
         case {"functionResponse": answer}:
             files = [image_of(inner) for inner in answer.get("parts", [])]

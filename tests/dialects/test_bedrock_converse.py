@@ -16,9 +16,10 @@ from loomstream import decode
 from loomstream.accumulate import fold
 from loomstream.dialects import Quirks, Target
 from loomstream.dialects import bedrock_converse as dialect
+from loomstream.dialects import bedrock_invoke
 from loomstream.dialects.blocks import MAX_BLOCKS
 from loomstream.errors import BadFrame, LimitExceeded, RequestError, Unsupported
-from loomstream.events import Citation, Event, File, Opaque, ReasoningEnd, ServerToolCall, Stop, ToolCallEnd, Unknown
+from loomstream.events import Citation, Event, File, Opaque, ReasoningEnd, ServerToolCall, Stop, ToolCallEnd, Unknown, Usage
 from loomstream.messages import (
     FileBlock,
     Image,
@@ -117,6 +118,38 @@ def test_the_goldens_hold_every_kind() -> None:
 
 def events_of_any(name: str) -> list[Event]:
     return events_of(name) if name in GOLDENS.healthy else []
+
+
+@pytest.mark.parametrize("member", ["signature", "redactedContent"])
+def test_what_comes_in_many_pieces_is_joined_once(member: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode_base64, seen = base64.b64decode, 0
+
+    def count(data: str, **options: Any) -> bytes:
+        nonlocal seen
+        seen += len(data)
+        return decode_base64(data, **options)
+
+    monkeypatch.setattr(base64, "b64decode", count)
+    events, error = stream(*[delta(0, reasoningContent={member: "QUJD"})] * 500)
+    assert error is None
+    (ended,) = (event for event in events if isinstance(event, ReasoningEnd))
+    assert [opaque.data for opaque in ended.opaque] == ["QUJD" * 500]
+    assert seen <= 4 * 500
+
+
+def test_a_usage_told_before_the_end_is_final_once() -> None:
+    first, second = ("metadata", {"usage": {"inputTokens": 1}}), ("metadata", {"usage": {"inputTokens": 2}})
+    events, error = GOLDENS.translate([frame(*one) for one in (HEAD, first, second, END[0])])
+    assert error is None
+    check_order(events)
+    told = [(event.input_tokens, event.final) for event in events if isinstance(event, Usage)]
+    assert told == [(1, False), (2, False), (2, True)]
+
+
+def test_a_signature_goes_back_through_either_of_bedrock_s_dialects() -> None:
+    signed = reasoning("hm", Opaque("bedrock", "signature", SIGNATURE))
+    for other in (dialect, bedrock_invoke):
+        assert SIGNATURE.encode() in other.build_request(Request(messages=(signed,)), TARGET).body
 
 
 # --- whole answers -----------------------------------------------------------------------------------------------

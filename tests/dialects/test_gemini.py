@@ -30,9 +30,10 @@ from loomstream.errors import (
     ServerFault,
     StreamTruncated,
 )
-from loomstream.events import Event, Notice, Stop, TextDelta, ToolCallStart, Usage, encode
+from loomstream.events import Event, Notice, Stop, TextDelta, ToolCallStart, Unknown, Usage, encode
 from loomstream.testing import check_order
 from loomstream.wire import Frame
+from loomstream.wire.json import Reader
 from loomstream.wire.json_body import JSONBodyDecoder
 
 GOLDENS = Path(__file__).parents[1] / "streams" / "gemini"
@@ -205,6 +206,36 @@ def test_too_many_blocks() -> None:
     events, error = translate([frame_of(chunk(*calls))])
     assert isinstance(error, LimitExceeded)
     check_order(events, complete=False)
+
+
+@pytest.mark.parametrize("part", [{"glow": 1}, {"functionCall": {"name": "f"}}])
+def test_many_parts_of_one_frame_are_read_once(part: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, seen = Reader.read, 0
+
+    def count(reader: Any, data: bytes) -> Any:
+        nonlocal seen
+        seen += len(data)
+        return read(reader, data)
+
+    monkeypatch.setattr(Reader, "read", count)
+    frame = frame_of({"candidates": [chunk(*[part] * 20)["candidates"][0] | {"index": index} for index in range(20)]})
+    assert len(dialect.translator(TARGET).feed(frame)) > 400
+    assert seen < 4 * len(frame.data)
+
+
+def test_each_part_that_is_not_known_is_kept_by_itself() -> None:
+    parts = [{"glow": 1}, {"text": "a"}, {"glow": 2}]
+    events, _ = translate([frame_of(chunk({"glow": 0})), frame_of(chunk(*parts, finish="STOP"))])
+    assert [event.data for event in events if isinstance(event, Unknown)] == [f'{{"glow": {n}}}' for n in range(3)]
+
+
+def test_an_error_with_a_usage_is_told_behind_the_start() -> None:
+    told: dict[str, Any] = {"usageMetadata": {"promptTokenCount": 5}, "error": {"code": 500, "message": "x"}}
+    for frame in (told, {**told, "promptFeedback": {"blockReason": "SAFETY"}}):
+        events, error = translate([frame_of(frame)])
+        assert isinstance(error, ServerFault)
+        assert [event.input_tokens for event in events if isinstance(event, Usage)] == [5]
+        check_order(events, complete=False)
 
 
 def test_too_many_candidates() -> None:

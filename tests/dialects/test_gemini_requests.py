@@ -397,6 +397,28 @@ def test_signatures_go_to_their_issuer_alone(name: str) -> None:
     assert not any(signature.encode() in sent for signature in signatures)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["thinking", "thinking-signed", "text-signed-midway", "tool-call", "server-tools", "code-execution", "files"],
+)
+def test_one_provider_s_model_families_do_not_get_each_other_s_signatures(name: str) -> None:
+    """Vertex serves Gemini and Claude; neither can read what the other has signed."""
+    vertex = Target(provider="vertex-ai", model="m", quirks=OLD.quirks)
+    ours = answered(name, vertex)
+    signatures = [opaque.data for block in ours.content for opaque in getattr(block, "opaque", ())]
+    assert signatures
+    to_claude = anthropic_messages.build_request(Request(messages=(ours,)), vertex).body
+    assert not any(signature.encode() in to_claude for signature in signatures)
+    assert any("thoughtSignature" in part for part in parts_of(Request(messages=(ours,)), vertex))
+
+
+@pytest.mark.parametrize("kind", ["signature", "redacted"])
+def test_what_claude_signed_on_vertex_does_not_go_to_gemini(kind: str) -> None:
+    vertex = Target(provider="vertex-ai", model="m", quirks=OLD.quirks)
+    theirs = Message("assistant", (Reasoning("hm", (Opaque("vertex-ai", kind, "c2ln"),)), Text("Hi")))
+    assert parts_of(Request(messages=(theirs,)), vertex) == [{"text": "Hi"}]
+
+
 def test_calls_that_nobody_signed_go_with_a_placeholder() -> None:
     foreign = (Opaque("anthropic", "signature", "xx"),)
     request = Request(
@@ -404,7 +426,7 @@ def test_calls_that_nobody_signed_go_with_a_placeholder() -> None:
             user("hi"),
             Message("assistant", (Reasoning("alien", foreign), ToolCall("a", "f"), ToolCall("b", "g"))),
             tool_result(ToolCall("a", "f"), "1"),
-            Message("assistant", (ToolCall("c", "f", "{}", (Opaque("gemini", "signature", "c2ln"),)),)),
+            Message("assistant", (ToolCall("c", "f", "{}", (Opaque("gemini", "thought_signature", "c2ln"),)),)),
         )
     )
     signatures = [part.get("thoughtSignature") for part in parts_of(request) if "functionCall" in part]

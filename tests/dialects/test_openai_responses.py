@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import msgspec
@@ -139,6 +140,35 @@ def test_a_carried_surrogate_in_a_whole_answer_is_healed() -> None:
     events, error = split(dialect.parse_response(body, TARGET))
     assert error is None
     assert [event.name for event in events if isinstance(event, ToolCallEnd)] == ["f\ufffd"]
+
+
+def test_a_part_of_a_kind_that_is_not_known_is_kept_by_itself() -> None:
+    content = [{"type": "glow", "n": 1}, {"type": "output_text", "text": "a"}, {"type": "glow", "n": 2}]
+    events, error = run(done(0, type="message", id="m", content=content), END)
+    assert error is None
+    kept = [event for event in events if isinstance(event, Unknown)]
+    assert kept == [Unknown("glow", '{"type":"glow","n":1}'), Unknown("glow", '{"type":"glow","n":2}')]
+
+
+def test_many_parts_of_one_item_take_their_turn() -> None:
+    """The work for an item grows with its parts, not with their square."""
+
+    def steps(parts: int) -> int:
+        seen = 0
+
+        def count(*_: object) -> None:
+            nonlocal seen
+            seen += 1
+
+        frames = [frame(done(0, type="message", content=[{"type": "output_text"}, {"type": "refusal"}] * parts))]
+        sys.setprofile(count)
+        try:
+            dialect.translator(TARGET).feed(frames[0])
+        finally:
+            sys.setprofile(None)
+        return seen
+
+    assert steps(400) < 3 * steps(200)
 
 
 def test_too_many_items() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from loomstream.dialects import Target
 from loomstream.dialects.openai_chat import translator
-from loomstream.dialects.openai_chat.shortcut import Shortcut
+from loomstream.dialects.shortcut import Shortcut
 from loomstream.events import Event, TextDelta, ToolCallStart, Usage
 from loomstream.wire import Frame
 
@@ -50,7 +50,7 @@ NEAR_MISSES = [
 
 @pytest.mark.parametrize("data", NEAR_MISSES)
 def test_a_near_miss_is_read_in_full(data: bytes) -> None:
-    shortcut = Shortcut()
+    shortcut = Shortcut(b"content")
     shortcut.learn(frame("a"), "a")
     assert shortcut.text(frame("b")) == "b"
     assert shortcut.text(data) is None
@@ -67,13 +67,13 @@ def test_what_a_near_miss_says_is_not_lost() -> None:
 
 @pytest.mark.parametrize("literal", [b'"a" "b"', b'"a","content":"b"', b'"a\\"', b'"\xff"', b'"\\ud800"', b'"', b""])
 def test_what_is_no_single_string_does_not_fit(literal: bytes) -> None:
-    shortcut = Shortcut()
+    shortcut = Shortcut(b"content")
     shortcut.learn(frame("a"), "a")
     assert shortcut.text(frame("a").replace(b'"a"', literal)) is None
 
 
 def test_a_second_content_key_makes_no_pattern() -> None:
-    shortcut = Shortcut()
+    shortcut = Shortcut(b"content")
     data = frame("a", other={"content": "a"})
     shortcut.learn(data, "a")
     assert shortcut.text(data) is None
@@ -90,13 +90,13 @@ def test_a_second_content_key_makes_no_pattern() -> None:
     ],
 )
 def test_a_frame_whose_text_may_stand_elsewhere_makes_no_pattern(data: bytes) -> None:
-    shortcut = Shortcut()
+    shortcut = Shortcut(b"content")
     shortcut.learn(data, "a")
     assert shortcut.text(data) is None
 
 
 def test_white_space_around_the_colon_is_part_of_the_pattern() -> None:
-    shortcut = Shortcut()
+    shortcut = Shortcut(b"content")
     shortcut.learn(b'{"choices": [{"delta": {"content" :\t"a"}}]}', "a")
     assert shortcut.text(b'{"choices": [{"delta": {"content" :\t"b"}}]}') == "b"
 
@@ -107,7 +107,7 @@ def test_a_surrogate_over_two_frames_is_joined_after_a_pattern() -> None:
 
 
 def test_a_host_that_pads_differently_is_given_up_on() -> None:
-    shortcut = Shortcut()
+    shortcut = Shortcut(b"content")
     for number in range(20):
         assert shortcut.text(frame("a", pad="x" * number)) is None
         shortcut.learn(frame("a", pad="x" * number), "a")

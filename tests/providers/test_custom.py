@@ -13,12 +13,14 @@ import pytest
 
 import loomstream
 from loomstream.dialects import Quirks
+from loomstream.endpoint import Endpoint
 from loomstream.errors import ConfigError, MissingKey, UnknownProvider
 from loomstream.events import TextDelta
-from loomstream.model import connect
+from loomstream.model import Model, connect
 from loomstream.providers import Listed, all_providers, custom, is_known, known_names, listing, look_up
 from loomstream.providers.table import TABLE
 from loomstream.testing import Recording, ReplayTransport, replay_model
+from loomstream.wire import Secret
 from tests.providers.conftest import Install
 
 CANARY = "sk-canary-7f3a9c2e41d8"
@@ -182,7 +184,7 @@ def test_what_a_file_adds_is_suggested_but_never_chosen(
     write: Write, no_keys: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del no_keys
-    write(ACME)
+    monkeypatch.setenv("LOOM_DATA_DIR", str(write(ACME).parent))
     monkeypatch.setenv("ACME_API_KEY", CANARY)
     with pytest.raises(UnknownProvider, match="did you mean 'acme'"):
         look_up("acmee")
@@ -336,10 +338,19 @@ def test_a_package_s_name_is_taken(write: Write, install: Install) -> None:
     ("text", "allowed"),
     [
         (GOOD, True),
-        (f"{GOOD}; api_key_env: ACME_TOKEN", True),
-        (f"{GOOD}; api_key_env: LOOM_LLM_ACME_TOKEN", True),
-        (f"{GOOD}; api_key_env: OPENAI_API_KEY", False),
+        (f"{GOOD}; api_key_env: ACME_TOKEN", False),
+        (f"{GOOD}; api_key_env: LOOM_LLM_ACME_TOKEN", False),
         (f"{GOOD}; api_key_env: GITHUB_TOKEN", False),
+        ("base_url: http://localhost:1234/v1; api_key_env: GITHUB_TOKEN", False),
+        ("provider: openai; api_key_env: GITHUB_TOKEN", False),
+        ("provider: databricks; settings: {workspace: evil.test}", False),
+        ("provider: databricks; databricks_workspace: evil.test", False),
+        ("provider: snowflake; settings: {account: evil}", False),
+        ("provider: cloudflare; settings: {account_id: evil}", False),
+        ("provider: bedrock; bedrock_region: evil", False),
+        ("provider: vertex-ai; settings: {location: evil}", False),
+        ("provider: vertex-ai; settings: {project: mine}", True),
+        ("provider: azure-openai; settings: {api_version: v1}", True),
         ("provider: ollama; base_url: http://localhost:1", True),
         ("provider: openai; model: m", True),
         ("provider: openai; base_url: https://evil.test", False),
@@ -351,17 +362,81 @@ def test_the_working_folder_cannot_send_keys_elsewhere(
 ) -> None:
     path = write_here(entry(text))
     if allowed:
-        assert look_up("acme").keyring in ("", "openai_api_key")
+        assert look_up("acme").name == "acme"
     else:
-        assert "of the working folder may come from others" in error_of()
+        assert "merely found in the working folder may come from others" in error_of()
+        assert "name the file (--config, or LOOM_CONFIG=looms.yaml)" in error_of()
     path.unlink()
     write(entry(text))
     assert look_up("acme").name == "acme", "in the user's own file it is allowed"
 
 
-def test_the_working_folder_gets_no_key_of_the_keyring(write_here: Write) -> None:
-    write_here(entry(GOOD, "tavily"))
-    assert look_up("tavily").keyring == ""
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("name", "variable"),
+    [("stripe", "STRIPE_API_KEY"), ("github", "LOOM_LLM_GITHUB_API_KEY"), ("Acme", "LOOM_LLM_ACME_API_KEY")],
+)
+async def test_no_name_gets_a_host_of_the_working_folder_a_key(
+    write_here: Write, monkeypatch: pytest.MonkeyPatch, name: str, variable: str
+) -> None:
+    path = write_here(entry(GOOD, name))
+    monkeypatch.setenv(variable, CANARY)
+    assert look_up(name).keyring == ""
+    transport = ReplayTransport(Recording([ANSWER]))
+    async with Model(Endpoint(look_up(name), "m"), transport=transport) as model:
+        await model.complete("x")
+    assert "authorization" not in transport.requests[0].headers
+    monkeypatch.setenv("LOOM_CONFIG", str(path))
+    async with Model(Endpoint(look_up(name), "m"), transport=transport) as model:
+        await model.complete("x")
+    assert transport.requests[1].headers["authorization"] == Secret(f"Bearer {CANARY}"), "a file that is named"
+
+
+@pytest.mark.anyio
+async def test_a_host_of_the_working_folder_takes_the_key_that_code_gives(write_here: Write) -> None:
+    write_here(entry(GOOD))
+    transport = ReplayTransport(Recording([ANSWER]))
+    async with Model(Endpoint(look_up("acme"), "m", api_key=CANARY), transport=transport) as model:
+        await model.complete("x")
+    assert transport.requests[0].headers["authorization"] == Secret(f"Bearer {CANARY}")
+
+
+# --- quirks --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("quirks", "what"),
+    [
+        ('path: "/{nope}"', "'/{nope}' names 'nope': only model can stand there"),
+        ('path: "/{"', "'/{' is no template: a brace may only stand around a name, as in {name}"),
+        ('path: "/}"', "'/}' is no template"),
+        ('path: "/{model.__class__}"', "is no template"),
+        ('path: "/{model!r:>9}"', "is no template"),
+        ('path: "x@evil.test/"', "'x@evil.test/' is no path: it begins with '/'"),
+        ('stream_path: "/\\ud800"', "is no path: it begins with '/' and holds printable ASCII"),
+        ('headers: {x-a: "{"}', "'{' is no template"),
+        ('headers: {x-a: "{0}"}', "'{0}' is no template"),
+        ('headers: {x-a: "{nope}"}', "'{nope}' names 'nope': nothing can stand there"),
+        ('headers: {x-a: "a\\nb"}', "the header 'x-a' holds a line break"),
+        ('headers: {"a b": c}', "'a b' is not the name of an HTTP header"),
+        ("needs_max_tokens: -5", "Expected `int` >= 1 - at `needs_max_tokens`"),
+        ("needs_max_tokens: 99999999999999999999999", "at `needs_max_tokens`"),
+        ("tool_id_chars: 0", "Expected `int` >= 1 - at `tool_id_chars`"),
+        ("least_thinking_budget: -1", "Expected `int` >= 0 - at `least_thinking_budget`"),
+        ('seed_key: ""', "at `seed_key`"),
+    ],
+)
+def test_quirks_that_cannot_be(write: Write, quirks: str, what: str) -> None:
+    path = write(f"{entry(GOOD)}    quirks: {{{quirks}}}\n")
+    assert error_of().startswith(f"{path}:4:13: providers[0].quirks: ")
+    assert what in error_of()
+
+
+def test_an_address_names_settings_only(write: Write) -> None:
+    write(entry("base_url: 'https://{nope}.test'"))
+    assert "providers[0].base_url: 'https://{nope}.test' names 'nope': nothing can stand there" in error_of()
+    write(entry("provider: cloudflare; base_url: 'https://gate.test/{account_id}'; settings: {account_id: a}"))
+    assert look_up("acme").base_url == "https://gate.test/{account_id}"
 
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "custom-providers.md"

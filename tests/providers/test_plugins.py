@@ -22,6 +22,7 @@ from loomstream.providers import (
     listing,
     look_up,
     plugins,
+    route,
 )
 from loomstream.providers.table import TABLE
 from loomstream.testing import Recording, ReplayTransport, replay_model
@@ -100,6 +101,108 @@ def test_code_that_fails_when_it_is_imported_is_a_config_error(install: Install,
     with pytest.raises(ConfigError, match=r"cannot be loaded .*: repair or uninstall it"):
         look_up("acme")
     assert error_of("acme")
+
+
+@pytest.mark.parametrize("end", ["GeneratorExit", "type('Odd', (BaseException,), {})('x')", "SystemExit(3)"])
+def test_no_end_of_a_module_breaks_the_listings(install: Install, end: str) -> None:
+    module = f"acme_end_{abs(hash(end))}"
+    install(module, f"raise {end}", f"acme = {module}:row", dialects=(f"acme_lines = {module}",))
+    assert "cannot be loaded" in error_of("acme")
+    assert all_providers() == TABLE
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        look_up("acme")
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        dialect_module("acme_lines")
+
+
+def test_an_interrupt_is_the_user_s(install: Install) -> None:
+    install("acme_interrupt", "raise KeyboardInterrupt", "acme = acme_interrupt:row")
+    with pytest.raises(KeyboardInterrupt):
+        listing()
+
+
+def test_an_interrupt_while_a_row_is_checked_is_the_user_s_too(install: Install) -> None:
+    row = "Provider(name='acme', base_url='https://a.test', dialect='acme_slow')"
+    source = f"from loomstream.providers import Provider\nrow = {row}"
+    install("acme_patient", source, "acme = acme_patient:row")
+    install("acme_slow", "raise KeyboardInterrupt", dialects=("acme_slow = acme_slow",))
+    with pytest.raises(KeyboardInterrupt):
+        look_up("acme")
+
+
+def test_an_entry_that_gives_nothing_says_so(install: Install) -> None:
+    install(
+        "acme_nothing", "row = None\nlines = None", "acme = acme_nothing:row", dialects=("lines = acme_nothing:lines",)
+    )
+    assert error_of("acme").endswith("gives a NoneType, no Provider")
+    with pytest.raises(ConfigError, match="lacks build_request"):
+        dialect_module("lines")
+
+
+ODD_ROWS = """
+from types import MappingProxyType
+from loomstream.dialects import Quirks
+from loomstream.providers import Profile, Provider, Setting
+
+HEADERS = MappingProxyType({"x-a": "{region}"})
+REGION = (Setting(name="region", default="eu"), Setting(name="hidden", keyring="acme_hidden"))
+
+def row(**fields):
+    return Provider(name="acme", **{"base_url": "https://a.test", "settings": REGION, **fields})
+
+address = row(base_url="https://{nope}.test")
+hidden = row(base_url="https://{hidden}.test")
+profile_address = row(profiles=(Profile(base_url="https://{region.x}.test"),))
+path = row(quirks=Quirks(path="/{nope}"))
+wrong_path = row(quirks=Quirks(path=5))
+header = row(quirks=Quirks(headers={"x-a": "{0}"}))
+number = row(quirks=Quirks(tool_id_chars=-1))
+profile = row(profiles=(Profile(quirks={"path": 5}),))
+profile_number = row(profiles=(Profile(quirks={"needs_max_tokens": -5}),))
+profile_path = row(profiles=(Profile(quirks={"path": "/{"}),))
+unknown = row(profiles=(Profile(quirks={"pathh": "/"}),))
+thing = row(profiles=(Profile(quirks={"path": object()}),))
+good = row(
+    base_url="https://{region}.test",
+    profiles=(Profile(quirks=MappingProxyType({"headers": HEADERS, "refused": ("stop",)})),),
+)
+
+class Odd:
+    @property
+    def __class__(self):
+        raise RuntimeError("class")
+
+odd = Odd()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("address", "'https://{nope}.test' names 'nope': only region can stand there"),
+        ("hidden", "names 'hidden': only region can stand there"),
+        ("profile_address", "is no template"),
+        ("path", "'/{nope}' names 'nope': only model, region can stand there"),
+        ("wrong_path", "Expected `str`, got `int` - at `$.quirks.path`"),
+        ("header", "'{0}' is no template"),
+        ("number", "Expected `int` >= 1 - at `$.quirks.tool_id_chars`"),
+        ("profile", "a quirk in a profile of acme is wrong: Expected `str`, got `int` - at `path`"),
+        ("profile_number", "Expected `int` >= 1 - at `needs_max_tokens`"),
+        ("profile_path", "'/{' is no template"),
+        ("unknown", "a profile of acme names an unknown quirk: 'pathh'"),
+        ("thing", "a object has no place in a row"),
+        ("odd", "gives a Odd, no Provider"),
+    ],
+)
+def test_a_row_with_a_mistake_inside_is_refused_where_it_is_looked_up(install: Install, name: str, what: str) -> None:
+    install(f"acme_odd_{name}", ODD_ROWS, f"acme = acme_odd_{name}:{name}")
+    assert what in error_of("acme")
+
+
+def test_a_row_may_hold_read_only_mappings(install: Install) -> None:
+    install("acme_odd_good", ODD_ROWS, "acme = acme_odd_good:good")
+    quirks = route(look_up("acme"), "m").quirks
+    assert (quirks.headers, quirks.refused) == ({"x-a": "{region}"}, ("stop",))
 
 
 def test_only_what_is_asked_for_is_loaded(install: Install) -> None:
@@ -335,7 +438,7 @@ async def test_what_a_handler_raises_becomes_typed(install: Install) -> None:
 @pytest.mark.parametrize(
     ("code", "what"),
     [
-        ("def scheme(credentials): raise KeyError('x')", "raised KeyError: 'x'"),
+        ("def scheme(credentials): raise KeyError('x')", "raised KeyError: "),
         ("def scheme(credentials): return None", "raised AttributeError: "),
     ],
 )

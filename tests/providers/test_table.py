@@ -6,7 +6,17 @@ from string import Formatter
 
 import pytest
 
-from loomstream.providers import DIALECTS, Provider, dialects_of, look_up, route
+from loomstream.errors import ConfigError
+from loomstream.providers import (
+    DIALECTS,
+    Profile,
+    Provider,
+    check_templates,
+    dialects_of,
+    look_up,
+    route,
+    settings_of_address,
+)
 from loomstream.providers.table import TABLE
 
 each_row = pytest.mark.parametrize("row", TABLE, ids=[row.name for row in TABLE])
@@ -126,3 +136,25 @@ def test_keys_are_looked_up_under_the_vendor_s_names_too(provider: str, first: s
 )
 def test_the_keyring_s_entries_have_the_names_that_are_in_use(provider: str, keyring: str) -> None:
     assert look_up(provider).keyring == keyring
+
+
+@each_row
+def test_its_templates_name_its_settings(row: Provider) -> None:
+    check_templates(row)
+
+
+def test_what_decides_where_a_key_goes() -> None:
+    decisive = {row.name: set(settings_of_address(row)) for row in TABLE if settings_of_address(row)}
+    assert decisive == {
+        "bedrock": {"region"},
+        "cloudflare": {"account_id"},
+        "databricks": {"workspace"},
+        "snowflake": {"account"},
+        "vertex-ai": {"location"},
+    }
+
+
+@pytest.mark.parametrize("quirks", [{"path": 5}, {"tool_id_chars": -1}])
+def test_a_profile_with_a_wrong_quirk_is_a_config_error(quirks: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="a quirk in a profile of acme is wrong: Expected"):
+        route(Provider(name="acme", profiles=(Profile(quirks=quirks),)), "m")

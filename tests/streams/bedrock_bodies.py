@@ -152,6 +152,7 @@ CONVERSE: dict[str, bytes | tuple[bytes, str]] = {
     "metadata-missing": BEGIN + text(0, "Hi") + stop(0) + ended("end_turn"),
     "metadata-cut": BEGIN + text(0, "Hi") + stop(0) + ended("end_turn") + metadata()[:-3],
     "metadata-first": BEGIN + text(0, "Hi") + stop(0) + metadata() + ended("end_turn"),
+    "metadata-twice-first": BEGIN + text(0, "Hi") + stop(0) + metadata() + metadata() + ended("end_turn"),
     "metadata-without-usage": BEGIN + text(0, "Hi") + stop(0) + ended("end_turn") + event("metadata", {"metrics": {}}),
     "stop-missing": (BEGIN + text(0, "Hi") + stop(0), "StreamTruncated"),
     "stop-reason-missing": BEGIN + text(0, "Hi") + event("messageStop", {}) + metadata(),

@@ -47,6 +47,21 @@ def test_the_address_of_a_servers_environment_leads_to_the_server(text: str, url
 
 
 @pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("dbc-1.cloud.example", "https://dbc-1.cloud.example"),
+        ("dbc-1.cloud.example:8443/x", "https://dbc-1.cloud.example:8443/x"),
+        ("localhost:5000", "http://localhost:5000"),
+        ("0.0.0.0:5000", "http://127.0.0.1:5000"),
+        ("[::1]:5000", "http://[::1]:5000"),
+        ("http://dbc-1.cloud.example", "http://dbc-1.cloud.example"),
+    ],
+)
+def test_a_host_without_a_scheme_has_the_usual_one(text: str, url: str) -> None:
+    assert check_base_url(text, usual="https://host/v1") == url
+
+
+@pytest.mark.parametrize(
     ("text", "part"),
     [
         ("nonsense", "'nonsense' is not a URL"),

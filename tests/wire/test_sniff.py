@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loomstream.errors import Failure, UnexpectedContent
-from loomstream.wire.sniff import sniff
+from loomstream.wire.sniff import sniff, squeeze
 
 BOM = b"\xef\xbb\xbf"
 JSON = "application/json"
@@ -104,6 +104,24 @@ def test_the_quote_is_short() -> None:
     assert isinstance(failure, Failure)
     assert "x" * 511 + "'…" in str(failure.error)
     assert "x" * 512 not in str(failure.error)
+
+
+@untimed
+@given(
+    body=st.text(" \n\t\ufeffd\0{", max_size=12).map(str.encode),
+    more=st.sampled_from([b"", b"data:", b"{", b"\0", b"x", BOM, b"\xef"]),
+    expected=st.sampled_from([*EVERY, "aws"]),
+)
+def test_a_beginning_squeezed_decides_as_it_did(body: bytes, more: bytes, expected: str) -> None:
+    if sniff(body, expected, "") is None:
+        answers = [sniff(beginning + more, expected, "") for beginning in (body, squeeze(body))]
+        kinds = [type(answer.error) if isinstance(answer, Failure) else answer for answer in answers]
+        assert kinds[0] == kinds[1]
+
+
+@pytest.mark.parametrize("mark", [b"", BOM])
+def test_white_space_is_squeezed_to_one_byte(mark: bytes) -> None:
+    assert squeeze(mark + b"\n" * 1000 + b"dat") == mark + b"\ndat"
 
 
 @untimed

@@ -20,8 +20,9 @@ from loomstream.dialects.anthropic_messages.wire import Answer, StreamEvent, ans
 from loomstream.dialects.blocks import Sealer
 from loomstream.dialects.bodies import compact
 from loomstream.dialects.fields import as_object, is_null, read_text
+from loomstream.dialects.shortcut import Shortcut
 from loomstream.errors import BadFrame, Failure, StreamTruncated
-from loomstream.events import Event, Notice, Start, Stop, StopReason
+from loomstream.events import Event, Notice, Start, Stop, StopReason, TextDelta
 from loomstream.wire import Frame
 from loomstream.wire.json import Reader, loads, quote
 
@@ -51,6 +52,9 @@ class MessagesTranslator:
         self._reader = Reader(stream_event_decoder)
         self._sealer = Sealer(self._reader)
         self._started = False
+        self._shortcut = Shortcut(b"text")
+        self._growing = -1
+        """The index of the text that the last frame added to, and to which one that fits the shortcut adds."""
         self._new_epoch()
 
     def _new_epoch(self) -> None:
@@ -61,14 +65,23 @@ class MessagesTranslator:
 
     def feed(self, frame: Frame) -> list[Event | Failure]:
         """Take a frame, give its events."""
-        if self._sealer.over or frame.data == _DONE:
+        data = frame.data
+        if self._growing >= 0:
+            text = self._shortcut.text(data)
+            if text is not None:
+                return [TextDelta(self._growing, text)] if text else []
+            self._growing = -1
+        if self._sealer.over or data == _DONE:
             return []
-        event = self._reader.read(frame.data)
+        event = self._reader.read(data)
         out: _Out = []
         if isinstance(event, Failure):
             self._unreadable(frame, event, out)
         elif event.type == _DELTA:
             self._block_delta(event, frame, out)
+            if len(out) == 1 and isinstance(delta := out[0], TextDelta) and not self._reader.carried:
+                self._growing = delta.index
+                self._shortcut.learn(data, delta.text)
         else:
             self._dispatch(event, frame, out)
         return self._sealer.seal(out)

@@ -24,7 +24,7 @@ from loomstream.dialects.bedrock_converse.wire import (
     block_decoder,
 )
 from loomstream.dialects.blocks import MAX_BLOCKS, Blocks, OpenBlock
-from loomstream.dialects.bodies import compact, frozen, members
+from loomstream.dialects.bodies import compact, elements, frozen, members
 from loomstream.dialects.fields import as_list, as_object, as_text, count_of, is_null, read_object, read_text
 from loomstream.errors import BadFrame, Failure, LimitExceeded, LoomstreamError
 from loomstream.events import (
@@ -79,7 +79,7 @@ def bad_frame(what: str, data: bytes, target: Target) -> Failure:
 class Part:
     """A block that has opened on the wire and not yet closed."""
 
-    __slots__ = ("block", "head", "kind", "pieces")
+    __slots__ = ("block", "head", "kind", "opaque", "pieces")
 
     def __init__(self, kind: _Kind, block: OpenBlock, head: dict[str, RawJSON] | None = None) -> None:
         self.kind: _Kind = kind
@@ -88,6 +88,8 @@ class Part:
         """The members of the block's start, of one that comes out whole."""
         self.pieces: list[RawJSON] = []
         """What its deltas brought."""
+        self.opaque: dict[str, list[str]] = {}
+        """The pieces of what must go back byte for byte, by kind."""
 
 
 class Parts:
@@ -216,16 +218,9 @@ class Parts:
         piece = delta.reasoning_content or ReasoningPiece()
         if piece.text:
             out.append(ReasoningDelta(part.block.index, piece.text))
-        self._keep(part.block, SIGNATURE, piece.signature)
-        self._keep(part.block, REDACTED, piece.redacted_content)
-
-    def _keep(self, block: OpenBlock, kind: str, data: str | None) -> None:
-        """Keep what must go back byte for byte; a second piece goes on where the first one ended."""
-        if not data:
-            return
-        before = next((opaque.data for opaque in block.opaque if opaque.kind == kind), "")
-        block.opaque = [opaque for opaque in block.opaque if opaque.kind != kind]
-        block.opaque.append(Opaque(self._target.provider, kind, _joined(before, data, kind) if before else data))
+        for kind, data in ((SIGNATURE, piece.signature), (REDACTED, piece.redacted_content)):
+            if data:
+                part.opaque.setdefault(kind, []).append(data)
 
     def _grow_call(self, part: Part, delta: Delta, out: _Out) -> None:
         piece = (delta.tool_use.input if delta.tool_use is not None else None) or ""
@@ -266,6 +261,12 @@ class Parts:
             closer(self, part, out)
         elif part.kind != "kept":
             self._blocks.close(out, part.block, cut=cut)
+
+    def close_reasoning(self, part: Part, out: _Out) -> None:
+        """Close reasoning, with what must go back; a second piece goes on where the first one ended."""
+        provider = self._target.provider
+        part.block.opaque += [Opaque(provider, kind, _joined(pieces, kind)) for kind, pieces in part.opaque.items()]
+        self._blocks.close(out, part.block)
 
     def close_call(self, part: Part, out: _Out) -> None:
         """Give a call of a tool that the host runs."""
@@ -319,11 +320,11 @@ _STARTS: dict[str, _Starter] = {
     "image": Parts.image_start,
 }
 _CLOSERS: dict[_Kind, Callable[[Parts, Part, _Out], None]] = {
+    "reasoning": Parts.close_reasoning,
     "server_call": Parts.close_call,
     "server_result": Parts.close_result,
     "image": Parts.close_image,
 }
-_elements: msgspec.json.Decoder[list[RawJSON]] = msgspec.json.Decoder(list[RawJSON])
 
 
 def _kind_of(delta: Delta) -> str:
@@ -369,14 +370,6 @@ def _deltas(block: Block) -> list[Delta]:
     return found
 
 
-def elements(raw: RawJSON) -> list[RawJSON]:
-    """Give the elements of an array, each as it came but compact; nothing where it is no array."""
-    try:
-        return _elements.decode(compact(raw))
-    except msgspec.DecodeError:
-        return []
-
-
 def citation(index: int, raw: RawJSON) -> Citation:
     """Give the event of a citation for the text block `index`."""
     fields = read_object(raw)
@@ -408,7 +401,7 @@ def _decoded(pieces: Iterable[str]) -> bytes | None:
         return None
 
 
-def _joined(before: str, data: str, kind: str) -> str:
-    """Join two pieces: of base64, by what they stand for."""
-    whole = _decoded((before, data)) if kind == REDACTED else None
-    return before + data if whole is None else base64.b64encode(whole).decode()
+def _joined(pieces: list[str], kind: str) -> str:
+    """Join pieces: of base64, by what they stand for; one alone stays as it came."""
+    whole = _decoded(pieces) if kind == REDACTED and len(pieces) > 1 else None
+    return "".join(pieces) if whole is None else base64.b64encode(whole).decode()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
+import msgspec
 from msgspec import Raw as RawJSON
 
 from loomstream.dialects import Target
@@ -21,7 +22,7 @@ from loomstream.dialects.blocks import Sealer
 from loomstream.dialects.bodies import compact
 from loomstream.dialects.fields import is_null, read_text
 from loomstream.errors import BadFrame, Failure, StreamTruncated
-from loomstream.events import Event, Notice, Start, Stop, StopReason
+from loomstream.events import Event, Notice, Start, Stop, StopReason, Usage
 from loomstream.wire import Frame
 from loomstream.wire.aws import fault_kind
 from loomstream.wire.json import Reader, quote
@@ -59,6 +60,8 @@ class ConverseTranslator:
         self._stop: str | None = None
         """The stop reason, once `messageStop` came."""
         self._metadata_seen = False
+        self._usage: Usage | None = None
+        """What was told last; it is final where the stream ends."""
 
     def feed(self, frame: Frame) -> list[Event | Failure]:
         """Take a frame, give its events."""
@@ -110,11 +113,12 @@ class ConverseTranslator:
             for raw in answer.output.message.content or ():
                 self._parts.whole(raw, out)
             self._extras(answer.additional_model_response_fields, answer.trace, out)
+            self._stop = None if is_null(answer.stop_reason) else read_text(answer.stop_reason)
             self._add_usage(answer.usage, out)
-            if is_null(answer.stop_reason):
+            if self._stop is None:
                 out.append(self._truncated("its stopReason"))
             else:
-                self._end(read_text(answer.stop_reason), out)
+                self._end(self._stop, out)
         return self._sealer.seal(out)
 
     # --- frames ----------------------------------------------------------------------------------
@@ -199,16 +203,19 @@ class ConverseTranslator:
         if not is_null(trace):
             out.append(Notice("warning", f"trace: {compact(trace)}"))
 
-    @staticmethod
-    def _add_usage(raw: RawJSON, out: _Out) -> None:
+    def _add_usage(self, raw: RawJSON, out: _Out) -> None:
+        """Take a usage. Before the end it is told at once, but not as the final one: another may follow."""
         if is_null(raw):
             return
-        usage, mistyped = read_usage(raw, final=True)
+        self._usage, mistyped = read_usage(raw)
         out += [Notice("warning", f"mistyped usage field {name}") for name in mistyped]
-        out.append(usage)
+        if self._stop is None:
+            out.append(self._usage)
 
     def _end(self, reason: str, out: _Out) -> None:
         self._sealer.over = True
+        if self._usage is not None:
+            out.append(msgspec.structs.replace(self._usage, final=True))
         self._parts.stop_all(out)
         if self._parts.empty and reason == "end_turn":
             out.append(Notice("warning", "the answer is empty"))

@@ -16,7 +16,7 @@ from loomstream.wire.json import loads
 _LONG = "1h"
 
 
-def read_usage(raw: RawJSON, *, final: bool) -> tuple[Usage, list[str]]:
+def read_usage(raw: RawJSON) -> tuple[Usage, list[str]]:
     """Give the usage, and the names of its mistyped fields."""
     value = loads(raw)
     counter = Counter(as_object(value))
@@ -27,7 +27,6 @@ def read_usage(raw: RawJSON, *, final: bool) -> tuple[Usage, list[str]]:
         cache_read_tokens=counter.get("cacheReadInputTokens", "cacheReadInputTokenCount") or 0,
         cache_write_tokens=written,
         cache_write_1h_tokens=min(long, written),
-        final=final,
         raw=frozen(raw),
     )
     return usage, counter.mistyped if isinstance(value, dict) else ["usage"]

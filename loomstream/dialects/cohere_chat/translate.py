@@ -42,8 +42,9 @@ from loomstream.dialects.cohere_chat.wire import (
     stream_decoder,
 )
 from loomstream.dialects.fields import as_object, as_text, is_null, read_text
+from loomstream.dialects.shortcut import Shortcut
 from loomstream.errors import Failure, StreamTruncated
-from loomstream.events import Event, Notice, Start, Stop, StopReason
+from loomstream.events import Event, Notice, Start, Stop, StopReason, TextDelta
 from loomstream.wire import Frame
 from loomstream.wire.json import Reader, loads
 
@@ -76,12 +77,21 @@ class ChatTranslator:
         self._sealer = Sealer(self._reader)
         self._parts = Parts(target)
         self._started = False
+        self._shortcut = Shortcut(b"text")
+        self._growing = -1
+        """The index of the text that the last frame added to, and to which one that fits the shortcut adds."""
 
     def feed(self, frame: Frame) -> list[Event | Failure]:
         """Take a frame, give its events."""
-        if self._sealer.over or frame.data == _DONE:
+        data = frame.data
+        if self._growing >= 0:
+            text = self._shortcut.text(data)
+            if text is not None:
+                return [TextDelta(self._growing, text)] if text else []
+            self._growing = -1
+        if self._sealer.over or data == _DONE:
             return []
-        read = self._reader.read(frame.data)
+        read = self._reader.read(data)
         out: _Out = []
         if isinstance(read, Failure):
             self._unreadable(frame, read, out)
@@ -89,7 +99,14 @@ class ChatTranslator:
             if not self._started and read.__class__ is not MessageStart:
                 self._start(out)
             _HANDLERS[read.__class__](self, read, frame, out)
+            if read.__class__ is ContentDelta and len(out) == 1 and isinstance(delta := out[0], TextDelta):
+                self._learn(data, delta)
         return self._sealer.seal(out)
+
+    def _learn(self, data: bytes, delta: TextDelta) -> None:
+        if not self._reader.carried:
+            self._growing = delta.index
+            self._shortcut.learn(data, delta.text)
 
     def finish(self) -> list[Event | Failure]:
         """Say that the body is over, give what was still to come."""

@@ -20,7 +20,15 @@ from loomstream.dialects.fields import as_text, is_null, read_object, read_text
 from loomstream.dialects.gemini.errors import bad_frame, broken, stream_error
 from loomstream.dialects.gemini.parts import Parts
 from loomstream.dialects.gemini.usage import read_usage
-from loomstream.dialects.gemini.wire import Candidate, Chunk, RawChunk, RawContent, chunk_decoder, raw_chunk_decoder
+from loomstream.dialects.gemini.wire import (
+    Candidate,
+    Chunk,
+    RawCandidate,
+    RawChunk,
+    RawContent,
+    chunk_decoder,
+    raw_chunk_decoder,
+)
 from loomstream.errors import Failure, LimitExceeded, StreamTruncated
 from loomstream.events import NULL, Event, Notice, Start, Stop, StopReason, Unknown, Usage
 from loomstream.wire import Frame
@@ -66,6 +74,7 @@ class GeminiTranslator:
         "_blocks",
         "_candidates",
         "_made_ids",
+        "_raw",
         "_reader",
         "_sealer",
         "_started",
@@ -86,6 +95,8 @@ class GeminiTranslator:
         self._blocked = ""
         """Why the prompt was refused."""
         self._made_ids = "made_"
+        self._raw: list[RawCandidate] | None = None
+        """The candidates of the frame at hand with their parts as they came, once one of these was asked for."""
         self._started = False
         self._usage: Usage | None = None
         self._usage_raw = b""
@@ -121,10 +132,11 @@ class GeminiTranslator:
     # --- frames ----------------------------------------------------------------------------------
 
     def _chunk(self, chunk: Chunk, frame: Frame, out: _Out) -> None:
-        if not self._started and (is_null(chunk.error) or chunk.candidates):
+        if not self._started and (is_null(chunk.error) or chunk.candidates or not is_null(chunk.usageMetadata)):
             self._start(chunk, out)
         for position, candidate in enumerate(chunk.candidates or ()):
             self._candidate(candidate, position, frame, out)
+        self._raw = None
         if chunk.promptFeedback is not NULL:
             self._feedback(chunk.promptFeedback, out)
         if chunk.usageMetadata is not NULL and not is_null(chunk.usageMetadata):
@@ -149,12 +161,19 @@ class GeminiTranslator:
         content = candidate.content
         if content is not None and content.parts:
             for place, part in enumerate(content.parts):
-                raw = _raw_part(frame, position, place) if part.text is None else NULL
+                raw = self._raw_part(frame, position, place) if part.text is None else NULL
                 state.add(part, raw, out)
         if _has_sources(candidate):
             state.cite(candidate, out)
         if candidate.finishReason is not NULL:
             self._note_finish(state, candidate)
+
+    def _raw_part(self, frame: Frame, position: int, place: int) -> RawJSON:
+        """Give a part as it came. The frame is read for it but once, and has been read with stricter types already."""
+        if self._raw is None:
+            self._raw = cast("RawChunk", Reader(raw_chunk_decoder).read(frame.data)).candidates or []
+        content = self._raw[position].content or RawContent()
+        return (content.parts or [])[place]
 
     def _note_finish(self, state: Parts, candidate: Candidate) -> None:
         reason = read_text(candidate.finishReason)
@@ -244,13 +263,6 @@ def _has_sources(candidate: Candidate) -> bool:
         or candidate.citationMetadata is not NULL
         or candidate.urlContextMetadata is not NULL
     )
-
-
-def _raw_part(frame: Frame, position: int, place: int) -> RawJSON:
-    """Give a part as it came; the frame has been read with stricter types already."""
-    chunk = cast("RawChunk", Reader(raw_chunk_decoder).read(frame.data))
-    content = (chunk.candidates or [])[position].content or RawContent()
-    return (content.parts or [])[place]
 
 
 def _is_answer(chunk: Chunk) -> bool:

@@ -8,8 +8,11 @@ from msgspec import Struct
 
 from loomstream.events import NULL
 
-SIGNATURE = "signature"
-"""The kind of a thought signature on the part that the block itself was: a thought or a function call."""
+SIGNATURE = "thought_signature"
+"""The kind of a thought signature on the part that the block itself was: a thought or a function call.
+
+No kind of this wire is one of Messages': Vertex serves models over both, and neither family reads the other's.
+"""
 
 SIGNED_PART = "part_signature"
 """The kind of a thought signature on the part before: text, a file, a server tool's call or result."""

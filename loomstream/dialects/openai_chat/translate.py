@@ -16,9 +16,9 @@ from loomstream.dialects.openai_chat.calls import ToolCalls
 from loomstream.dialects.openai_chat.details import Details
 from loomstream.dialects.openai_chat.errors import stream_error
 from loomstream.dialects.openai_chat.parts import citation, file_of
-from loomstream.dialects.openai_chat.shortcut import Shortcut
 from loomstream.dialects.openai_chat.usage import read_usage
 from loomstream.dialects.openai_chat.wire import Choice, Chunk, ContentPart, Delta, chunk_decoder, part_decoder
+from loomstream.dialects.shortcut import Shortcut
 from loomstream.errors import BadFrame, Failure, LimitExceeded, StreamTruncated
 from loomstream.events import (
     NULL,
@@ -106,7 +106,7 @@ class ChatTranslator:
         self._reader = Reader(chunk_decoder)
         self._read = self._reader.read
         self._blocks = Blocks()
-        self._shortcut = Shortcut()
+        self._shortcut = Shortcut(b"content")
         self._growing = -1
         """The index of the text block that the shortcut's pattern belongs to."""
         self._sealer = Sealer(self._reader)

@@ -14,7 +14,7 @@ from msgspec import Raw as RawJSON
 
 from loomstream.dialects import Target
 from loomstream.dialects.blocks import MAX_BLOCKS, Blocks, OpenBlock
-from loomstream.dialects.bodies import compact, members
+from loomstream.dialects.bodies import compact, elements, members
 from loomstream.dialects.fields import as_list, is_null, read_object, read_text
 from loomstream.dialects.openai_responses.errors import broken
 from loomstream.dialects.openai_responses.parts import Out, Part, PartKind, Parts
@@ -278,10 +278,12 @@ class Items:
             out.append(broken(parts.error, self._target))
             return False
         wholes: list[tuple[PartKind, str, list[object]]] = []
-        for part in parts:
+        kept: list[RawJSON] = []
+        for place, part in enumerate(parts):
             kind = _PART_KINDS.get(part.type or "")
             if kind is None:
-                out.append(Unknown(part.type or "part", compact(raw)))
+                kept = kept or elements(raw)
+                out.append(Unknown(part.type or "part", bytes(kept[place]).decode()))
                 continue
             text = _text_of(part)
             if text:

@@ -6,6 +6,7 @@ one more delta; one that contradicts them is announced and left as it was delive
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Literal
 
 import msgspec
@@ -107,17 +108,15 @@ class Parts:
 
     def settle_all(self, family: str, wholes: list[tuple[PartKind, str, list[object]]], out: Out) -> None:
         """Take all texts of a family, (kind, text, annotations), in their order."""
-        known = sorted((key, part) for key, part in self._parts.items() if key[0] == family)
-        for kind, whole, cited in wholes:
-            found = next((entry for entry in known if entry[0][1] == kind), None)
-            if found is not None:
-                known.remove(found)
-            part = found[1] if found is not None else self.at(family, kind, self._free_index())
+        known: dict[PartKind, deque[Part]] = {}
+        for place in sorted(place for place in self._parts if place[0] == family):
+            known.setdefault(place[1], deque()).append(self._parts[place])
+        free = max((index for _, _, index in self._parts), default=-1) + 1
+        for position, (kind, whole, cited) in enumerate(wholes, free):
+            same = known.get(kind)
+            part = same.popleft() if same else self.at(family, kind, position)
             self.settle(part, whole, out)
             self.cite(part, cited, out)
-
-    def _free_index(self) -> int:
-        return max((index for _, _, index in self._parts), default=-1) + 1
 
     def cite(self, part: Part, annotations: list[object], out: Out) -> None:
         """Take the citations of a text, all of them: those that came one by one are passed over."""
