@@ -76,7 +76,7 @@ CHAT = Wire(
 
 _ITEM = "msg_68a1f0c2d3e4819fb7c6d5e4f3a2b1c0"
 _PLACE = {"item_id": _ITEM, "output_index": 0, "content_index": 0}
-_PART = {"type": "output_text", "annotations": [], "logprobs": [], "text": ""}
+_PART: JSON = {"type": "output_text", "annotations": [], "logprobs": [], "text": ""}
 
 
 def _item(status: str, content: list[JSON]) -> JSON:
@@ -89,7 +89,7 @@ def _answer(status: str, output: list[JSON], usage: JSON | None) -> JSON:
 
 
 def _responses_text(position: int, word: str) -> bytes:
-    side = {"logprobs": [], "obfuscation": "ZkT3w0aPqR"[: position + 2]}
+    side: JSON = {"logprobs": [], "obfuscation": "ZkT3w0aPqR"[: position + 2]}
     return _named(
         {"type": "response.output_text.delta", "sequence_number": 4 + position, **_PLACE, "delta": f" {word}", **side}
     )

@@ -12,13 +12,13 @@ import inspect
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, cast
-from urllib.parse import quote
 
 import anyio
 
-from loomstream.auth import Authenticator, scheme
+from loomstream.auth import API_KEY, Authenticator, Origin, scheme
 from loomstream.config.keys import by_rank, hide, missing_key, resolve_key
 from loomstream.dialects import Target
+from loomstream.dialects.templates import fields, fill_address
 from loomstream.errors import ConfigError, ConnectFailed, LoomstreamError, UsageError
 from loomstream.providers import Provider, Setting, route
 from loomstream.transport.outgoing import check_base_url
@@ -121,7 +121,7 @@ class Endpoint:
             raise closed_error()
         provider = self.provider
         if provider.launch and not self._base_url:
-            server = await _launcher(provider)(**self._launch_options)
+            server = await _launched(provider, self._launch_options)
             if self._closed:  # meanwhile
                 await server.aclose()
                 raise closed_error()
@@ -204,6 +204,19 @@ class FoundCredentials:
         """Whether a callable gives the key: then it is a token that expires."""
         return self._token is not None
 
+    def origin(self, name: str) -> Origin:
+        """Say where the value of a setting comes from; of `API_KEY` only whether it is an argument."""
+        if name == API_KEY:
+            return "" if self._token is None and self._argument is None else "argument"
+        if name in self._secrets and self._secrets[name].reveal():
+            return "argument"
+        setting = next((setting for setting in self._row.settings if setting.name == name), None)
+        if setting is None:
+            return ""
+        if first_set(setting.environment):
+            return "environment"
+        return "row" if setting.default else ""
+
     async def key(self, *, required: bool = True) -> Secret | None:
         """Give the provider's key; raises `MissingKey` where the row needs one and it is nowhere found."""
         if self._token is not None:
@@ -285,9 +298,18 @@ def closed_error() -> UsageError:
     return UsageError("this model is closed: connect again")
 
 
-def _launcher(provider: Provider) -> Callable[..., Awaitable[LaunchedServer]]:
-    """Import the function that starts a provider's server."""
-    return cast("Callable[..., Awaitable[LaunchedServer]]", imported(provider, "launch", provider.launch))
+async def _launched(provider: Provider, options: Mapping[str, object]) -> LaunchedServer:
+    """Start a provider's server; what a plug-in's own function does wrong becomes a `ConfigError`."""
+    launch = cast("Callable[..., Awaitable[LaunchedServer]]", imported(provider, "launch", provider.launch))
+    try:
+        server = await launch(**options)
+        _ = server.base_url, server.api_key, server.alive
+    except LoomstreamError:
+        raise
+    except Exception as error:
+        what = f"its launch={provider.launch!r} failed ({type(error).__name__}: {error})"
+        raise ConfigError(f"{provider.name} cannot be started: {what}", provider=provider.name) from error
+    return server
 
 
 def imported(provider: Provider, field: str, path: str) -> object:
@@ -340,19 +362,14 @@ def _check_required(provider: Provider, settings: Mapping[str, str]) -> None:
 
 def _filled(provider: Provider, base_url: str, settings: Mapping[str, str]) -> str:
     """Give the base URL with the settings that it names."""
-    if "{" not in base_url:
-        return base_url
-    try:
-        return base_url.format_map({name: quote(value, safe="") for name, value in settings.items()})
-    except KeyError as error:
-        setting = next((setting for setting in provider.settings if setting.name == error.args[0]), None)
-        if setting is None:
-            msg = f"the address {base_url!r} of {provider.name} names {error.args[0]!r}, which is none of its settings"
-            raise ConfigError(msg, provider=provider.name) from None
-        raise _missing_setting(provider, setting) from None
-    except (ValueError, IndexError, AttributeError) as error:
-        msg = f"the address {base_url!r} of {provider.name} is no template: {error}"
-        raise ConfigError(msg, provider=provider.name) from None
+    for name in fields(base_url):
+        if name not in settings:
+            setting = next((setting for setting in provider.settings if setting.name == name), None)
+            if setting is None:
+                msg = f"the address {base_url!r} of {provider.name} names {name!r}, which is none of its settings"
+                raise ConfigError(msg, provider=provider.name)
+            raise _missing_setting(provider, setting)
+    return fill_address(base_url, settings, provider=provider.name)
 
 
 def _missing_setting(provider: Provider, setting: Setting) -> ConfigError:
@@ -360,7 +377,9 @@ def _missing_setting(provider: Provider, setting: Setting) -> ConfigError:
     if setting.environment:
         ways.append(f"set {' or '.join(setting.environment)}")
     about = f" ({setting.help})" if setting.help else ""
-    return ConfigError(f"{provider.name} needs a {setting.name}{about}: {' or '.join(ways)}", provider=provider.name)
+    return ConfigError(
+        f"{provider.name} needs the setting {setting.name}{about}: {' or '.join(ways)}", provider=provider.name
+    )
 
 
 def first_set(names: Sequence[str]) -> str:

@@ -157,12 +157,16 @@ def _own_handler(endpoint: Endpoint) -> Handler:
     provider = endpoint.provider
     make = cast("Callable[[str, Credentials], Handler]", imported(provider, "handler", provider.handler))
     try:
-        return make(endpoint.model, endpoint.credentials())
+        handler = make(endpoint.model, endpoint.credentials())
     except LoomstreamError:
         raise
     except Exception as error:
         msg = f"{provider.name} cannot be started: its handler raised {type(error).__name__}: {error}"
         raise ConfigError(msg, provider=provider.name, model=endpoint.model) from error
+    if not callable(handler):
+        msg = f"{provider.name} cannot be started: {provider.handler} gave a {type(handler).__name__}, no handler"
+        raise ConfigError(msg, provider=provider.name, model=endpoint.model)
+    return handler
 
 
 def default_middleware(provider: str, model: str) -> tuple[Middleware, ...]:

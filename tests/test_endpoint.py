@@ -227,6 +227,25 @@ def launcher(monkeypatch: pytest.MonkeyPatch) -> Launcher:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("server", [None, ValueError("no port")])
+async def test_a_launch_that_gives_no_server_is_a_config_error(
+    server: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def launch(**options: object) -> None:
+        del options
+        await anyio.lowlevel.checkpoint()
+        if server is not None:
+            raise server
+
+    module = ModuleType("acme_server")
+    module.launch = launch  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "acme_server", module)
+    row = Provider(name="acme", default_model="m", launch="acme_server:launch")
+    with pytest.raises(ConfigError, match=r"acme cannot be started: its launch='acme_server:launch' failed"):
+        await Endpoint(row).resolve()
+
+
+@pytest.mark.anyio
 class TestLaunching:
     async def test_a_server_is_started_once_for_all_and_closed_with_the_model(self, launcher: Launcher) -> None:
         seen: list[tuple[str, str]] = []
@@ -383,12 +402,16 @@ class TestSettings:
         assert (await target_of(settings=settings)).settings["region"] == "loom"
         assert (await target_of(settings={**settings, "region": "mine"})).settings["region"] == "mine"
 
-    async def test_a_value_cannot_name_another_host(self) -> None:
-        target = await target_of(settings={"project": "p", "region": "evil.example/x?"})
-        assert target.base_url == "https://evil.example%2Fx%3F.acme.example/v1"
+    @pytest.mark.parametrize("region", ["evil.example/x?", "..", "a b", "x@y", "%2F"])
+    async def test_a_value_cannot_name_another_host(self, region: str) -> None:
+        with pytest.raises(ConfigError, match="the setting 'region' of acme cannot be"):
+            await target_of(settings={"project": "p", "region": region})
 
     async def test_what_is_missing_is_named_with_where_to_set_it(self) -> None:
-        words = r"acme needs a project \(the account's project\): pass settings=\{'project': '…'\} or set ACME_PROJECT"
+        words = (
+            r"acme needs the setting project \(the account's project\): "
+            r"pass settings=\{'project': '…'\} or set ACME_PROJECT"
+        )
         with pytest.raises(ConfigError, match=words):
             await target_of()
 
@@ -575,6 +598,11 @@ class TestOwnHandlers:
         assert made == [("m-1", "acme")]
         with pytest.raises(UsageError, match="this model is closed"):
             model.stream("x")
+
+    async def test_what_it_gives_is_a_handler(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.row(monkeypatch, lambda model, credentials: None)  # noqa: ARG005 (its signature)
+        with pytest.raises(ConfigError, match="acme_handler:make gave a NoneType, no handler"):
+            connect("acme:m-1")
 
     async def test_what_it_raises_is_typed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def make(model: str, credentials: object) -> Handler:

@@ -12,12 +12,19 @@ import importlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 import msgspec
 
 from loomstream.errors import ConfigError
 from loomstream.wire import Secret, WireRequest
+
+
+API_KEY = "api_key"
+"""The name of the provider's key among the settings, for `Credentials.origin`."""
+
+Origin = Literal["argument", "environment", "row", ""]
+"""Where a setting's value comes from; `row`: its default, or an entry of `looms.yaml`; empty: nowhere, or a keyring."""
 
 
 class Credentials(Protocol):
@@ -31,6 +38,10 @@ class Credentials(Protocol):
     @property
     def settings(self) -> Mapping[str, str]:
         """The plain settings that have a value (region, profile, …)."""
+        ...
+
+    def origin(self, name: str) -> Origin:
+        """Say where the value of a setting comes from; of `API_KEY` only whether it is an argument."""
         ...
 
     async def key(self, *, required: bool = True) -> Secret | None:

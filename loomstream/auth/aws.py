@@ -1,19 +1,25 @@
 """AWS: a bearer key, or requests signed with an access key.
 
-Contract: in this order: the profile that a setting names; a bearer key; an access key given as secret settings; AWS's
-own chain (environment, shared files, SSO, roles, web identity, container, instance), see `aws_chain`. Only a profile
-and the chain need the extra `bedrock`. The settings read are `region` and `profile`, the secrets `access_key_id`,
-`secret_access_key` and `session_token`.
+Contract: what is passed as an argument comes first: a profile, a bearer key, an access key. Then a profile that the row
+names (an entry of `looms.yaml`); a bearer key and an access key of the environment or the keyring; last AWS's own chain
+(a profile of the environment, shared files, SSO, roles, web identity, container, instance), see `aws_chain`. Only a
+profile and the chain need the extra `bedrock`. The settings read are `region` and `profile`, the secrets
+`access_key_id`, `secret_access_key` and `session_token`. Without a region that of the profile in use is told as
+`discovered`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 
-from loomstream.auth import Authenticator, Credentials, HeaderKey
+import anyio.to_thread
+
+from loomstream.auth import API_KEY, Authenticator, Credentials, HeaderKey
 from loomstream.auth.aws_chain import AmbientKeys
+from loomstream.auth.aws_files import region_of
 from loomstream.auth.choice import Choice
 from loomstream.auth.sigv4 import AWSKeys, Signer
 from loomstream.auth.tokens import Fixed, Source, TokenCache
@@ -22,6 +28,10 @@ from loomstream.wire import Secret, WireRequest
 
 SERVICE = "bedrock"
 """The name in the signature; the runtime's host has another one."""
+
+_KEY_PARTS = ("access_key_id", "secret_access_key")
+_BY_RANK = ("profile", API_KEY, *_KEY_PARTS)
+"""What may be passed as an argument, the first one that is counts."""
 
 
 class AWSAuthenticator(Choice):
@@ -37,22 +47,39 @@ class AWSAuthenticator(Choice):
         self._credentials = credentials
         self._service = service
         self._clock = clock
-        settings = credentials.settings
-        self._profile = settings.get("profile", "")
-        ambient = AmbientKeys(provider=credentials.provider, profile=self._profile, region=settings.get("region", ""))
+        self._profile = credentials.settings.get("profile", "")
+        self._region = credentials.settings.get("region", "")
+        ambient = AmbientKeys(provider=credentials.provider, profile=self._profile, region=self._region)
         self._ambient = TokenCache(ambient, provider=credentials.provider, failed=ambient.failed, clock=clock)
         self._bearer = HeaderKey(credentials, header="authorization", prefix="Bearer ")
 
+    @property
+    def discovered(self) -> Mapping[str, str]:
+        """The region, known after `prepare`."""
+        return {"region": self._region} if self._region else {}
+
     async def _choose(self) -> Authenticator:
-        if self._profile:
-            return self._signing(self._ambient)
-        if self._credentials.key_is_token or await self._credentials.key(required=False):
+        if not self._region:
+            find = partial(region_of, self._profile, provider=self._credentials.provider)
+            self._region = await anyio.to_thread.run_sync(find)
+        origin = self._credentials.origin
+        passed = [name for name in _BY_RANK if origin(name) == "argument"]
+        if passed:
+            return await self._way(passed[0])
+        if origin("profile") == "row":
+            return await self._way("profile")
+        return self._bearer if await self._credentials.key(required=False) else await self._way("access_key_id")
+
+    async def _way(self, name: str) -> Authenticator:
+        """Give the authenticator with what this setting belongs to."""
+        if name == API_KEY:
             return self._bearer
-        keys = await self._given_keys()
-        return self._signing(self._ambient if keys is None else Fixed(keys))
+        keys = None if name == "profile" else await self._given_keys()
+        source: Source[AWSKeys] = self._ambient if keys is None else Fixed(keys)
+        return SignedRequests(source, region=self._region, service=self._service, clock=self._clock)
 
     async def _given_keys(self) -> AWSKeys | None:
-        names = ("access_key_id", "secret_access_key", "session_token")
+        names = (*_KEY_PARTS, "session_token")
         access_key_id, secret_access_key, session_token = [await self._credentials.secret(name) for name in names]
         if access_key_id and secret_access_key:
             return AWSKeys(access_key_id.reveal(), secret_access_key, session_token)
@@ -61,13 +88,6 @@ class AWSAuthenticator(Choice):
             msg = f"half of an access key is set for {self._credentials.provider}: the setting {missing} is missing"
             raise ConfigError(msg, provider=self._credentials.provider)
         return None
-
-    def _signing(self, keys: Source[AWSKeys]) -> SignedRequests:
-        region = self._credentials.settings.get("region", "")
-        if not region:
-            msg = f"{self._credentials.provider} signs requests for a region: set the setting region, as in us-west-2"
-            raise ConfigError(msg, provider=self._credentials.provider)
-        return SignedRequests(keys, region=region, service=self._service, clock=self._clock)
 
 
 class SignedRequests:

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import Protocol, cast
 
+from loomstream.auth.aws_files import region_of
 from loomstream.auth.sigv4 import AWSKeys
 from loomstream.auth.tokens import FETCH_LIMIT_S, Grant
 from loomstream.auth.vendor import Problem, by_class, needing, translated
@@ -120,7 +121,8 @@ class AmbientKeys:
         with needing("bedrock", self._provider):
             from aiobotocore.session import AioSession  # noqa: PLC0415 (an extra; half a second)
         session = cast("_Session", AioSession(profile=self._profile or None))
-        session.set_config_variable("region", self._region)  # STS needs one too
+        region = self._region or region_of(self._profile, provider=self._provider)
+        session.set_config_variable("region", region)  # STS needs one too
         return session
 
     async def _load(self, session: _Session) -> Grant[AWSKeys]:

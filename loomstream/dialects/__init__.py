@@ -31,6 +31,8 @@ from loomstream.wire import Frame, WireRequest
 
 _MOST = 2**31 - 1
 _Text = Annotated[str, Meta(min_length=1)]
+ThinkingLevel = Literal["minimal", "low", "medium", "high"]
+"""How much a model thinks that is steered by levels."""
 
 
 class Quirks(Struct, frozen=True, kw_only=True):
@@ -92,10 +94,12 @@ class Quirks(Struct, frozen=True, kw_only=True):
     thinking_by: Literal["level", "budget", "none"] = "level"
     """How thinking is steered: by a level, by a budget of tokens, or not at all (Gemini). By level means the generation
     that also wants a signature on the first call of a turn, and takes files within a tool's result."""
-    least_thinking_level: Literal["minimal", "low"] = "minimal"
-    """The lowest level that the model takes (Gemini)."""
+    thinking_levels: Annotated[tuple[ThinkingLevel, ...], Meta(min_length=1)] = ("minimal", "low", "medium", "high")
+    """The levels that the model takes; in the place of another one goes the nearest (Gemini)."""
     least_thinking_budget: Annotated[int, Meta(ge=0, le=_MOST)] = 0
-    """The smallest budget that the model takes; 0 switches thinking off (Gemini)."""
+    """The smallest budget that the model takes beside 0, which switches thinking off (Gemini)."""
+    always_thinks: bool = False
+    """Thinking cannot be switched off: a budget of 0 is none (Gemini)."""
 
 
 class Target(Struct, frozen=True, kw_only=True):

@@ -92,10 +92,9 @@ class _Metered:
         event = await self._next()
         if event.__class__ not in WATCHED:
             return event
-        events = self._step(event)
-        if len(events) > 1:
-            self._waiting = list(events[1:])
-        return events[0]
+        first, *rest = self._step(event)
+        self._waiting = rest or None
+        return first
 
 
 def cost_of(

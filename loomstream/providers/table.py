@@ -20,7 +20,7 @@ def _host(
     default_model: str = "",
     quirks: Quirks = Quirks(),  # noqa: B008 (frozen)
 ) -> Provider:
-    """Give the row of an OpenAI-compatible host, with the customary names of its key, and `keys` where it has others.
+    """Give the row of an OpenAI-compatible host, with the customary names of its variables, and `keys` where it has others.
 
     A host on this machine may want no key.
     """
@@ -34,6 +34,7 @@ def _host(
         base_url_environment=(f"LOOM_LLM_{upper}_BASE_URL", f"{upper}_BASE_URL"),
         keyring=f"{lower}_api_key",
         default_model=default_model,
+        model_environment=(f"LOOM_LLM_{upper}_MODEL",),
         quirks=quirks,
     )
 
@@ -77,6 +78,14 @@ Source: OpenAI, "Reasoning models" and the API reference of Chat Completions; th
 """
 
 _RESPONSES = "openai_responses"
+_OPENAI_ENCRYPTED = (
+    Profile(
+        models=("gpt-[5-9]*", "o1", "o1-2*", "o1-pro*", "o[3-9]*", "*codex*", "gpt-daybreak*"),
+        quirks={"encrypted_reasoning": True},
+    ),
+    Profile(models=("gpt-5-chat*",), quirks={"encrypted_reasoning": False}),
+)
+"""Which of OpenAI's models encrypt their reasoning."""
 _OPENAI_RESPONSES = (
     Profile(
         models=(
@@ -92,11 +101,7 @@ _OPENAI_RESPONSES = (
         ),
         dialect=_RESPONSES,
     ),
-    Profile(
-        models=("gpt-[5-9]*", "o1", "o1-2*", "o1-pro*", "o[3-9]*", "*codex*", "gpt-daybreak*"),
-        quirks={"encrypted_reasoning": True},
-    ),
-    Profile(models=("gpt-5-chat*",), quirks={"encrypted_reasoning": False}),
+    *_OPENAI_ENCRYPTED,
     Profile(models=("*-search-preview*", "*-search-api*", "*audio*"), dialect="openai_chat"),
 )
 """Which of OpenAI's models want Responses: those that reason keep their reasoning from turn to turn only there, and
@@ -112,8 +117,10 @@ _ANY_RESPONSES = (Profile(models=(), dialect=_RESPONSES),)
 _GEMINI_THINKING = (
     Profile(models=("*gemini-1*", "*gemini-2.0*", "*gemma*", "*learnlm*"), quirks={"thinking_by": "none"}),
     Profile(models=("*gemini-2.5*",), quirks={"thinking_by": "budget"}),
-    Profile(models=("*gemini-2.5-pro*",), quirks={"least_thinking_budget": 128}),
-    Profile(models=("*gemini-3*-pro*",), quirks={"least_thinking_level": "low"}),
+    Profile(models=("*gemini-2.5-pro*",), quirks={"least_thinking_budget": 128, "always_thinks": True}),
+    Profile(models=("*gemini-2.5-flash-lite*",), quirks={"least_thinking_budget": 512}),
+    Profile(models=("*gemini-3*-pro*", "*gemini-pro-latest*"), quirks={"thinking_levels": ("low", "medium", "high")}),
+    Profile(models=("*gemini-3-pro*",), quirks={"thinking_levels": ("low", "high")}),
 )
 """How Gemini's generations are told to think; a name that says no generation (`gemini-flash-latest`) is the newest.
 
@@ -151,6 +158,7 @@ TABLE: tuple[Provider, ...] = (
         base_url_environment=("LOOM_LLM_ANTHROPIC_BASE_URL", "ANTHROPIC_BASE_URL"),
         keyring="anthropic_api_key",
         default_model="claude-sonnet-4-5-20250929",
+        model_environment=("LOOM_LLM_ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_MODEL"),
         quirks=Quirks(needs_max_tokens=4096),
     ),
     Provider(
@@ -160,6 +168,7 @@ TABLE: tuple[Provider, ...] = (
         base_url_environment=("LOOM_LLM_OPENAI_BASE_URL", "OPENAI_BASE_URL"),
         keyring="openai_api_key",
         default_model="gpt-4o",
+        model_environment=("LOOM_LLM_OPENAI_MODEL", "OPENAI_DEFAULT_MODEL"),
         settings=(
             Setting(
                 name="organization",
@@ -201,8 +210,8 @@ TABLE: tuple[Provider, ...] = (
                     "AZURE_OPENAI_API_VERSION",
                     "OPENAI_API_VERSION",
                 ),
-                default="2024-10-21",
-                help="a dated version of the API, or v1 for the endpoint without dates",
+                default="v1",
+                help="v1, or a dated version of the API (2024-10-21), which has another address for each deployment",
             ),
             Setting(
                 name="entra_token",
@@ -217,7 +226,8 @@ TABLE: tuple[Provider, ...] = (
                 help="which of this machine's managed identities to use",
             ),
         ),
-        # Dated versions before 2024-09 refuse max_completion_tokens, so it is for the models that refuse max_tokens.
+        # v1 by default: dated versions before 2024-12-01-preview refuse the models that reason. Those before 2024-09
+        # refuse max_completion_tokens, so in the dated ones it is for the models that refuse max_tokens.
         quirks=Quirks(
             path="/openai/deployments/{model}/chat/completions?api-version={api_version}", base_suffix="/openai/v1"
         ),
@@ -227,6 +237,7 @@ TABLE: tuple[Provider, ...] = (
                 quirks={"path": "/openai/v1/chat/completions", "max_tokens_key": "max_completion_tokens"},
             ),
             *OPENAI_REASONING,
+            *_OPENAI_ENCRYPTED,
             Profile(models=(), dialect=_RESPONSES, quirks={"path": "/openai/v1/responses"}),
         ),
     ),
@@ -375,13 +386,12 @@ TABLE: tuple[Provider, ...] = (
             Setting(
                 name="region",
                 environment=("LOOM_LLM_BEDROCK_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"),
-                default="us-west-2",
-                help="the AWS region, which must offer the model",
+                help="the AWS region, which must offer the model; without it that of the profile in use, or us-west-2",
             ),
             Setting(
                 name="profile",
                 environment=("LOOM_LLM_BEDROCK_PROFILE",),
-                help="a profile of ~/.aws/config",
+                help="a profile of ~/.aws/config; as an argument it comes before all other credentials",
             ),
             Setting(
                 name="access_key_id",
@@ -411,6 +421,7 @@ TABLE: tuple[Provider, ...] = (
         auth="none",
         base_url_environment=("LOOM_LLM_OLLAMA_ENDPOINT", "OLLAMA_ENDPOINT", "OLLAMA_BASE_URL", "OLLAMA_HOST"),
         default_model="qwen2.5:7b",
+        model_environment=("LOOM_LLM_OLLAMA_MODEL",),
         profiles=(Profile(models=("*gpt-oss*",), quirks={"think_levels": ("low", "medium", "high")}),),
         discovery="loomstream.dialects.ollama_chat.discovery",
         connect_hint="start the server with `ollama serve`, or set OLLAMA_HOST to where it runs",
@@ -419,6 +430,7 @@ TABLE: tuple[Provider, ...] = (
         name="local",
         auth="bearer",
         default_model="smollm2-135m-instruct",
+        model_environment=("LOOM_LLM_LOCAL_MODEL",),
         quirks=Quirks(top_k=True),
         profiles=_ANY_RESPONSES,
         launch="loomstream.local:launch",
@@ -429,6 +441,7 @@ TABLE: tuple[Provider, ...] = (
         key_environment=("LOOM_LLM_OPENAI_COMPATIBLE_API_KEY",),
         base_url_environment=("LOOM_LLM_OPENAI_COMPATIBLE_BASE_URL",),
         keyring="openai_compatible_api_key",
+        model_environment=("LOOM_LLM_OPENAI_COMPATIBLE_MODEL",),
         quirks=Quirks(top_k=True),
         profiles=_ANY_RESPONSES,
     ),
@@ -446,7 +459,13 @@ TABLE: tuple[Provider, ...] = (
             keys=("CLOUDFLARE_API_TOKEN",),
             quirks=Quirks(top_k=True),
         ),
-        settings=(Setting(name="account_id", environment=("LOOM_LLM_CLOUDFLARE_ACCOUNT_ID", "CLOUDFLARE_ACCOUNT_ID")),),
+        settings=(
+            Setting(
+                name="account_id",
+                environment=("LOOM_LLM_CLOUDFLARE_ACCOUNT_ID", "CLOUDFLARE_ACCOUNT_ID"),
+                help="the account's id, which its dashboard shows under Workers AI",
+            ),
+        ),
     ),
     replace(
         _host(

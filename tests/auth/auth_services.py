@@ -138,8 +138,10 @@ class Given:
         key: str = "",
         token: Callable[[], str] | None = None,
         settings: Mapping[str, str] | None = None,
+        origins: Mapping[str, Origin] | None = None,
         **secrets: str,
     ) -> None:
+        self._origins = dict(origins or {})
         self._key = key
         self._token = token
         self._secrets = secrets
@@ -148,6 +150,9 @@ class Given:
     @property
     def key_is_token(self) -> bool:
         return self._token is not None
+
+    def origin(self, name: str) -> Origin:
+        return self._origins.get(name, "")
 
     async def key(self, *, required: bool = True) -> Secret | None:
         value = self._token() if self._token is not None else self._key

@@ -119,5 +119,5 @@ def test_a_dialect_is_selected(stub: Stub) -> None:
 
 
 def test_advice_names_the_option() -> None:
-    error = ConfigError("acme needs a region: pass settings={'region': '…'} or set ACME_REGION")
-    assert with_hint(error) == "acme needs a region: pass --set region=… or set ACME_REGION"
+    error = ConfigError("acme needs the setting region: pass settings={'region': '…'} or set ACME_REGION")
+    assert with_hint(error) == "acme needs the setting region: pass --set region=… or set ACME_REGION"

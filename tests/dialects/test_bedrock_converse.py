@@ -14,12 +14,22 @@ from goldens import Goldens, Outcome, split
 
 from loomstream import decode
 from loomstream.accumulate import fold
-from loomstream.dialects import Quirks, Target
+from loomstream.dialects import Quirks, Target, bedrock_invoke
 from loomstream.dialects import bedrock_converse as dialect
-from loomstream.dialects import bedrock_invoke
 from loomstream.dialects.blocks import MAX_BLOCKS
 from loomstream.errors import BadFrame, LimitExceeded, RequestError, Unsupported
-from loomstream.events import Citation, Event, File, Opaque, ReasoningEnd, ServerToolCall, Stop, ToolCallEnd, Unknown, Usage
+from loomstream.events import (
+    Citation,
+    Event,
+    File,
+    Opaque,
+    ReasoningEnd,
+    ServerToolCall,
+    Stop,
+    ToolCallEnd,
+    Unknown,
+    Usage,
+)
 from loomstream.messages import (
     FileBlock,
     Image,

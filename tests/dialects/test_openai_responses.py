@@ -12,7 +12,7 @@ from goldens import Goldens, Outcome, frame, split, sse_frames
 from loomstream.accumulate import fold
 from loomstream.dialects import Target
 from loomstream.dialects import openai_responses as dialect
-from loomstream.dialects.blocks import MAX_BLOCKS, MAX_TOOL_ARGUMENTS_CHARS
+from loomstream.dialects.blocks import MAX_BLOCKS, MAX_TOOL_ARGUMENTS_CHARS, heal
 from loomstream.errors import (
     AuthFailed,
     BadFrame,
@@ -30,6 +30,7 @@ from loomstream.errors import (
 from loomstream.events import (
     Citation,
     File,
+    Notice,
     Opaque,
     RefusalDelta,
     ServerToolCall,
@@ -152,23 +153,55 @@ def test_a_part_of_a_kind_that_is_not_known_is_kept_by_itself() -> None:
 
 def test_many_parts_of_one_item_take_their_turn() -> None:
     """The work for an item grows with its parts, not with their square."""
+    content = [{"type": "output_text"}, {"type": "refusal"}] * 200
+    steps = [steps_of(done(0, type="message", content=content * times)) for times in (1, 2)]
+    assert steps[1] < 3 * steps[0]
 
-    def steps(parts: int) -> int:
-        seen = 0
 
-        def count(*_: object) -> None:
-            nonlocal seen
-            seen += 1
+def steps_of(*frames: Any) -> int:
+    """Count the calls and returns that the frames cost."""
+    translator, told, steps = dialect.translator(TARGET), [frame(value) for value in frames], 0
 
-        frames = [frame(done(0, type="message", content=[{"type": "output_text"}, {"type": "refusal"}] * parts))]
-        sys.setprofile(count)
-        try:
-            dialect.translator(TARGET).feed(frames[0])
-        finally:
-            sys.setprofile(None)
-        return seen
+    def count(*_: object) -> None:
+        nonlocal steps
+        steps += 1
 
-    assert steps(400) < 3 * steps(200)
+    sys.setprofile(count)
+    try:
+        for one in told:
+            translator.feed(one)
+    finally:
+        sys.setprofile(None)
+    return steps
+
+
+def test_a_long_text_that_is_told_whole_again_and_again_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = 0
+
+    def count(text: str) -> str:
+        nonlocal seen
+        seen += len(text)
+        return heal(text)
+
+    monkeypatch.setattr("loomstream.dialects.openai_responses.parts.heal", count)
+    short = {"type": "response.output_text.done", "output_index": 0, "content_index": 0, "text": "y"}
+    events, error = run(delta("x" * 1000), *[short] * 100, END)
+    assert error is None
+    assert [event.detail for event in events if isinstance(event, Notice)] == [
+        "a text that was told whole differs from its deltas"
+    ]
+    assert seen < 3000
+
+
+def test_a_call_s_arguments_are_compared_with_what_is_told_whole_once() -> None:
+    call = {"type": "function_call", "id": "i", "call_id": "c", "name": "f"}
+    head = {"type": "response.output_item.added", "output_index": 0, "item": call}
+    piece = {"type": "response.function_call_arguments.delta", "output_index": 0, "item_id": "i", "delta": "  "}
+    for whole in ("", "7"):
+        told = {"type": "response.function_call_arguments.done", "output_index": 0, "item_id": "i", "arguments": whole}
+        events, error = run(head, piece, *[told] * 3, piece, END)
+        assert error is None
+        assert sum(isinstance(event, Notice) for event in events) == len(whole)
 
 
 def test_too_many_items() -> None:

@@ -14,7 +14,7 @@ from typing import cast
 
 import msgspec
 
-from loomstream.dialects import Target, endpoint_url
+from loomstream.dialects import Target, endpoint_url, host_headers
 from loomstream.dialects.anthropic_messages.parts import REDACTED, SIGNATURE
 from loomstream.dialects.bodies import arguments_of, encode_body
 from loomstream.dialects.fields import JSONObject, as_text, read_object
@@ -71,7 +71,7 @@ def build_request(request: Request, target: Target) -> WireRequest:
     direct = msgspec.structs.replace(target, base_url=target.base_url.removesuffix("/v1"))
     return WireRequest(
         url=endpoint_url(direct, "/v1/messages", stream=request.stream),
-        headers={**_HEADERS, **_version(target), **request.extra_headers},
+        headers={**_HEADERS, **_version(target), **host_headers(target), **request.extra_headers},
         body=encode_body(_Writer(request, target).body, request.extra_body),
     )
 

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable
 from typing import cast
 
-from loomstream.dialects import Target, endpoint_url
+from loomstream.dialects import Target, endpoint_url, host_headers
 from loomstream.dialects.bedrock_converse.parts import LOCATIONS, REDACTED, SIGNATURE
 from loomstream.dialects.bodies import arguments_of, encode_body
 from loomstream.dialects.fields import JSONObject, read_object
@@ -82,7 +82,12 @@ def build_request(request: Request, target: Target) -> WireRequest:
     accepted = f"{MEDIA_TYPE}, application/json" if request.stream else "application/json"
     return WireRequest(
         url=endpoint_url(target, f"/model/{{model}}/{operation}", stream=request.stream),
-        headers={"content-type": "application/json", "accept": accepted, **request.extra_headers},
+        headers={
+            "content-type": "application/json",
+            "accept": accepted,
+            **host_headers(target),
+            **request.extra_headers,
+        },
         body=encode_body(_Writer(request, target).body, request.extra_body),
     )
 
@@ -206,7 +211,7 @@ class _Writer:
         if not request.tools:
             if choice is not None and choice.mode != "none":
                 self.warnings.append("tool_choice is not sent: the request has no tools")
-            return {}
+            return self._tools_of_history()
         if choice is not None and choice.mode == "none":
             if not _has_tool_turns(request):
                 return {}  # the wire has no such choice, and a request without tools is the same
@@ -214,6 +219,18 @@ class _Writer:
             choice = None
         config: JSONObject = {"tools": [_tool(tool) for tool in request.tools]}
         return config if choice is None else {**config, "toolChoice": _choice(choice)}
+
+    def _tools_of_history(self) -> JSONObject:
+        """Declare what earlier turns called: the wire refuses such turns in a request without tools."""
+        if "toolConfig" in self._request.extra_body:
+            return {}
+        names = _names_of_tools(self._request)
+        if names:
+            self.warnings.append(
+                f"the tools of earlier turns are declared without their parameters ({', '.join(names)}): this wire "
+                "wants them in each request, so give them by tools="
+            )
+        return {"tools": [_tool(Tool(name)) for name in names]} if names else {}
 
     # --- messages --------------------------------------------------------------------------------
 
@@ -344,6 +361,13 @@ def _wire_id(call_id: str) -> str:
 def _has_tool_turns(request: Request) -> bool:
     blocks = [block for message in request.messages for block in message.content]
     return any(isinstance(block, ToolCall | ToolResult) for block in blocks)
+
+
+def _names_of_tools(request: Request) -> tuple[str, ...]:
+    """Give the names of the tools that earlier turns called or answered, each once."""
+    blocks = [block for message in request.messages for block in message.content]
+    names = [block.name for block in blocks if isinstance(block, ToolCall | ToolResult) and block.name]
+    return tuple(dict.fromkeys(names))
 
 
 def _tool(tool: Tool) -> JSONObject:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from loomstream.dialects import Target, anthropic_messages
+from loomstream.dialects import Target, anthropic_messages, host_headers
 from loomstream.dialects.bodies import merge
 from loomstream.messages import Request
 from loomstream.wire import WireRequest
@@ -43,7 +43,7 @@ def build_request(request: Request, target: Target) -> WireRequest:
     plain = msgspec.structs.replace(request, extra_headers={}, extra_body=extra_body)
     written = anthropic_messages.build_request(plain, _inner(target))
     own = _STREAM_HEADERS if request.stream else _HEADERS
-    return msgspec.structs.replace(written, headers={**own, **headers})
+    return msgspec.structs.replace(written, headers={**own, **host_headers(target), **headers})
 
 
 def warnings(request: Request, target: Target) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import cast
 
 import msgspec
 
-from loomstream.dialects import Target, endpoint_url
+from loomstream.dialects import Target, endpoint_url, host_headers
 from loomstream.dialects.bodies import arguments_of, encode_body, members
 from loomstream.dialects.fields import JSONObject, read_object
 from loomstream.dialects.gemini.wire import SERVER_PARTS, SIGNATURE, SIGNED_EMPTY, SIGNED_PART
@@ -49,6 +49,7 @@ _MODES = {"auto": "AUTO", "any": "ANY", "none": "NONE", "tool": "ANY"}
 # Source: https://ai.google.dev/gemini-api/docs/openai, the table that maps efforts to levels and budgets.
 _BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24576, "xhigh": 24576, "max": 24576}
 _LEVELS = {"none": "minimal", "xhigh": "high", "max": "high"}
+_RANKS = {"minimal": 0, "low": 1, "medium": 2, "high": 3}
 _LOW_BUDGET_TOKENS, _MEDIUM_BUDGET_TOKENS = 1024, 8192
 # What `Parts` makes where the wire has no id: it means nothing to the server.
 _MADE_ID = re.compile(r"made_(?:[a-zA-Z0-9_-]+_)?\d+")
@@ -64,7 +65,7 @@ def build_request(request: Request, target: Target) -> WireRequest:
     path = _STREAM_PATH if request.stream else _PATH
     return WireRequest(
         url=endpoint_url(named, path, stream=request.stream),
-        headers={**_HEADERS, **request.extra_headers},
+        headers={**_HEADERS, **host_headers(target), **request.extra_headers},
         body=encode_body(_Writer(request, target).body, request.extra_body),
     )
 
@@ -128,18 +129,18 @@ class _Writer:
         return {"thinkingLevel": self._level(), **_thoughts(budget != 0 if effort is None else effort != "none")}
 
     def _budget(self, tokens: int) -> int:
-        least = self._target.quirks.least_thinking_budget
-        if tokens < least:
+        quirks = self._target.quirks
+        least = quirks.least_thinking_budget
+        if tokens < least and (tokens or quirks.always_thinks):
             self.warnings.append(f"the reasoning budget is raised to {least} tokens, the least that this model takes")
-        return max(tokens, least)
+            return least
+        return tokens
 
     def _level(self) -> str:
         """Give the level for an effort, or for a budget, which this generation of models refuses."""
         effort, budget = self._request.reasoning_effort, self._request.reasoning_budget_tokens
         asked = effort or _effort_of(budget or 0)
-        level = _LEVELS.get(asked, asked)
-        if level == "minimal":
-            level = self._target.quirks.least_thinking_level
+        level = _nearest(_LEVELS.get(asked, asked), self._target.quirks.thinking_levels)
         if effort is None:
             self.warnings.append(f"reasoning_budget_tokens is sent as thinkingLevel {level!r}: this model takes levels")
         elif level != effort:
@@ -189,9 +190,10 @@ class _Writer:
         return written
 
     def _sign_calls(self, parts: list[JSONObject]) -> None:
-        calls = [part for part in parts if "functionCall" in part]
-        if calls and not any("thoughtSignature" in part for part in parts):
-            calls[0]["thoughtSignature"] = PLACEHOLDER_SIGNATURE
+        """Sign the turn's first call where nobody did: that is the part whose signature the API looks for."""
+        first = next((part for part in parts if "functionCall" in part), None)
+        if first is not None and "thoughtSignature" not in first:
+            first["thoughtSignature"] = PLACEHOLDER_SIGNATURE
             self.warnings.append("tool calls that this provider did not sign go with a placeholder for the signature")
 
     def _written(self, message: Message) -> list[JSONObject]:
@@ -316,6 +318,11 @@ def _effort_of(budget: int) -> str:
     if budget <= _LOW_BUDGET_TOKENS:
         return "low"
     return "medium" if budget <= _MEDIUM_BUDGET_TOKENS else "high"
+
+
+def _nearest(level: str, levels: tuple[str, ...]) -> str:
+    """Give the nearest of the model's levels, of two that are as near the higher one."""
+    return min(levels, key=lambda other: (abs(_RANKS[other] - _RANKS[level]), -_RANKS[other]))
 
 
 def _thoughts(asked: bool) -> JSONObject:  # noqa: FBT001 (the only argument)

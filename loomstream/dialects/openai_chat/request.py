@@ -50,7 +50,10 @@ def _body(request: Request, target: Target) -> JSONObject:
         if target.quirks.stream_usage:
             body["stream_options"] = {"include_usage": True}
     refused = _refused(request, target)
-    body.update((key, value) for key, value in _options(request, target).items() if key not in refused)
+    options = _options(request, target)
+    for key in refused:
+        options.pop(key, None)
+    body.update(options)
     return body
 
 
@@ -116,7 +119,8 @@ def warnings(request: Request, target: Target) -> tuple[str, ...]:
         if type(block) not in WRITERS[message.role]
     ]
     blocks = [block for message in request.messages for block in message.content]
-    said = [f"{key} is not sent: this model does not take it" for key in _options(request, target) if key in refused]
+    asked = _options(request, target) if refused else ()
+    said = [f"{key} is not sent: this model does not take it" for key in asked if key in refused]
     said += [text for applies, text in _SETTINGS if applies(request, target)]
     said += [text for applies, text in _BLOCKS if any(applies(block, target) for block in blocks)]
     return tuple(dict.fromkeys(said + left_out))

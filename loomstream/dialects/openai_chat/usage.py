@@ -6,8 +6,10 @@ its total shows. Audio prompt tokens (Mistral) come on top of the prompt count, 
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Annotated, cast
 
+import msgspec
+from msgspec import Meta, Struct
 from msgspec import Raw as RawJSON
 
 from loomstream.dialects.fields import Counter, as_object, freeze
@@ -30,8 +32,56 @@ _REASONING = (
 )
 
 
+_Count = Annotated[int, Meta(ge=0)]
+
+
+class _PromptDetails(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    cached_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+
+
+class _CompletionDetails(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    reasoning_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+    accepted_prediction_tokens: _Count | None = None
+    rejected_prediction_tokens: _Count | None = None
+
+
+class _Plain(Struct, gc=False, forbid_unknown_fields=True):
+    """The object as OpenAI sends it. One with any other key, or of another type, is read field by field."""
+
+    prompt_tokens: _Count
+    completion_tokens: _Count
+    total_tokens: _Count
+    prompt_tokens_details: _PromptDetails = _PromptDetails()
+    completion_tokens_details: _CompletionDetails = _CompletionDetails()
+
+
+_plain = msgspec.json.Decoder(_Plain)
+
+
 def read_usage(raw: RawJSON) -> tuple[Usage | None, list[str]]:
     """Give the usage, or None where the object holds no counts, and the names of mistyped fields."""
+    try:
+        counts = _plain.decode(raw)
+    except ValueError:
+        return _read_leniently(raw)
+    prompt, completion = counts.prompt_tokens, counts.completion_tokens
+    if counts.total_tokens > prompt + completion:
+        return _read_leniently(raw)
+    cached = counts.prompt_tokens_details.cached_tokens or 0
+    reasoning = counts.completion_tokens_details.reasoning_tokens or 0
+    usage = Usage(
+        input_tokens=max(0, prompt - cached),
+        output_tokens=max(completion, reasoning),
+        cache_read_tokens=cached,
+        reasoning_tokens=reasoning,
+        raw=freeze(raw),
+    )
+    return usage, []
+
+
+def _read_leniently(raw: RawJSON) -> tuple[Usage | None, list[str]]:
     read = loads(raw)
     if not isinstance(read, dict):
         return None, ["usage"]

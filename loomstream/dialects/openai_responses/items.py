@@ -49,7 +49,7 @@ _PART_KINDS: dict[str, PartKind] = {
 class OutputItem:
     """An item that has begun. `kind` is its type, empty while only deltas of it have come."""
 
-    __slots__ = ("call", "contradicted", "done", "held", "id", "kind", "parts", "raw")
+    __slots__ = ("call", "compared", "done", "held", "id", "kind", "parts", "raw")
 
     def __init__(self, blocks: Blocks) -> None:
         self.kind = ""
@@ -57,7 +57,8 @@ class OutputItem:
         self.raw: RawJSON = NULL
         self.parts = Parts(blocks)
         self.call: OpenBlock | None = None
-        self.contradicted = False
+        self.compared = False
+        """Whether arguments that were told whole and the deltas have been compared: it is done once."""
         self.held: list[str] = []
         """Pieces of arguments that came before the call's name."""
         self.done = False
@@ -243,14 +244,18 @@ class Items:
 
     def _settle_call(self, item: OutputItem, whole: str, out: Out) -> None:
         call = item.call
-        if call is None or call.index not in self._blocks.open:
+        if call is None or call.index not in self._blocks.open or not whole:
+            return
+        if item.compared and len(whole) < call.length:
             return
         told = "".join(call.arguments)
         if whole.startswith(told):
             self._blocks.arguments(out, call, whole[len(told) :])
-        elif whole and not item.contradicted and _json_of(whole) != _json_of(told):
-            item.contradicted = True
-            out.append(Notice("warning", f"the arguments of {call.id!r} that were told whole differ from their deltas"))
+        elif not item.compared:
+            item.compared = True
+            if _json_of(whole) != _json_of(told):
+                what = f"the arguments of {call.id!r} that were told whole differ from their deltas"
+                out.append(Notice("warning", what))
 
     # --- whole items -----------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ PartKind = Literal["text", "refusal", "reasoning"]
 class Part:
     """One text. `index` is its block's, -1 before there is one; `block` is open while it grows."""
 
-    __slots__ = ("block", "citations", "index", "kind", "pieces")
+    __slots__ = ("_counted", "_length", "block", "citations", "index", "kind", "pieces")
 
     def __init__(self, kind: PartKind) -> None:
         self.kind: PartKind = kind
@@ -32,6 +32,21 @@ class Part:
         self.index = -1
         self.pieces: list[str] = []
         self.citations = 0
+        self._counted = self._length = 0
+
+    @property
+    def length(self) -> int:
+        """How long the text is; what was counted is not counted again."""
+        self._length += sum(map(len, self.pieces[self._counted :]))
+        self._counted = len(self.pieces)
+        return self._length
+
+    def joined(self) -> str:
+        """Give the text."""
+        whole = "".join(self.pieces)
+        self.pieces = [whole]
+        self._counted, self._length = 1, len(whole)
+        return whole
 
 
 class Parts:
@@ -95,13 +110,11 @@ class Parts:
 
     def settle(self, part: Part, whole: str, out: Out) -> None:
         """Take a text that is told whole."""
-        told = "".join(part.pieces)
-        part.pieces = [told]
-        if not whole or told == whole:
+        if not whole:
             return
-        told, whole = heal(told), heal(whole)
-        if whole.startswith(told):
-            self.grow(part, whole[len(told) :], out)
+        rest = _rest(part, whole)
+        if rest is not None:
+            self.grow(part, rest, out)
         elif not self._contradicted:
             self._contradicted = True
             out.append(Notice("warning", f"a {part.kind} that was told whole differs from its deltas"))
@@ -143,6 +156,17 @@ class Parts:
         for part in self._parts.values():
             self.close(part, out)
         self.close_reasoning(out)
+
+
+def _rest(part: Part, whole: str) -> str | None:
+    """Give what a whole text adds to its deltas, None where it differs; the work is no more than its length."""
+    if 2 * len(whole) < part.length:  # two halves of a character are healed to one at most
+        return None
+    told = part.joined()
+    if told == whole:
+        return ""
+    told, whole = heal(told), heal(whole)
+    return whole[len(told) :] if whole.startswith(told) else None
 
 
 def _citation(index: int, item: JSONObject) -> Citation:
