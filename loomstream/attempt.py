@@ -232,9 +232,9 @@ class _Attempt:
         try:
             return opening, await opening.__aenter__()
         except ConnectFailed as error:
-            hint = self._handler.endpoint.provider.connect_hint
+            hint = self._handler.endpoint.connect_hint
             if hint:
-                error.args = (f"{error.message}; {hint}",)
+                error.args = (f"{error.message}{'' if error.message.endswith('?') else ';'} {hint}",)
             raise
 
     async def _wire_request(self) -> WireRequest:

@@ -96,6 +96,14 @@ class Endpoint:
             )
             raise ConfigError(msg, provider=provider.name)
 
+    @property
+    def connect_hint(self) -> str:
+        """What to do where no connection can be made: the row's words, or the settings that the address was made of."""
+        names = ", ".join(fields(self._base_url))
+        return self.provider.connect_hint or (
+            f"check the setting {names}, of which the address is made" if names else ""
+        )
+
     async def resolve(self) -> Resolved:
         """Give the target and the authenticator.
 
@@ -207,7 +215,8 @@ class FoundCredentials:
     def origin(self, name: str) -> Origin:
         """Say where the value of a setting comes from; of `API_KEY` only whether it is an argument."""
         if name == API_KEY:
-            return "" if self._token is None and self._argument is None else "argument"
+            given = self._token is not None or (self._argument is not None and self._argument.reveal())
+            return "argument" if given else ""
         if name in self._secrets and self._secrets[name].reveal():
             return "argument"
         setting = next((setting for setting in self._row.settings if setting.name == name), None)
@@ -307,8 +316,9 @@ async def _launched(provider: Provider, options: Mapping[str, object]) -> Launch
     except LoomstreamError:
         raise
     except Exception as error:
-        what = f"its launch={provider.launch!r} failed ({type(error).__name__}: {error})"
-        raise ConfigError(f"{provider.name} cannot be started: {what}", provider=provider.name) from error
+        failure = f"its launch={provider.launch!r} failed ({type(error).__name__}: {error})"
+        msg = f"{provider.name} cannot be started: {failure}"
+        raise ConfigError(msg, provider=provider.name) from error
     return server
 
 

@@ -19,7 +19,6 @@ import msgspec
 from loomstream.errors import ConfigError
 from loomstream.wire import Secret, WireRequest
 
-
 API_KEY = "api_key"
 """The name of the provider's key among the settings, for `Credentials.origin`."""
 

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from loomstream.auth import Authenticator, Credentials, HeaderKey
 from loomstream.auth.choice import Choice
 from loomstream.auth.tokens import Fixed, Grant, SentHeaders, TokenCache, TokenHeaders, bearer
-from loomstream.auth.vendor import Problem, by_class, needing, translated
+from loomstream.auth.vendor import Problem, by_class, needing, quieten, translated
 from loomstream.errors import AuthFailed, ConfigError, ConnectFailed, LoomstreamError, MissingKey
 
 SCOPE = "https://cognitiveservices.azure.com/.default"
@@ -167,6 +167,7 @@ class IdentityToken:
         return Grant(bearer(token.token), float(token.expires_on))
 
     def _chain(self) -> _Chain:
+        quieten("azure")
         with needing("azure", self._provider):
             from azure.identity import AzureAuthorityHosts, DefaultAzureCredential  # noqa: PLC0415 (an extra; 0.4 s)
         options: dict[str, object] = {"retry_total": _RETRIES}

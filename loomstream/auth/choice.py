@@ -1,6 +1,6 @@
 """Schemes with several kinds of credentials: the first one found is used from then on.
 
-Contract: looking for them does no I/O beyond what `Credentials` does; it may be done by many at once, and all find the
+Contract: looking for them asks nobody on the network; it may be done by many at once, and all find the
 same one. This module knows no vendor.
 """
 

@@ -6,6 +6,7 @@ credential service answered. The error itself is not kept either, for its frames
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -37,11 +38,22 @@ def by_class(error: BaseException, problems: Problems) -> Problem | None:
     return next((problems[cls.__name__] for cls in type(error).__mro__ if cls.__name__ in problems), None)
 
 
+def quieten(package: str) -> None:
+    """Keep what a vendor's library logs off standard error where the program has set up no logging of its own."""
+    logger = logging.getLogger(package)
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+
+
 @contextmanager
 def needing(extra: str, provider: str) -> Generator[None]:
     """Import a vendor's library in here; where it is missing, the `ConfigError` says how to install it."""
     try:
         yield
     except ImportError as error:
-        msg = f"{provider} needs a package that is missing ({error.name}): run pip install 'loomstream[{extra}]'"
+        msg = (
+            f"{provider}: no key was found (`looms providers {provider}` says where one is looked for), and what else "
+            f"it takes needs a package that is missing ({error.name}): give a key, or run pip install "
+            f"'loomstream[{extra}]'"
+        )
         raise ConfigError(msg, provider=provider) from None

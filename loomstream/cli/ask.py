@@ -103,7 +103,12 @@ def _read_settings(context: click.Context, option: click.Parameter, values: tupl
 )
 @click.option("--dialect", metavar="NAME", help="One of the provider's wire protocols (default: its usual one).")
 @click.option("--allow-http", is_flag=True, help="Let plain http leave this machine: nothing is encrypted then.")
-@click.option("--timeout", type=_SECONDS, metavar="S", help="Seconds without content before giving up (default: 60).")
+@click.option(
+    "--timeout",
+    type=_SECONDS,
+    metavar="S",
+    help="Seconds without content before giving up (default: 60; 600 for an answer that is not streamed).",
+)
 @click.option("--total-timeout", type=_SECONDS, metavar="S", help="Seconds for the whole call (default: no limit).")
 @click.option("--stats/--no-stats", default=None, help="A line of figures at the end, on standard error (text: on).")
 @click.option("--no-download", is_flag=True, help="Do not fetch the embedded model.")
@@ -179,9 +184,20 @@ async def _show(model: Model, stream: Stream, printer: Printer) -> LoomstreamErr
     return None
 
 
+def _note_unused(choice: Choice) -> None:
+    """Say that an entry of the configuration file is not what answers, where its name would let one think so."""
+    from loomstream.providers import listing  # noqa: PLC0415 (see the module's contract)
+
+    wanted = (choice.spec or "").partition(":")[0]
+    for listed in listing():
+        if listed.error and listed.name == wanted and listed.origin.startswith("file"):
+            note(f"{listed.origin}: {listed.error}")
+
+
 def _connect(typed: _Options, choice: Choice, progress: FetchProgress) -> Model:
     from loomstream.model import connect  # noqa: PLC0415 (see the module's contract)
 
+    _note_unused(choice)
     if choice.spec and typed.settings:
         _warn_of_secrets(choice.spec, typed.settings)
     model = connect(
@@ -237,5 +253,6 @@ def _timeouts(typed: _Options) -> Timeouts:
     return Timeouts(
         first_event_s=default.first_event_s if silence_s is None else silence_s,
         idle_s=default.idle_s if silence_s is None else silence_s,
+        whole_s=default.whole_s if silence_s is None else silence_s,
         total_s=typed.total_timeout,
     )

@@ -18,6 +18,7 @@ _AGAIN = "ask again later"
 _WORDS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"timeouts=Timeouts\((?:first_event|idle)_s=…\)"), "--timeout S"),
     (re.compile(r"Timeouts\(total_s=…\)"), "--total-timeout S"),
+    (re.compile(r"timeouts=Timeouts\(whole_s=…\), or ask for a stream"), "--timeout S"),
     (re.compile(r": raise timeouts=Timeouts\(connect_s=…\)"), ""),
     (re.compile(r"\bwrite [\w.-]+:MODEL-ID\b"), "add --model MODEL"),
     (re.compile(r"\bbase_url='(\S+)'"), r"--base-url \1"),
@@ -46,7 +47,10 @@ _HINTS: dict[str, dict[type[BaseException], tuple[_Hint, ...]]] = {
     "ask": {
         errors.MissingKey: (_Hint("`looms providers` shows where keys are looked for"),),
         errors.AuthFailed: (_Hint("check the key; `looms providers` shows where it comes from"),),
-        errors.ModelNotFound: (_Hint("check --base-url", saying="HTML"), _Hint("check --model")),
+        errors.ModelNotFound: (
+            _Hint("check --base-url", saying="HTML"),
+            _Hint("check --model"),
+        ),
         errors.ContextTooLong: (_Hint("shorten the prompt"),),
         errors.RateLimited: (_Hint(_AGAIN),),
         errors.QuotaExhausted: (_Hint("add credit, or use another provider"),),

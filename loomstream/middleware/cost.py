@@ -2,7 +2,8 @@
 
 Contract: a stage that adds `Cost` events and changes nothing else. Every whole answer gets one `Cost` right before its
 `Stop`; before that, at most one each `RUNNING_INTERVAL_S`, and only after a `Usage` that changed the amount. What a
-gateway says that it charged wins over the catalog's price. An unknown price is unknown: the amount is None. It knows
+gateway says that it charged wins over the catalog's price, and the tokens that a host says it bills over those that
+its model counted. An unknown price is unknown: the amount is None. It knows
 no provider, and a text delta costs it one look-up in a set.
 
 A stream that ends early has no `Stop`; `cost_of` gives its cost to whoever holds the last `Usage`.
@@ -120,18 +121,18 @@ def cost_of(
         return zero_cost(provider, model, attempts=attempts)
     if usage is None:
         return Cost(provider=provider, model=model, attempts=attempts)
-    charged = reported_cost(usage)
+    charged, billed = reported_cost(usage), billed_usage(usage)
     if charged is None and entry is None:
-        guess = _amount(catalog.look_up(provider, requested_model), usage)
+        guess = _amount(catalog.look_up(provider, requested_model), billed)
         return Cost(provider=provider, model=model, amount_usd=guess, attempts=attempts)
-    amount = _amount(entry, usage) if charged is None else charged
+    amount = _amount(entry, billed) if charged is None else charged
     exact = usage.final and attempts == 1 and amount is not None
     return Cost(
         provider=provider,
         model=model,
         amount_usd=amount,
         lower_usd=amount,
-        upper_usd=amount if exact else _upper(entry, usage, amount, max_tokens if attempts == 1 else None),
+        upper_usd=amount if exact else _upper(entry, billed, amount, max_tokens if attempts == 1 else None),
         exact=exact,
         attempts=attempts,
     )
@@ -150,12 +151,14 @@ def zero_cost(provider: str, model: str, *, attempts: int = 1) -> Cost:
     )
 
 
-def _amount(entry: catalog.Entry | None, usage: Usage) -> Decimal | None:
-    return None if entry is None else catalog.price(entry, usage)
+def _amount(entry: catalog.Entry | None, usage: Usage | None) -> Decimal | None:
+    return None if entry is None or usage is None else catalog.price(entry, usage)
 
 
-def _upper(entry: catalog.Entry | None, usage: Usage, lower: Decimal | None, max_tokens: int | None) -> Decimal | None:
-    if max_tokens is None or lower is None:
+def _upper(
+    entry: catalog.Entry | None, usage: Usage | None, lower: Decimal | None, max_tokens: int | None
+) -> Decimal | None:
+    if max_tokens is None or lower is None or usage is None:
         return None
     upper = _amount(entry, msgspec.structs.replace(usage, output_tokens=max_tokens))
     return None if upper is None else max(lower, upper)
@@ -222,11 +225,11 @@ class _Meter:
         now = self._clock()
         if now < self._next_s:
             return (event,)
+        self._next_s = now + RUNNING_INTERVAL_S  # also where nothing is to be told: some hosts count in every frame
         running = self._cost()
         if running.amount_usd == self._shown:
             return (event,)
         self._shown = running.amount_usd
-        self._next_s = now + RUNNING_INTERVAL_S
         return (event, running)
 
     def _cost(self) -> Cost:
@@ -263,6 +266,12 @@ class _Details(Struct):
     upstream_inference_cost: RawJSON = NULL
 
 
+class _Billed(Struct):
+    billed_units: RawJSON = NULL
+
+
+_billed = Reader(msgspec.json.Decoder(_Billed))
+_units = Reader(msgspec.json.Decoder(dict[str, RawJSON]))
 _bill = Reader(msgspec.json.Decoder(_Bill))
 _total = Reader(msgspec.json.Decoder(_Total))
 _details = Reader(msgspec.json.Decoder(_Details))
@@ -288,6 +297,32 @@ def reported_cost(usage: Usage) -> Decimal | None:
         if amount is not None:
             return amount
     return None
+
+
+def billed_usage(usage: Usage) -> Usage | None:
+    """Give the token counts that a host charges for, where `usage.raw` says that they are not the model's.
+
+    Read from `billed_units` (Cohere), whose counts know no cache. None where it charges for something else than whole
+    tokens, which no price per token tells.
+    """
+    data = bytes(usage.raw)
+    bill = _read(_billed, data) if b'"billed_units"' in data else None
+    units = None if bill is None else _read(_units, bytes(bill.billed_units))
+    if units is None:
+        return usage
+    counts = {name: _money(raw) for name, raw in units.items() if bytes(raw) != b"null"}
+    tokens = [counts.pop(name, _ZERO) for name in ("input_tokens", "output_tokens")]
+    if any(counts.values()) or any(count is None or count % 1 for count in (*tokens, *counts.values())):
+        return None
+    sent, received = (int(count or 0) for count in tokens)
+    return msgspec.structs.replace(
+        usage,
+        input_tokens=sent,
+        output_tokens=received,
+        cache_read_tokens=0,
+        cache_write_tokens=0,
+        cache_write_1h_tokens=0,
+    )
 
 
 def _charged(bill: _Bill) -> Decimal | None:

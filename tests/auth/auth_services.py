@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
+from loomstream.auth import API_KEY, Origin
 from loomstream.wire import Secret, WireRequest
 
 
@@ -152,7 +153,8 @@ class Given:
         return self._token is not None
 
     def origin(self, name: str) -> Origin:
-        return self._origins.get(name, "")
+        usual: Origin = "argument" if name == API_KEY and self.key_is_token else ""
+        return self._origins.get(name, usual)
 
     async def key(self, *, required: bool = True) -> Secret | None:
         value = self._token() if self._token is not None else self._key

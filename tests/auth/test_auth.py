@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from loomstream.auth import SCHEMES, HeaderKey, scheme
+from loomstream.auth import SCHEMES, HeaderKey, Origin, scheme
 from loomstream.errors import ConfigError
 from loomstream.wire import Secret, WireRequest
 
@@ -25,6 +25,10 @@ class Credentials:
     def __init__(self, *keys: Secret | None) -> None:
         self.keys = list(keys)
         self.asked = 0
+
+    def origin(self, name: str) -> Origin:
+        del name
+        return ""
 
     async def key(self, *, required: bool = True) -> Secret | None:
         del required

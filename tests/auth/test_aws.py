@@ -21,7 +21,7 @@ from botocore.credentials import ReadOnlyCredentials, SSOProvider
 from botocore.tokens import SSOTokenProvider
 from botocore.utils import ContainerMetadataFetcher
 
-from loomstream.auth import Authenticator, scheme
+from loomstream.auth import Authenticator, Origin, scheme
 from loomstream.auth.aws import AWSAuthenticator
 from loomstream.errors import AuthFailed, ConfigError, ConnectFailed, LoomstreamError, MissingKey
 
@@ -31,6 +31,7 @@ SECRET = "canary-secret-key"
 TOKEN = "canary-session-token"
 HOUR = 3600.0
 SETTINGS = {"region": "us-west-2"}
+WORK = "[work]\naws_access_key_id = AKIAWORK\naws_secret_access_key = canary-work\n"
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +98,7 @@ async def test_an_access_key_needs_no_library(monkeypatch: pytest.MonkeyPatch) -
     await authenticator.prepare()
     assert _signed_by(await _sent(authenticator)) == ("AKIA", TOKEN)
     assert {secret.reveal() for secret in authenticator.secrets} == {SECRET, TOKEN}
-    assert authenticator.discovered == {}
+    assert authenticator.discovered == SETTINGS
     assert not await authenticator.renew()
 
 
@@ -110,17 +111,85 @@ async def test_half_an_access_key_is_an_error(secrets: dict[str, str], missing: 
     assert f"the setting {missing} is missing" in text
 
 
-async def test_a_region_is_needed() -> None:
-    text = await _error(AWSAuthenticator(Given(access_key_id="AKIA", secret_access_key=SECRET)), ConfigError)
-    assert "set the setting region" in text
+@pytest.mark.parametrize(
+    ("origins", "chosen"),
+    [
+        ({}, "bearer"),
+        ({"profile": "environment"}, "bearer"),
+        ({"profile": "row"}, "AKIAWORK"),
+        ({"profile": "argument"}, "AKIAWORK"),
+        ({"profile": "argument", "api_key": "argument", "access_key_id": "argument"}, "AKIAWORK"),
+        ({"profile": "row", "api_key": "argument"}, "bearer"),
+        ({"api_key": "argument", "access_key_id": "argument"}, "bearer"),
+        ({"profile": "row", "access_key_id": "argument"}, "AKIA"),
+        ({"profile": "environment", "secret_access_key": "argument"}, "AKIA"),
+    ],
+)
+async def test_arguments_come_first(bare_machine: Path, origins: dict[str, Origin], chosen: str) -> None:
+    (bare_machine / "aws-credentials").write_text(WORK)
+    settings = {**SETTINGS, "profile": "work"}
+    given = Given(key="a-key", settings=settings, origins=origins, access_key_id="AKIA", secret_access_key=SECRET)
+    sent = await _sent(AWSAuthenticator(given))
+    assert ("bearer" if sent["authorization"] == "Bearer a-key" else _signed_by(sent)[0]) == chosen
 
 
-async def test_a_named_profile_comes_first(bare_machine: Path) -> None:
-    (bare_machine / "aws-credentials").write_text(
-        "[work]\naws_access_key_id = AKIAWORK\naws_secret_access_key = canary-work\n"
-    )
-    given = Given(key="a-key", settings={**SETTINGS, "profile": "work"}, access_key_id="AKIA", secret_access_key=SECRET)
-    assert _signed_by(await _sent(AWSAuthenticator(given))) == ("AKIAWORK", "")
+@pytest.mark.parametrize(("secrets", "chosen"), [({}, "AKIAWORK"), ({"access_key_id": "AKIA"}, "AKIA")])
+async def test_a_profile_of_the_environment_is_the_last(
+    bare_machine: Path, secrets: dict[str, str], chosen: str
+) -> None:
+    (bare_machine / "aws-credentials").write_text(WORK)
+    secrets = {**secrets, "secret_access_key": SECRET} if secrets else {}
+    given = Given(settings={**SETTINGS, "profile": "work"}, origins={"profile": "environment"}, **secrets)
+    assert _signed_by(await _sent(AWSAuthenticator(given)))[0] == chosen
+
+
+# --- the region ----------------------------------------------------------------------------------
+
+CONFIG = "[default]\nregion = eu-north-1\ns3 =\n  addressing_style = path\n[profile work]\nregion=eu-west-3 \n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "variables", "region"),
+    [
+        ({}, {}, "eu-north-1"),
+        ({"profile": "work"}, {}, "eu-west-3"),
+        ({"profile": "none-such"}, {}, "us-west-2"),
+        ({}, {"AWS_PROFILE": "work"}, "eu-west-3"),
+        ({}, {"AWS_CONFIG_FILE": "/nowhere"}, "us-west-2"),
+        ({"region": "ap-south-1"}, {"AWS_PROFILE": "work"}, "ap-south-1"),
+    ],
+)
+async def test_without_a_region_that_of_the_profile_counts(
+    bare_machine: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, str],
+    variables: dict[str, str],
+    region: str,
+) -> None:
+    (bare_machine / "aws-config").write_text(CONFIG)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    bearer = AWSAuthenticator(Given(key="k", settings=settings))
+    assert bearer.discovered == ({"region": settings["region"]} if "region" in settings else {})
+    await bearer.prepare()
+    assert bearer.discovered == {"region": region}
+    signing = AWSAuthenticator(Given(settings=settings, access_key_id="AKIA", secret_access_key=SECRET))
+    assert f"/{region}/bedrock/" in (await _sent(signing))["authorization"]
+
+
+async def test_the_shared_credentials_file_may_tell_the_region(bare_machine: Path) -> None:
+    (bare_machine / "aws-config").write_text("[profile work]\nregion = eu-north-1\n")
+    (bare_machine / "aws-credentials").write_text(WORK + "region = eu-west-3\n")
+    signing = AWSAuthenticator(Given(settings={"profile": "work"}, origins={"profile": "argument"}))
+    assert "/eu-west-3/bedrock/" in (await _sent(signing))["authorization"]
+
+
+@pytest.mark.parametrize("text", [b"region = x\n", b"\xff\xfe\x00"])
+async def test_a_config_file_that_cannot_be_read(bare_machine: Path, text: bytes) -> None:
+    (bare_machine / "aws-config").write_bytes(text)
+    with pytest.raises(ConfigError, match=r"aws-config cannot be read .*set AWS_REGION"):
+        await AWSAuthenticator(Given(key="k")).prepare()
+    await AWSAuthenticator(Given(key="k", settings=SETTINGS)).prepare()
 
 
 # --- AWS's own chain -----------------------------------------------------------------------------

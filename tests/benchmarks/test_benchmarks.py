@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # the benchmarks are no part of the installed package
 
-from benchmarks import child, measures, report, runner  # noqa: E402 (found by the line above)
+import loomstream  # noqa: E402 (behind the path, like the next)
+from benchmarks import child, client, measures, report, runner, wires  # noqa: E402 (found by the line above)
 
 TINY = measures.Size(events=3, streams=2, turns=2, rounds=2)
 AT_ONCE = measures.Measure(
@@ -28,6 +29,18 @@ AT_ONCE = measures.Measure(
     peer=TINY,
     bar=3,
 )
+
+
+_PROVIDERS = {
+    "openai_chat": "openai-compatible",
+    "openai_responses": "openai",
+    "anthropic_messages": "anthropic",
+    "gemini": "gemini",
+    "bedrock_converse": "bedrock",
+    "bedrock_invoke": "bedrock",
+    "ollama_chat": "ollama",
+    "cohere_chat": "cohere",
+}
 
 
 def silent(_: str) -> None:
@@ -77,9 +90,29 @@ def test_every_kind_of_measure_reads_every_event(kind: str) -> None:
     assert {name: len(figures.values) for name, figures in outcome.clients.items()} == {"floor": 2, "loomstream": 2}
 
 
-def test_both_of_our_wires_are_served() -> None:
-    outcome = runner.run(AT_ONCE._replace(floor="loomstream (Messages)"), quick=True, say=silent)
-    assert len(outcome.clients["floor"].values) == 2
+@pytest.mark.parametrize("dialect", client.WIRE_CLIENTS)
+def test_floor_and_ours_read_every_event_of_every_dialect(dialect: str) -> None:
+    measure = next(measure for measure in measures.MEASURES if measure.name == f"at-once-{dialect}")
+    outcome = runner.run(measure._replace(quick=TINY), quick=True, say=silent)
+    assert {name: len(figures.values) for name, figures in outcome.clients.items()} == {"floor": 2, "loomstream": 2}
+
+
+@pytest.mark.parametrize("dialect", [*client.WIRE_CLIENTS, "openai_chat"])
+def test_the_servers_frames_are_a_whole_answer_without_a_warning(dialect: str) -> None:
+    wire = wires.WIRES[dialect]
+    body = wire.opening + b"".join(map(wire.text, range(9))) + wire.closing
+    events = list(loomstream.decode(_PROVIDERS[dialect], body, dialect=dialect, content_type=wire.content_type))
+    assert sum(isinstance(event, loomstream.TextDelta) for event in events) == 9
+    assert isinstance(events[-1], loomstream.Stop)
+    assert not [event for event in events if isinstance(event, (loomstream.Notice, loomstream.Unknown))]
+    assert [event.output_tokens for event in events if isinstance(event, loomstream.Usage)][-1] == 12
+
+
+def test_dialect_rows_have_no_peers() -> None:
+    assert {measure.name for measure in measures.MEASURES if not measure.peers} == {
+        "many",
+        *(f"at-once-{dialect}" for dialect in client.WIRE_CLIENTS),
+    }
 
 
 def test_a_client_that_loses_an_event_has_no_figure() -> None:

@@ -103,7 +103,7 @@ def test_aliases_dialects_and_settings_are_told() -> None:
     assert row["dialects"] == ["openai_chat", "openai_responses"]
     settings = {setting["name"]: setting for setting in row["settings"]}  # type: ignore[attr-defined]
     assert settings["api_version"]["source"] == "environment AZURE_OPENAI_API_VERSION"
-    assert settings["api_version"]["default"] == "2024-10-21"
+    assert settings["api_version"]["default"] == "v1"
     assert settings["entra_token"]["secret"] is True
 
 
@@ -114,7 +114,7 @@ def test_one_provider_is_told_in_full() -> None:
     assert name == "azure-openai"
     assert "  also called     azureopenai" in lines
     assert "  dialects        openai_chat, openai_responses" in lines
-    assert any(line.startswith("  --set api_version=…  now from default; default 2024-10-21; ") for line in lines)
+    assert any(line.startswith("  --set api_version=…  now from default; default v1; ") for line in lines)
     assert CANARY not in result.output
     assert list(rows(None, "azureopenai")) == ["azure-openai"]
 

@@ -661,6 +661,25 @@ WARNED: list[tuple[Request, str]] = [
 ]
 
 
+HISTORY = (user("Hi"), Message("assistant", (ToolCall("t", "f"),)), tool_result(ToolCall("t", "f"), "1"), user("so?"))
+
+
+@pytest.mark.parametrize("choice", [None, ToolChoice("none")])
+def test_tools_of_earlier_turns_are_declared_where_the_request_has_none(choice: ToolChoice | None) -> None:
+    request_ = asked(*HISTORY, tool_choice=choice)
+    assert built(request_)["toolConfig"] == {
+        "tools": [{"toolSpec": {"name": "f", "inputSchema": {"json": Tool("f").parameters}}}]
+    }
+    [told] = dialect.warnings(request_, TARGET)
+    assert "the tools of earlier turns are declared without their parameters (f)" in told
+
+
+def test_a_tool_configuration_of_one_s_own_is_sent_as_it_is() -> None:
+    request_ = asked(*HISTORY, extra_body={"toolConfig": {"tools": [{"systemTool": {"name": "s"}}]}})
+    assert built(request_)["toolConfig"] == {"tools": [{"systemTool": {"name": "s"}}]}
+    assert dialect.warnings(request_, TARGET) == ()
+
+
 @pytest.mark.parametrize(("request_", "words"), WARNED)
 def test_what_is_not_sent_is_told(request_: Request, words: str) -> None:
     [told] = dialect.warnings(request_, TARGET)

@@ -116,7 +116,9 @@ def test_settings() -> None:
 
 
 LEVEL = "is sent as"
-LIMITED = Quirks(least_thinking_level="low")
+PRO_3 = Quirks(thinking_levels=("low", "high"))
+PRO_3_1 = Quirks(thinking_levels=("low", "medium", "high"))
+LITE = Quirks(thinking_by="budget", least_thinking_budget=512)
 THINKING: list[tuple[Quirks, dict[str, Any], Any, str]] = [
     (Quirks(), {}, None, ""),
     (Quirks(), {"reasoning_effort": "minimal"}, {"thinkingLevel": "minimal", "includeThoughts": True}, ""),
@@ -125,8 +127,17 @@ THINKING: list[tuple[Quirks, dict[str, Any], Any, str]] = [
     (Quirks(), {"reasoning_effort": "high"}, {"thinkingLevel": "high", "includeThoughts": True}, ""),
     (Quirks(), {"reasoning_effort": "max"}, {"thinkingLevel": "high", "includeThoughts": True}, LEVEL),
     (Quirks(), {"reasoning_effort": "none"}, {"thinkingLevel": "minimal"}, LEVEL),
-    (LIMITED, {"reasoning_effort": "minimal"}, {"thinkingLevel": "low", "includeThoughts": True}, LEVEL),
-    (LIMITED, {"reasoning_effort": "none"}, {"thinkingLevel": "low"}, LEVEL),
+    (PRO_3, {"reasoning_effort": "none"}, {"thinkingLevel": "low"}, LEVEL),
+    (PRO_3, {"reasoning_effort": "minimal"}, {"thinkingLevel": "low", "includeThoughts": True}, LEVEL),
+    (PRO_3, {"reasoning_effort": "low"}, {"thinkingLevel": "low", "includeThoughts": True}, ""),
+    (PRO_3, {"reasoning_effort": "medium"}, {"thinkingLevel": "high", "includeThoughts": True}, LEVEL),
+    (PRO_3, {"reasoning_effort": "high"}, {"thinkingLevel": "high", "includeThoughts": True}, ""),
+    (PRO_3, {"reasoning_budget_tokens": 5000}, {"thinkingLevel": "high", "includeThoughts": True}, LEVEL),
+    (PRO_3_1, {"reasoning_effort": "minimal"}, {"thinkingLevel": "low", "includeThoughts": True}, LEVEL),
+    (PRO_3_1, {"reasoning_effort": "medium"}, {"thinkingLevel": "medium", "includeThoughts": True}, ""),
+    (LITE, {"reasoning_budget_tokens": 100}, {"thinkingBudget": 512, "includeThoughts": True}, "raised to 512"),
+    (LITE, {"reasoning_effort": "none"}, {"thinkingBudget": 0}, ""),
+    (LITE, {"reasoning_budget_tokens": 600}, {"thinkingBudget": 600, "includeThoughts": True}, ""),
     (Quirks(), {"reasoning_budget_tokens": 0}, {"thinkingLevel": "minimal"}, LEVEL),
     (Quirks(), {"reasoning_budget_tokens": 500}, {"thinkingLevel": "low", "includeThoughts": True}, LEVEL),
     (Quirks(), {"reasoning_budget_tokens": 5000}, {"thinkingLevel": "medium", "includeThoughts": True}, LEVEL),
@@ -141,7 +152,7 @@ THINKING: list[tuple[Quirks, dict[str, Any], Any, str]] = [
         "",
     ),
     (
-        Quirks(thinking_by="budget", least_thinking_budget=128),
+        Quirks(thinking_by="budget", least_thinking_budget=128, always_thinks=True),
         {"reasoning_budget_tokens": 0},
         {"thinkingBudget": 128, "includeThoughts": True},
         "raised to 128",
@@ -439,6 +450,14 @@ def test_calls_that_nobody_signed_go_with_a_placeholder() -> None:
     assert PLACEHOLDER_SIGNATURE not in json.dumps(body_of(request, OLD))
 
 
+def test_a_signed_part_before_a_call_does_not_sign_the_call() -> None:
+    signed = Reasoning("hm", (Opaque("gemini", "thought_signature", "c2ln"),))
+    second = ToolCall("b", "g", "{}", (Opaque("gemini", "thought_signature", "Y2FsbA=="),))
+    turn = Message("assistant", (signed, ToolCall("a", "f"), second))
+    signatures = [part.get("thoughtSignature") for part in parts_of(Request(messages=(turn,)))]
+    assert signatures == ["c2ln", PLACEHOLDER_SIGNATURE, "Y2FsbA=="]
+
+
 def test_a_signature_whose_part_is_gone_is_left_out() -> None:
     carried = Reasoning("", (Opaque("gemini", "part_signature", "c2ln"),))
     assert parts_of(saying(Text("x"), FileBlock(id="gone"), carried)) == [{"text": "x"}]
@@ -519,6 +538,8 @@ def test_claude_on_vertex(stream: bool, method: str) -> None:  # noqa: FBT001 (a
     [
         ("gemini-3-flash-preview", {"thinkingLevel": "minimal", "includeThoughts": True}),
         ("gemini-3-pro-preview", {"thinkingLevel": "low", "includeThoughts": True}),
+        ("gemini-3.1-pro-preview", {"thinkingLevel": "low", "includeThoughts": True}),
+        ("gemini-pro-latest", {"thinkingLevel": "low", "includeThoughts": True}),
         ("gemini-flash-latest", {"thinkingLevel": "minimal", "includeThoughts": True}),
         ("gemini-2.5-flash", {"thinkingBudget": 1024, "includeThoughts": True}),
         ("gemini-2.0-flash", None),
@@ -530,6 +551,20 @@ def test_each_generation_is_told_to_think_in_its_own_way(provider: str, model: s
     _, wire_request = sent_to(provider, model, PROJECT, asking(reasoning_effort="minimal"))
     body = json.loads(wire_request.body)
     assert body.get("generationConfig", {}).get("thinkingConfig") == thinking
+
+
+@pytest.mark.parametrize(
+    ("model", "level"), [("gemini-3-pro-preview", "high"), ("gemini-3.1-pro-preview", "medium"), ("g-3", "medium")]
+)
+def test_a_medium_effort_is_the_nearest_level_that_there_is(model: str, level: str) -> None:
+    _, wire_request = sent_to("gemini", model, {}, asking(reasoning_effort="medium"))
+    assert json.loads(wire_request.body)["generationConfig"]["thinkingConfig"]["thinkingLevel"] == level
+
+
+@pytest.mark.parametrize(("asked", "sent"), [(0, 0), (1, 512), (600, 600)])
+def test_the_least_budget_of_flash_lite(asked: int, sent: int) -> None:
+    _, wire_request = sent_to("gemini", "gemini-2.5-flash-lite", {}, asking(reasoning_budget_tokens=asked))
+    assert json.loads(wire_request.body)["generationConfig"]["thinkingConfig"]["thinkingBudget"] == sent
 
 
 def test_the_least_budget_of_a_model_that_always_thinks() -> None:

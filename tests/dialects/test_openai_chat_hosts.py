@@ -97,7 +97,12 @@ RESOURCE = "https://res.openai.azure.com"
 @pytest.mark.parametrize(
     ("base_url", "settings", "url"),
     [
-        (RESOURCE, {}, "/openai/deployments/my%2Fgpt/chat/completions?api-version=2024-10-21"),
+        (RESOURCE, {}, "/openai/v1/chat/completions"),
+        (
+            RESOURCE,
+            {"api_version": "2024-10-21"},
+            "/openai/deployments/my%2Fgpt/chat/completions?api-version=2024-10-21",
+        ),
         (
             RESOURCE,
             {"api_version": "2025-01-01-preview"},
@@ -182,14 +187,15 @@ ALWAYS = {"model", "messages", "stream", "stream_options"}
         ("gpt-6.1", {"temperature", "top_p", "stop", "parallel_tool_calls", "tool_choice"}, "developer"),
     ],
 )
-@pytest.mark.parametrize("provider", ["openai", "azure-openai"])
-def test_openai_s_models_get_what_they_take(provider: str, model: str, keys: set[str], role: str) -> None:
-    target = target_of(provider, model, base_url=RESOURCE)
+@pytest.mark.parametrize("version", ["", "v1", "2025-01-01-preview"])
+def test_openai_s_models_get_what_they_take(version: str, model: str, keys: set[str], role: str) -> None:
+    settings = {"api_version": version} if version else {}
+    target = target_of("azure-openai" if version else "openai", model, base_url=RESOURCE, **settings)
     limit = target.quirks.max_tokens_key
     body = requested(target=target, **EVERYTHING)
     assert body.keys() == ALWAYS | keys | {"seed", limit}
     assert limit == (
-        "max_tokens" if provider == "azure-openai" and model.startswith("gpt-4") else "max_completion_tokens"
+        "max_tokens" if version.startswith("20") and model.startswith("gpt-4") else "max_completion_tokens"
     )
     assert body["messages"][0]["role"] == role
     said = openai_chat.warnings(Request(messages=(user("hi"),), **EVERYTHING), target)
@@ -212,7 +218,7 @@ def test_the_recorded_refusal_of_a_system_role_cannot_come_back(model: str) -> N
 
 
 def test_azure_s_newer_endpoint_takes_the_newer_key() -> None:
-    target = target_of("azure-openai", "my-gpt", base_url=RESOURCE, api_version="v1")
+    target = target_of("azure-openai", "my-gpt", base_url=RESOURCE)
     assert requested(target=target, max_tokens=9)["max_completion_tokens"] == 9
 
 

@@ -4,11 +4,12 @@ from decimal import Decimal
 
 import pytest
 from msgspec import Raw as RawJSON
+from msgspec.structs import replace
 
-from loomstream.events import Cost, Event, Notice, Start, Stop, TextDelta, TextEnd, TextStart, Usage
+from loomstream.events import NULL, Cost, Event, Notice, Start, Stop, TextDelta, TextEnd, TextStart, Usage
 from loomstream.handler import Handler, compose
 from loomstream.messages import Request, user
-from loomstream.middleware.cost import cost, cost_of, reported_cost, zero_cost
+from loomstream.middleware.cost import billed_usage, cost, cost_of, reported_cost, zero_cost
 
 pytestmark = pytest.mark.anyio
 
@@ -228,6 +229,37 @@ async def test_streams_of_one_middleware_share_nothing() -> None:
 async def test_what_a_gateway_charged_is_read(raw: bytes, expected: str | None) -> None:
     usage = Usage(raw=RawJSON(raw))
     assert reported_cost(usage) == (None if expected is None else Decimal(expected))
+
+
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [
+        (b'{"input_tokens":98.0,"output_tokens":6.0}', (98, 6)),
+        (b'{"input_tokens":98,"output_tokens":6,"search_units":0,"classifications":null}', (98, 6)),
+        (b'{"input_tokens":98,"output_tokens":6,"search_units":1}', None),
+        (b'{"input_tokens":98.5}', None),
+        (b'{"output_tokens":"many"}', None),
+        (b"null", (1508, 6)),
+        (b"[]", (1508, 6)),
+    ],
+)
+async def test_the_tokens_that_a_host_bills_are_priced(units: bytes, expected: tuple[int, int] | None) -> None:
+    raw = RawJSON(b'{"tokens":{"input_tokens":1508},"billed_units":' + units + b"}")
+    counted = Usage(input_tokens=1500, cache_read_tokens=8, output_tokens=6, final=True, raw=raw)
+    billed = billed_usage(counted)
+    assert expected == (billed and (billed.input_tokens + billed.cache_read_tokens, billed.output_tokens))
+    found = cost_of("openai", "gpt-4o", counted, max_tokens=9)
+    if billed is None:
+        assert (found.amount_usd, found.upper_usd, found.exact) == (None, None, False)
+    else:
+        assert found.exact
+        assert found.amount_usd == cost_of("openai", "gpt-4o", replace(billed, raw=NULL)).amount_usd
+
+
+async def test_cohere_has_no_price_in_the_catalog_so_its_cost_is_unknown() -> None:
+    usage = Usage(input_tokens=1508, output_tokens=6, final=True, raw=RawJSON(b'{"billed_units":{"input_tokens":98}}'))
+    found = cost_of("cohere", "command-a-03-2025", usage)
+    assert (found.amount_usd, found.exact) == (None, False)
 
 
 async def test_what_a_gateway_charged_wins_over_the_catalog() -> None:

@@ -139,6 +139,24 @@ def test_the_keyring_s_entries_have_the_names_that_are_in_use(provider: str, key
 
 
 @each_row
+def test_a_variable_of_ours_names_the_model(row: Provider) -> None:
+    name = {"azure-openai": "AZURE_OPENAI_DEPLOYMENT_ID", "bedrock": "BEDROCK_MODEL_ID", "vertex-ai": "VERTEX_MODEL"}
+    usual = row.name.upper().replace("-", "_") + "_MODEL"
+    assert row.model_environment[0] == f"LOOM_LLM_{name.get(row.name, usual)}"
+
+
+@pytest.mark.parametrize("variable", ["ANTHROPIC_DEFAULT_MODEL", "OPENAI_DEFAULT_MODEL"])
+def test_the_seed_s_variables_name_the_model(variable: str) -> None:
+    assert variable in look_up(variable.partition("_")[0].lower()).model_environment
+
+
+@pytest.mark.parametrize("provider", ["openai", "azure-openai"])
+@pytest.mark.parametrize(("model", "encrypts"), [("gpt-5.1", True), ("o4-mini", True), ("gpt-4o", False), ("gpt-5-chat", False)])
+def test_models_that_reason_are_asked_for_their_reasoning(provider: str, model: str, encrypts: bool) -> None:
+    assert route(look_up(provider), model, dialect="openai_responses").quirks.encrypted_reasoning == encrypts
+
+
+@each_row
 def test_its_templates_name_its_settings(row: Provider) -> None:
     check_templates(row)
 
