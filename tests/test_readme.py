@@ -42,8 +42,9 @@ def row(provider: Provider) -> str:
 
 
 def is_needed(provider: Provider, setting: Setting) -> bool:
-    """Say whether a request cannot be sent before this setting is made."""
-    return not setting.default and (setting.required or f"{{{setting.name}}}" in provider.base_url)
+    """Say whether a request cannot be sent before this setting is made; AWS's files tell a region, or there is a usual one."""
+    told = provider.auth == "aws" and setting.name == "region"
+    return not setting.default and not told and (setting.required or f"{{{setting.name}}}" in provider.base_url)
 
 
 def table() -> str:

@@ -225,11 +225,11 @@ class _Meter:
         now = self._clock()
         if now < self._next_s:
             return (event,)
-        self._next_s = now + RUNNING_INTERVAL_S  # also where nothing is to be told: some hosts count in every frame
         running = self._cost()
         if running.amount_usd == self._shown:
             return (event,)
         self._shown = running.amount_usd
+        self._next_s = now + RUNNING_INTERVAL_S
         return (event, running)
 
     def _cost(self) -> Cost:

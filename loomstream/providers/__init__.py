@@ -44,10 +44,12 @@ class Setting(Struct, frozen=True, kw_only=True):
 
     `environment` are variables, looked up in order; a name that begins with `LOOM_` comes first. `default` stands where
     nothing is set; `required`: no request can be built without it. `keyring` is an entry of the system's keyring, and
-    says that the value is a secret: it is given to the authentication scheme only, never put into a URL.
+    says that the value is a secret: it is given to the authentication scheme only, never put into a URL. `aliases` are
+    other names of it in a `looms.yaml`.
     """
 
     name: str
+    aliases: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
     default: str = ""
     required: bool = False

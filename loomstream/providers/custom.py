@@ -28,7 +28,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from loomstream.dialects import Quirks, check_quirks
-from loomstream.dialects.templates import check_fields
+from loomstream.dialects.templates import check_fields, check_header
 from loomstream.errors import ConfigError
 from loomstream.providers import Listed, Profile, Provider, Setting, dialect_names, settings_of_address
 from loomstream.transport.outgoing import check_base_url
@@ -53,12 +53,19 @@ _USUAL_QUIRKS = {"anthropic_messages": Quirks(needs_max_tokens=4096)}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET = re.compile(r"(^|_)(api_key|key|token|secret|password|secret_access_key|access_key_id|credentials)$")
+_CREDENTIALS = ("authorization", "cookie", "proxy-authorization")
 _NOT_TRUSTED = (
     f"a {FILE_NAME} that was merely found in the working folder may come from others: {{}} name the file "
     f"(--config, or {CONFIG_VARIABLE}={FILE_NAME}), or move the entry to ~/.loom/{FILE_NAME}"
 )
-_SEED_KEYS = {"model": "model", "model_id": "model", "deployment_id": "model", "endpoint": "base_url"}
-"""What `llm:` of the seed calls a provider's model and address, behind the provider's name: `ollama_endpoint`."""
+_SEED_KEYS = {
+    "model": "model",
+    "model_id": "model",
+    "deployment_id": "model",
+    "endpoint": "base_url",
+    "extra_headers": "extra_headers",
+}
+"""What `llm:` of the seed calls a provider's model, address and headers, behind its name: `ollama_endpoint`."""
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -66,7 +73,7 @@ class Entry(Struct, frozen=True, kw_only=True):
 
     `dialect` is how a host is spoken to (default `openai_chat`), `auth` how it gets its key (default: as is usual for
     the dialect), `quirks` how it departs from the dialect (the flags of `loomstream.dialects.Quirks`), `settings` those
-    of the built-in provider, `model` the default one. `api_key_env` names the key's variable, or several; without it
+    of the built-in provider, `extra_headers` what is sent to it beside its own headers, `model` the default one. `api_key_env` names the key's variable, or several; without it
     the key is optional, and looked for in `LOOM_LLM_NAME_API_KEY`, `NAME_API_KEY` and the keyring (`name_api_key`),
     unless the file was merely found in the working folder.
     """
@@ -79,6 +86,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     auth: str = ""
     api_key_env: str | tuple[str, ...] = ()
     settings: Mapping[str, str] = {}
+    extra_headers: Mapping[str, str] = {}
     quirks: Mapping[str, object] = {}
 
     @property
@@ -89,7 +97,7 @@ class Entry(Struct, frozen=True, kw_only=True):
 
 _OF_A_HOST = ("dialect", "auth", "quirks")
 _OF_BOTH = ("name", "base_url", "model", "api_key_env")
-_OF_A_PROVIDER = ("provider", "settings")
+_OF_A_PROVIDER = ("provider", "settings", "extra_headers")
 _KEYS = Entry.__struct_fields__
 
 
@@ -288,9 +296,14 @@ def _seed_key(key: str, base: Provider | None) -> tuple[str, str]:
             rest = key.removeprefix(prefix + "_")
             if rest != key and rest in _SEED_KEYS:
                 return _SEED_KEYS[rest], ""
-            if rest != key and any(setting.name == rest and not setting.keyring for setting in base.settings):
-                return "settings", rest
+            named = [setting.name for setting in base.settings if rest in (setting.name, *setting.aliases)]
+            if rest != key and named and named[0] in _plain(base):
+                return "settings", named[0]
     return key, ""
+
+
+def _plain(base: Provider) -> list[str]:
+    return [setting.name for setting in base.settings if not setting.keyring]
 
 
 # --- keys ----------------------------------------------------------------------------------------
@@ -394,7 +407,7 @@ def _quirks(place: _Place, entry: Entry, usual: Quirks) -> Quirks:
 
 def _renamed(place: _Place, entry: Entry, base: Provider) -> Provider:
     """Give a built-in provider's row under another name, with what the entry says in the place of its own."""
-    known = [setting.name for setting in base.settings if not setting.keyring]
+    known = _plain(base)
     for name in entry.settings:
         if name not in known:
             place.refuse("settings", _unknown(f"setting of {base.name}", name, known))
@@ -410,7 +423,20 @@ def _renamed(place: _Place, entry: Entry, base: Provider) -> Provider:
         key_environment=entry.variables or base.key_environment,
         keyring="" if entry.variables else base.keyring,
         settings=tuple(_set(setting, entry.settings) for setting in base.settings),
+        quirks=replace(base.quirks, headers={**base.quirks.headers, **_headers(place, entry)}),
     )
+
+
+def _headers(place: _Place, entry: Entry) -> Mapping[str, str]:
+    """Give the headers of an entry, which are no templates. A header that could hold a key does not stand here."""
+    for name, value in entry.extra_headers.items():
+        if _SECRET.search(_identifier(name).lower()) or name.lower() in _CREDENTIALS:
+            place.refuse("extra_headers", f"{name!r} may hold a key, which does not stand here: pass extra_headers=")
+        try:
+            check_header(name, value, ())
+        except ConfigError as error:
+            place.refuse("extra_headers", str(error))
+    return entry.extra_headers
 
 
 def _without_address(profile: Profile) -> Profile:

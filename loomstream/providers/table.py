@@ -321,6 +321,7 @@ TABLE: tuple[Provider, ...] = (
         settings=(
             Setting(
                 name="project",
+                aliases=("project_id",),
                 environment=(
                     "LOOM_LLM_VERTEX_PROJECT_ID",
                     "GOOGLE_CLOUD_PROJECT",

@@ -416,7 +416,8 @@ BODIES: dict[str, tuple[Request, Any]] = {
                         {"toolResult": {"toolUseId": "t3", "content": []}},
                     ],
                 },
-            ]
+            ],
+            "toolConfig": {"tools": [{"toolSpec": {"name": "f", "inputSchema": {"json": Tool("f").parameters}}}]},
         },
     ),
     "reasoning-goes-back-to-its-issuer": (

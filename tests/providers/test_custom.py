@@ -154,6 +154,82 @@ def test_the_seed_s_keys_of_an_entry(write: Write, text: str, provider: str, mod
     assert (row.dialect, row.default_model, row.base_url) == (look_up(provider).dialect, model, base_url)
 
 
+SEED_KEYS: list[tuple[str, str, dict[str, str], dict[str, str]]] = [
+    ("anthropic", "anthropic_model: a", {"default_model": "a"}, {}),
+    ("bedrock", "bedrock_region: r", {}, {"region": "r"}),
+    ("bedrock", "bedrock_model_id: a", {"default_model": "a"}, {}),
+    ("bedrock", "bedrock_profile: p", {}, {"profile": "p"}),
+    ("ollama", "ollama_endpoint: http://localhost:1", {"base_url": "http://localhost:1"}, {}),
+    ("ollama", "ollama_model: a", {"default_model": "a"}, {}),
+    ("openai", "openai_model: a", {"default_model": "a"}, {}),
+    ("azure-openai", "azure_openai_endpoint: https://a.test", {"base_url": "https://a.test"}, {}),
+    ("azure-openai", "azure_openai_deployment_id: a", {"default_model": "a"}, {}),
+    ("azureopenai", "azure_openai_deployment_id: a", {"default_model": "a"}, {}),
+    ("mistral", "mistral_model: a", {"default_model": "a"}, {}),
+    ("gemini", "gemini_model: a", {"default_model": "a"}, {}),
+    ("huggingface", "huggingface_model: a", {"default_model": "a"}, {}),
+    ("litellm", "litellm_endpoint: http://localhost:1/v1", {"base_url": "http://localhost:1/v1"}, {}),
+    ("litellm", "litellm_model: a/b", {"default_model": "a/b"}, {}),
+    ("vertex-ai", "vertex_project_id: p", {}, {"project": "p"}),
+    ("vertex-ai", "vertex_location: us-central1", {}, {"location": "us-central1"}),
+    ("vertex-ai", "vertex_model: a", {"default_model": "a"}, {}),
+]
+"""The provider's keys of the seed's configuration that hold no secret."""
+
+
+@pytest.mark.parametrize(("provider", "text", "fields", "settings"), SEED_KEYS)
+def test_each_key_of_the_seed(
+    write: Write, provider: str, text: str, fields: dict[str, str], settings: dict[str, str]
+) -> None:
+    write(entry(f"provider: {provider}; {text}"))
+    row = look_up("acme")
+    assert {name: getattr(row, name) for name in fields} == fields
+    assert {setting.name: setting.default for setting in row.settings if setting.name in settings} == settings
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "anthropic; anthropic_api_key: k",
+        "bedrock; bedrock_access_key_id: k",
+        "bedrock; bedrock_secret_access_key: k",
+        "bedrock; bedrock_session_token: k",
+        "bedrock; bedrock_bearer_token: k",
+        "openai; openai_api_key: k",
+        "azure-openai; azure_openai_api_key: k",
+        "azure-openai; azure_openai_entra_token: k",
+        "mistral; mistral_api_key: k",
+        "gemini; gemini_api_key: k",
+        "huggingface; huggingface_token: k",
+        "litellm; litellm_api_key: k",
+    ],
+)
+def test_each_secret_of_the_seed_is_refused(write: Write, text: str) -> None:
+    write(entry(f"provider: {text}"))
+    assert "a key does not stand here: name its variable" in error_of()
+
+
+@pytest.mark.parametrize("key", ["litellm_extra_headers", "extra_headers"])
+def test_headers_of_an_entry(write: Write, key: str) -> None:
+    write(entry(f"provider: litellm; {key}: {{x-team: blue}}"))
+    assert look_up("acme").quirks.headers == {"x-team": "blue"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "what"),
+    [
+        ("{authorization: x}", "'authorization' may hold a key"),
+        ("{X-Api-Key: x}", "'X-Api-Key' may hold a key"),
+        ("{'a b': x}", "'a b' is not the name of an HTTP header"),
+        ("{x-a: '{region}'}", "names 'region'"),
+        ("{x-a: 5}", "Expected `str`, got `int`"),
+    ],
+)
+def test_headers_that_an_entry_cannot_have(write: Write, headers: str, what: str) -> None:
+    write(entry(f"provider: litellm; extra_headers: {headers}"))
+    assert what in error_of()
+
+
 def test_a_setting_of_a_built_in_provider(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_OPENAI_API_VERSION", "from-environment")
     write(entry("provider: azure-openai; azure_openai_api_version: '2025-01-01'; base_url: https://a.test"))
