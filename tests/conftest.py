@@ -41,6 +41,10 @@ def no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     for name in ("LOOM_LLM_PROVIDER", *settings, *(name for row in rows for names in row for name in names)):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LOOM_DATA_DIR", str(tmp_path))  # nor a configuration
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+    for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("LOOM_CONFIG", raising=False)
     before = keyring.get_keyring()
     keyring.set_keyring(null.Keyring())

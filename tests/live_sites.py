@@ -132,7 +132,8 @@ def _no_address(row: Provider) -> str:
         return _not_set(row, row.base_url_environment, "address")
     settings = {setting.name: setting for setting in row.settings}
     fields = [settings[field] for _, field, _, _ in Formatter().parse(row.base_url) if field]
-    unset = [setting for setting in fields if not setting.default and not _any_set(setting.environment)]
+    told = row.auth == "aws"  # its scheme finds a region
+    unset = [setting for setting in fields if not (told or setting.default or _any_set(setting.environment))]
     return _not_set(row, unset[0].environment, unset[0].name) if unset else ""
 
 

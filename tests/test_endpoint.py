@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -361,6 +362,51 @@ class TestLaunching:
         async with connect("acme"):
             pass
         assert launcher.log == []
+
+
+# --- where values come from ------------------------------------------------------------------------
+
+
+class TestOrigins:
+    def test_of_settings(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ACME_PROJECT", "p")
+        monkeypatch.delenv("ACME_REGION", raising=False)
+        credentials = Endpoint(REGIONAL, settings={"secret_part": "s"}).credentials()
+        names = ("region", "project", "secret_part", "nothing")
+        assert [credentials.origin(name) for name in names] == ["row", "environment", "argument", ""]
+        assert Endpoint(REGIONAL, settings={"project": "mine"}).credentials().origin("project") == "argument"
+        assert Endpoint(REGIONAL, settings={"project": ""}).credentials().origin("project") == "environment"
+        assert Endpoint(REGIONAL).credentials().origin("secret_part") == ""
+
+    @pytest.mark.parametrize(("key", "origin"), [(None, ""), ("", ""), ("k", "argument"), (lambda: "k", "argument")])
+    def test_of_the_key(self, key: str | Callable[[], str] | None, origin: str) -> None:
+        assert Endpoint(REGIONAL, api_key=key).credentials().origin("api_key") == origin
+
+
+@pytest.mark.anyio
+class TestBedrock:
+    @pytest.fixture(autouse=True)
+    def files(self, no_keys: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        del no_keys
+        (tmp_path / "config").write_text("[profile work]\nregion = eu-west-3\n")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+
+    async def test_a_key_that_is_passed_beats_a_profile_of_the_environment(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("LOOM_LLM_BEDROCK_PROFILE", "work")
+        resolved = await Endpoint(look_up("bedrock"), api_key="k").resolve()
+        assert resolved.authenticator.secrets == (Secret("k"),)
+        assert resolved.target.base_url == "https://bedrock-runtime.eu-west-3.amazonaws.com"
+        assert resolved.target.settings["region"] == "eu-west-3"
+
+    async def test_the_region_that_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        resolved = await Endpoint(look_up("bedrock"), api_key="k").resolve()
+        assert resolved.target.base_url == "https://bedrock-runtime.us-west-2.amazonaws.com"
+        monkeypatch.setenv("AWS_PROFILE", "work")
+        monkeypatch.setenv("AWS_REGION", "sa-east-1")
+        resolved = await Endpoint(look_up("bedrock"), api_key="k").resolve()
+        assert resolved.target.base_url == "https://bedrock-runtime.sa-east-1.amazonaws.com"
 
 
 # --- settings --------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def row(provider: Provider) -> str:
 
 
 def is_needed(provider: Provider, setting: Setting) -> bool:
-    """Say whether a request cannot be sent before this setting is made; AWS's files tell a region, or there is a usual one."""
+    """Say whether a request cannot be sent before this setting is made: AWS's region is found without."""
     told = provider.auth == "aws" and setting.name == "region"
     return not setting.default and not told and (setting.required or f"{{{setting.name}}}" in provider.base_url)
 

@@ -226,6 +226,8 @@ class _Meter:
         if now < self._next_s:
             return (event,)
         running = self._cost()
+        if running.amount_usd is None:
+            self._next_s = now + RUNNING_INTERVAL_S  # an unknown price seldom becomes known: no need to ask each time
         if running.amount_usd == self._shown:
             return (event,)
         self._shown = running.amount_usd

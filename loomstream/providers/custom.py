@@ -73,9 +73,10 @@ class Entry(Struct, frozen=True, kw_only=True):
 
     `dialect` is how a host is spoken to (default `openai_chat`), `auth` how it gets its key (default: as is usual for
     the dialect), `quirks` how it departs from the dialect (the flags of `loomstream.dialects.Quirks`), `settings` those
-    of the built-in provider, `extra_headers` what is sent to it beside its own headers, `model` the default one. `api_key_env` names the key's variable, or several; without it
-    the key is optional, and looked for in `LOOM_LLM_NAME_API_KEY`, `NAME_API_KEY` and the keyring (`name_api_key`),
-    unless the file was merely found in the working folder.
+    of the built-in provider, `extra_headers` what is sent to it beside its own headers, `model` the default one.
+    `api_key_env` names the key's variable, or several; without it the key is optional, and looked for in
+    `LOOM_LLM_NAME_API_KEY`, `NAME_API_KEY` and the keyring (`name_api_key`), unless the file was merely found in the
+    working folder.
     """
 
     name: str

@@ -20,7 +20,7 @@ def _host(
     default_model: str = "",
     quirks: Quirks = Quirks(),  # noqa: B008 (frozen)
 ) -> Provider:
-    """Give the row of an OpenAI-compatible host, with the customary names of its variables, and `keys` where it has others.
+    """Give the row of an OpenAI-compatible host, with the customary variables, and `keys` where its key has others.
 
     A host on this machine may want no key.
     """

@@ -33,7 +33,7 @@ from loomstream.errors import (  # noqa: E402
     StreamTruncated,
 )
 from loomstream.events import TextDelta  # noqa: E402
-from loomstream.messages import Response  # noqa: E402
+from loomstream.messages import Response, Timeouts  # noqa: E402
 from loomstream.model import Model  # noqa: E402
 from loomstream.providers import DIALECTS, dialect_module, dialects_of, look_up  # noqa: E402
 from loomstream.providers.table import TABLE  # noqa: E402
@@ -141,6 +141,23 @@ TROUBLES: dict[str, Trouble] = {
 }
 
 
+WHOLE_BEGUN = b'{"id":"x",'
+
+
+def _begun_whole(*then: Callable[[], Awaitable[None]]) -> Callable[[str], ReplayTransport]:
+    return lambda _: ReplayTransport(Recording([WHOLE_BEGUN, *then], headers={"content-type": "application/json"}))
+
+
+WHOLE_TROUBLES: dict[str, Trouble] = {
+    "refused": TROUBLES["refused"],
+    "silence before the headers": TROUBLES["silence before the headers"],
+    "silence in the stream": Trouble(_begun_whole(_hang), FirstEventTimeout, "maybe", began=False),
+    "cut: the peer closes early": Trouble(_begun_whole(), StreamTruncated, "maybe", began=False),
+    "cut: the connection breaks": Trouble(_begun_whole(_reset), ConnectionLost, "maybe", began=False),
+}
+"""The same where the answer comes as a whole: half of one is none, and its time is `whole_s`."""
+
+
 # --- running -------------------------------------------------------------------------------------
 
 
@@ -206,6 +223,20 @@ async def test_a_trouble(name: str, dialect: str, trouble: str, way: str) -> Non
     assert error.retry_safety == want.retry_safety
     assert (error.provider, error.model, error.committed) == (name, "m", want.began)
     assert bool(partial_text(error)) == want.began
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize(("name", "dialect"), PAIRS)
+async def test_a_trouble_of_a_whole_answer(name: str, dialect: str, trouble: str) -> None:
+    want = WHOLE_TROUBLES[trouble]
+    began = anyio.current_time()
+    error = await ended(model_of(name, dialect, want.transport(dialect)), "complete, not streamed")
+    assert type(error) is want.error
+    assert error.retry_safety == want.retry_safety
+    assert (error.provider, error.model, error.committed) == (name, "m", False)
+    assert partial_text(error) == ""
+    if want.error is FirstEventTimeout:
+        assert anyio.current_time() - began >= Timeouts().whole_s
 
 
 @pytest.mark.parametrize("way", ["stream", "complete"])

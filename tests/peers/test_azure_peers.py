@@ -42,8 +42,7 @@ def dialect(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def model(aimock: Any, dialect: str) -> AsyncIterator[ls.Model]:  # noqa: ANN401 (fixtures of conftest)
-    settings = {"api_version": "v1"}
-    connected = ls.connect("azure-openai:work", base_url=aimock.url, api_key=KEY, dialect=dialect, settings=settings)
+    connected = ls.connect("azure-openai:work", base_url=aimock.url, api_key=KEY, dialect=dialect)
     async with connected as found:
         yield found
 

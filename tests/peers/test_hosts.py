@@ -73,7 +73,8 @@ KEY = "sk-canary-0123456789"
 
 
 def deployment(aimock: Any, **settings: str) -> ls.Model:  # noqa: ANN401 (as above)
-    return ls.connect("azure-openai:gpt-4o", base_url=aimock.url + "/", api_key=KEY, settings=settings)
+    given = {"api_version": "2024-10-21", **settings}
+    return ls.connect("azure-openai:gpt-4o", base_url=aimock.url + "/", api_key=KEY, settings=given)
 
 
 async def test_a_deployment_s_text_and_usage(aimock: Any, read: Read) -> None:  # noqa: ANN401 (as above)
@@ -85,6 +86,7 @@ async def test_a_deployment_s_text_and_usage(aimock: Any, read: Read) -> None:  
     assert (stream.usage.input_tokens, stream.usage.output_tokens) == (11, 7)
     (entry,) = aimock.get("/__aimock/journal")
     assert entry["path"].startswith("/openai/deployments/gpt-4o/chat/completions")
+    assert "api-version=2024-10-21" in entry["path"]
     assert entry["body"]["stream_options"] == {"include_usage": True}
 
 

@@ -49,7 +49,7 @@ AIMOCK = {
     "gemini": Loopback(spec="gemini:gemini-2.5-flash", path="/v1beta"),
     "vertex-ai": Loopback(spec="vertex-ai:gemini-2.5-flash", connect={"settings": VERTEX}),
     "azure-openai": Loopback(spec="azure-openai:gpt-4o"),
-    "azure-openai-v1": Loopback(spec="azure-openai:gpt-4o", connect={"settings": {"api_version": "v1"}}),
+    "azure-openai-dated": Loopback(spec="azure-openai:gpt-4o", connect={"settings": {"api_version": "2024-10-21"}}),
     "azure-openai-responses": Loopback(spec="azure-openai:gpt-4o", connect={"dialect": "openai_responses"}),
     "bedrock-converse": Loopback(spec=f"bedrock:{CLAUDE}"),
     # Its InvokeModel counts no output tokens; the vendor's does.

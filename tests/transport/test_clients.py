@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import gc
-import inspect
 from collections.abc import AsyncIterator, Callable
-from types import ModuleType
+from types import AsyncGeneratorType, ModuleType
 from typing import TYPE_CHECKING
 
 import anyio
@@ -79,7 +78,7 @@ async def test_leaving_early_closes_and_leaves_no_generator(serve: Serve, post: 
                     break
         await server.all_closed()
         gc.collect()
-        mine = [item for item in gc.get_objects() if inspect.isasyncgen(item) and "httpcore" in repr(item)]
+        mine = [item for item in gc.get_objects() if type(item) is AsyncGeneratorType and "httpcore" in repr(item)]
         assert mine == []
 
 
