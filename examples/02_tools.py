@@ -1,16 +1,19 @@
-"""Offer a tool, run the call that the model makes, and send the result back. Runs offline on a scripted model."""
+"""Offer a function as a tool, run the calls that the model makes, and send the results back.
+
+Runs offline on a scripted model.
+"""
 
 import asyncio
-import json
 
 import loomstream as ls
 from loomstream.testing import scripted_model, text_events, tool_call_events
 
-WEATHER = ls.Tool(
-    "get_weather",
-    "Current weather of a city",
-    {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-)
+
+@ls.tool
+async def get_weather(city: str) -> str:
+    """Give the current weather of a city."""
+    print("tool:", city)
+    return "4 °C, light rain"
 
 
 async def main() -> None:
@@ -20,15 +23,10 @@ async def main() -> None:
         text_events("It is 4 °C in Oslo."),
     )
     conversation = [ls.user("What is the weather in Oslo?")]
-    async with model.stream(conversation, tools=[WEATHER]) as stream:
-        response = await stream.collect()
+    response = await model.complete(conversation, tools=[get_weather])
     conversation.append(response.message)
-    for call in response.tool_calls:
-        if call.executable:
-            city = json.loads(call.arguments)["city"]
-            print("tool:", call.name, city)
-            conversation.append(ls.tool_result(call, "4 °C, light rain"))
-    answer = await model.complete(conversation, tools=[WEATHER])
+    conversation += [await get_weather.answer(call) for call in response.tool_calls]
+    answer = await model.complete(conversation, tools=[get_weather])
     print("text:", answer.text)
 
 

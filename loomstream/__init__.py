@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from loomstream import middleware as middleware
     from loomstream import providers as providers
     from loomstream import testing as testing
+    from loomstream import tools as tools
     from loomstream.accumulate import Accumulator
     from loomstream.errors import LoomstreamError, ProviderError, StreamTruncated
     from loomstream.events import (
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from loomstream.model import Model, connect
     from loomstream.pump import decode
     from loomstream.stream import Stream
+    from loomstream.tools import tool
 
 _HOMES = {
     "accumulate": ("Accumulator",),
@@ -68,6 +70,7 @@ _HOMES = {
     "messages": ("Message", "Response", "Timeouts", "Tool", "assistant", "system", "tool_result", "user"),
     "model": ("Model", "connect"),
     "stream": ("Stream",),
+    "tools": ("tool",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -76,11 +79,11 @@ __all__ = (
     "ProviderError", "Raw", "ReasoningDelta", "ReasoningEnd", "ReasoningStart", "RefusalDelta", "Response",
     "ServerToolCall", "ServerToolResult", "Start", "Stop", "Stream", "StreamTruncated", "TextDelta", "TextEnd",
     "TextStart", "Timeouts", "Tool", "ToolCallDelta", "ToolCallEnd", "ToolCallStart", "Unknown", "Usage", "assistant",
-    "connect", "decode", "system", "tool_result", "user",
+    "connect", "decode", "system", "tool", "tool_result", "user",
 )  # fmt: skip
 
 
-_MODULES = frozenset({"errors", "events", "handler", "messages", "middleware", "providers", "testing"})
+_MODULES = frozenset({"errors", "events", "handler", "messages", "middleware", "providers", "testing", "tools"})
 """Submodules that can be reached as attributes of the package."""
 
 

@@ -6,7 +6,8 @@
     │   ├── UnknownProvider
     │   └── UnknownModel
     ├── RequestError            you, while the request is built
-    │   └── Unsupported
+    │   ├── Unsupported
+    │   └── InvalidArguments
     ├── TransportError          the network
     │   ├── ConnectFailed
     │   ├── TLSFailed
@@ -173,6 +174,10 @@ class RequestError(LoomstreamError):
 
 class Unsupported(RequestError):
     """The provider or model cannot do what the request asks for."""
+
+
+class InvalidArguments(RequestError):
+    """A model called a tool with arguments that are no JSON, or not of the types that the tool takes."""
 
 
 class TransportError(LoomstreamError):

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import UnionType
-from typing import Annotated, Literal, TypedDict, cast, get_args
+from typing import Annotated, Literal, Protocol, TypedDict, cast, get_args, runtime_checkable
 
 import msgspec
 from msgspec import Meta, Struct
@@ -129,6 +129,14 @@ class Tool(Struct, frozen=True):
     parameters: Mapping[str, object] = msgspec.field(default_factory=lambda: {"type": "object", "properties": {}})
 
 
+@runtime_checkable
+class AsTool(Protocol):
+    """What stands for a `Tool` among a request's tools, such as `loomstream.tools.FunctionTool`."""
+
+    @property
+    def __loomstream_tool__(self) -> Tool: ...
+
+
 class ToolChoice(Struct, frozen=True):
     """Which tool the model must use: `auto`, `any`, `none`, or `tool` with its `name`."""
 
@@ -188,11 +196,12 @@ class Request(Struct, frozen=True, kw_only=True):
 class RequestOptions(TypedDict, total=False):
     """What `connect` (as defaults) and `Model.stream` take beside the prompt; the fields of `Request`.
 
-    `tool_choice` may be a mode (`auto`, `any`, `none`) or the name of a tool; `stop_sequences` may be one text.
+    `tools` may hold functions; `loomstream.tool` says which. `tool_choice` may be a mode (`auto`, `any`, `none`) or the
+    name of a tool; `stop_sequences` may be one text.
     """
 
     system: str
-    tools: Sequence[Tool]
+    tools: Sequence[Tool | AsTool | Callable[..., object]]
     tool_choice: ToolChoice | str | None
     parallel_tool_calls: bool | None
     max_tokens: int | None
@@ -349,16 +358,31 @@ _MODES: dict[str, ToolChoice] = {"auto": ToolChoice("auto"), "any": ToolChoice("
 
 def check_options(options: Mapping[str, object]) -> None:
     """Raise `UsageError` for an option that no request has, `RequestError` for tools that are no `Tool`s."""
+    _check_names(options)
+    _tools(options)
+
+
+def _check_names(options: Mapping[str, object]) -> None:
     for name in options:
         if name not in _OPTION_NAMES:
             near = difflib.get_close_matches(name, _OPTION_NAMES, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(_OPTION_NAMES))}"
             msg = f"unknown option {name!r}: {hint}"
             raise UsageError(msg)
-    for position, tool in enumerate(_items("tools", options.get("tools") or (), "a list of loomstream.Tool")):
-        if not isinstance(tool, Tool):
-            msg = f"tools[{position}] is a {type(tool).__name__}: give a loomstream.Tool(name, description, parameters)"
-            raise RequestError(msg)
+
+
+def _tools(options: Mapping[str, object]) -> tuple[Tool, ...]:
+    items = _items("tools", options.get("tools") or (), "a list of functions, or of loomstream.Tool")
+    return tuple(_tool(position, item) for position, item in enumerate(items))
+
+
+def _tool(position: int, item: object) -> Tool:
+    tool = item.__loomstream_tool__ if isinstance(item, AsTool) else item
+    if isinstance(tool, Tool):
+        return tool
+    remedy = "give a loomstream.Tool(name, description, parameters), or loomstream.tool(function)"
+    msg = f"tools[{position}] is a {type(item).__name__}: {remedy}"
+    raise RequestError(msg)
 
 
 def make_request(prompt: Prompt, options: RequestOptions) -> Request:
@@ -366,11 +390,11 @@ def make_request(prompt: Prompt, options: RequestOptions) -> Request:
 
     Raises `RequestError` for a prompt, a tool or a value that cannot be sent, `UsageError` for an unknown option.
     """
-    check_options(cast("Mapping[str, object]", options))
     fields = dict(cast("Mapping[str, object]", options))
-    for name in ("tools", "stop_sequences"):
-        value = fields.get(name) or ()
-        fields[name] = (value,) if isinstance(value, str) else _items(name, value, "a list")
+    _check_names(fields)
+    stops = fields.get("stop_sequences") or ()
+    fields["stop_sequences"] = (stops,) if isinstance(stops, str) else _items("stop_sequences", stops, "a list")
+    fields["tools"] = _tools(fields)
     choice = fields.get("tool_choice")
     if isinstance(choice, str):
         fields["tool_choice"] = _MODES.get(choice) or ToolChoice("tool", choice)

@@ -29,6 +29,7 @@ from loomstream.messages import Prompt, Request, RequestOptions, Response, check
 from loomstream.middleware.cost import cost, cost_of
 from loomstream.providers import Provider, all_providers, look_up
 from loomstream.stream import Stream
+from loomstream.tools import with_tools
 from loomstream.transport import Transport
 from loomstream.transport.http import AsyncClient, ConnectionLimits, HttpOptions, HttpTransport
 from loomstream.wire import Secret
@@ -56,7 +57,7 @@ class Model:
         self._model = model
         self._endpoint = endpoint
         self._transport = transport
-        self._defaults: RequestOptions = request_defaults or {}
+        self._defaults: RequestOptions = with_tools(request_defaults or {})
         check_options(cast("Mapping[str, object]", self._defaults))
         layers = default_middleware(provider.name, model) if middleware is None else tuple(middleware)
         self._innermost = _own_handler(endpoint) if provider.handler else HTTPHandler(endpoint, transport)
@@ -125,7 +126,7 @@ class Model:
         model. What the provider says comes out of the iteration.
         """
         self._check_open()
-        request = make_request(prompt, {**self._defaults, **options})
+        request = make_request(prompt, {**self._defaults, **with_tools(options)})
         if request.stream and "stream" not in options and "stream" not in self._defaults:
             request = self._streamable(request)
         return Stream(

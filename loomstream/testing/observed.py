@@ -23,6 +23,7 @@ from loomstream.model import Model
 from loomstream.pump import Pump
 from loomstream.stream import Stream
 from loomstream.testing.order import check_order
+from loomstream.tools import with_tools
 from loomstream.transport import ByteResponse, Transport
 from loomstream.wire import WireRequest
 
@@ -66,7 +67,7 @@ class Subject:
 
     def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream:
         """Give a stream of the provider's own events; nothing is sent yet."""
-        request = make_request(prompt, {**self.options, **options})
+        request = make_request(prompt, with_tools({**self.options, **options}))
         return Stream(self.spy, request, cost_of=_unknown_cost, provider=self.model.provider, model=self.model.model)
 
     async def read(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> tuple[list[Event], Response]:

@@ -19,6 +19,7 @@ from loomstream.events import Cost, Event, Usage
 from loomstream.handler import Middleware, compose
 from loomstream.messages import Prompt, Request, RequestOptions, Response, make_request
 from loomstream.stream import Stream
+from loomstream.tools import with_tools
 
 
 class Pause(Struct, frozen=True):
@@ -43,7 +44,7 @@ class ScriptedModel:
 
     def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream:
         """Give the stream of the next script."""
-        request = make_request(prompt, {**self._defaults, **options})
+        request = make_request(prompt, with_tools({**self._defaults, **options}))
         return Stream(self._handler, request, cost_of=_unknown_cost, provider="scripted", model="scripted-model")
 
     async def complete(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Response:

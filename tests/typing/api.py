@@ -37,6 +37,31 @@ async def streaming(spec: str) -> None:
         assert_type(await model.complete([ls.user("a"), ls.assistant("b")]), ls.Response)
 
 
+@ls.tool
+async def find(city: str, days: int = 1) -> list[str]:
+    return [city] * days
+
+
+@ls.tool(name="twice")
+def double(n: int) -> int:
+    return 2 * n
+
+
+def bare(n: int) -> int:
+    return n
+
+
+async def tools(model: ls.Model, call: ToolCall) -> None:
+    assert_type(await find("Oslo", days=2), list[str])
+    assert_type(double(2), int)
+    await find(7)  # pyright: ignore[reportArgumentType] (it is called like the function)
+    assert_type(await find.answer(call), ls.Message)
+    assert_type(find.decode("{}"), dict[str, object])
+    ls.connect("openai", tools=[find, bare, ls.Tool("f")])
+    model.stream("hi", tools=[bare])
+    model.stream("hi", tools=[7])  # pyright: ignore[reportArgumentType] (no tool)
+
+
 async def strings(model: ls.Model) -> None:
     async with model.stream("hi") as stream:
         pieces: AsyncIterator[str] = stream.text()
