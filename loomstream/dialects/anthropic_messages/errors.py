@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from loomstream.dialects import Target
 from loomstream.dialects.fields import as_object, as_text
 from loomstream.dialects.http_errors import error_fields, provider_error
-from loomstream.errors import BadFrame, Failure, LoomstreamError, ProviderError
-from loomstream.wire.json import loads, quote
+from loomstream.errors import ProviderError
+from loomstream.wire.json import loads
 
 _OK = 200
 
@@ -39,14 +39,3 @@ def parse_error(status: int, headers: Mapping[str, str], body: bytes, target: Ta
 def stream_error(data: bytes, target: Target) -> ProviderError:
     """Give the typed error of an `error` event; its `status` is 200, which is what the headers said."""
     return parse_error(_OK, {}, data, target)
-
-
-def broken(error: LoomstreamError, target: Target) -> Failure:
-    """Give the failure, with what is known of the target."""
-    error.provider, error.model = target.provider, target.model
-    return Failure(error)
-
-
-def bad_frame(what: str, data: bytes, target: Target) -> Failure:
-    """Give the failure for a frame that breaks the protocol."""
-    return broken(BadFrame(f"{target.provider}: {what}: {quote(data)}"), target)

@@ -13,10 +13,10 @@ import msgspec
 from msgspec import Raw as RawJSON
 
 from loomstream.dialects import Target
-from loomstream.dialects.anthropic_messages.errors import bad_frame, broken
 from loomstream.dialects.anthropic_messages.wire import Block, Delta, block_decoder
 from loomstream.dialects.blocks import MAX_BLOCKS, Blocks, OpenBlock
 from loomstream.dialects.bodies import compact, frozen, members
+from loomstream.dialects.failures import bad_frame, broken
 from loomstream.dialects.fields import JSONObject, as_list, as_object, as_text, is_null, read_object, read_text
 from loomstream.errors import Failure, LimitExceeded
 from loomstream.events import (

@@ -13,12 +13,13 @@ from typing import ClassVar
 from msgspec import Raw as RawJSON
 
 from loomstream.dialects import Target
-from loomstream.dialects.anthropic_messages.errors import bad_frame, broken, stream_error
+from loomstream.dialects.anthropic_messages.errors import stream_error
 from loomstream.dialects.anthropic_messages.parts import Parts, unknown
 from loomstream.dialects.anthropic_messages.usage import UsageFold
 from loomstream.dialects.anthropic_messages.wire import Answer, StreamEvent, answer_decoder, stream_event_decoder
 from loomstream.dialects.blocks import Sealer
 from loomstream.dialects.bodies import compact
+from loomstream.dialects.failures import bad_frame, broken
 from loomstream.dialects.fields import as_object, is_null, read_text
 from loomstream.dialects.shortcut import Shortcut
 from loomstream.errors import BadFrame, Failure, StreamTruncated

@@ -25,8 +25,9 @@ from loomstream.dialects.bedrock_converse.wire import (
 )
 from loomstream.dialects.blocks import MAX_BLOCKS, Blocks, OpenBlock
 from loomstream.dialects.bodies import compact, elements, frozen, members
+from loomstream.dialects.failures import bad_frame, broken
 from loomstream.dialects.fields import as_list, as_object, as_text, count_of, is_null, read_object, read_text
-from loomstream.errors import BadFrame, Failure, LimitExceeded, LoomstreamError
+from loomstream.errors import Failure, LimitExceeded
 from loomstream.events import (
     NULL,
     Citation,
@@ -41,7 +42,7 @@ from loomstream.events import (
     Unknown,
 )
 from loomstream.wire import Frame
-from loomstream.wire.json import Reader, is_object, quote
+from loomstream.wire.json import Reader, is_object
 
 SIGNATURE = "signature"
 REDACTED = "redacted"
@@ -63,17 +64,6 @@ _UNMARKED = frozenset({"text", "reasoning"})
 def unknown(frame: Frame) -> Unknown:
     """Give the event for a frame that has none of its own."""
     return Unknown(frame.name, frame.data.decode("utf-8", "replace"))
-
-
-def broken(error: LoomstreamError, target: Target) -> Failure:
-    """Give the failure, with what is known of the target."""
-    error.provider, error.model = target.provider, target.model
-    return Failure(error)
-
-
-def bad_frame(what: str, data: bytes, target: Target) -> Failure:
-    """Give the failure for a frame that breaks the protocol."""
-    return broken(BadFrame(f"{target.provider}: {what}: {quote(data)}"), target)
 
 
 class Part:

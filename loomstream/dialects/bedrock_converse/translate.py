@@ -15,11 +15,12 @@ from msgspec import Raw as RawJSON
 
 from loomstream.dialects import Target
 from loomstream.dialects.aws_errors import fault, parse_error
-from loomstream.dialects.bedrock_converse.parts import Parts, bad_frame, broken, unknown
+from loomstream.dialects.bedrock_converse.parts import Parts, unknown
 from loomstream.dialects.bedrock_converse.usage import read_usage
 from loomstream.dialects.bedrock_converse.wire import StreamEvent, answer_decoder, stream_event_decoder
 from loomstream.dialects.blocks import Sealer
 from loomstream.dialects.bodies import compact
+from loomstream.dialects.failures import bad_frame, broken
 from loomstream.dialects.fields import is_null, read_text
 from loomstream.errors import BadFrame, Failure, StreamTruncated
 from loomstream.events import Event, Notice, Start, Stop, StopReason, Usage

@@ -12,8 +12,8 @@ from msgspec import Raw as RawJSON
 from loomstream.dialects import Target
 from loomstream.dialects.blocks import MAX_BLOCKS, Blocks, OpenBlock
 from loomstream.dialects.bodies import frozen
-from loomstream.dialects.cohere_chat.errors import broken
 from loomstream.dialects.cohere_chat.wire import Call, Content
+from loomstream.dialects.failures import broken
 from loomstream.dialects.fields import JSONObject, as_list, as_object, as_text, read_object, read_text
 from loomstream.errors import Failure, LimitExceeded
 from loomstream.events import Citation, Event, Opaque, ReasoningDelta, TextDelta, Unknown

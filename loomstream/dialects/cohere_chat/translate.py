@@ -15,7 +15,7 @@ from msgspec import Raw as RawJSON
 
 from loomstream.dialects import Target
 from loomstream.dialects.blocks import Sealer
-from loomstream.dialects.cohere_chat.errors import bad_frame, broken, end_error, stream_error
+from loomstream.dialects.cohere_chat.errors import end_error, stream_error
 from loomstream.dialects.cohere_chat.parts import Parts, unknown
 from loomstream.dialects.cohere_chat.usage import usage_of
 from loomstream.dialects.cohere_chat.wire import (
@@ -41,6 +41,7 @@ from loomstream.dialects.cohere_chat.wire import (
     message_decoder,
     stream_decoder,
 )
+from loomstream.dialects.failures import bad_frame, broken
 from loomstream.dialects.fields import as_object, as_text, is_null, read_text
 from loomstream.dialects.shortcut import Shortcut
 from loomstream.errors import Failure, StreamTruncated

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from loomstream.dialects import Target
 from loomstream.dialects.fields import JSONObject, as_list, as_object, as_text
 from loomstream.dialects.http_errors import error_fields, provider_error
-from loomstream.errors import BadFrame, BadRequest, Failure, LoomstreamError, ModelNotFound, ProviderError
-from loomstream.wire.json import loads, quote
+from loomstream.errors import BadRequest, ModelNotFound, ProviderError
+from loomstream.wire.json import loads
 
 _OK = 200
 _REFUSED = "permission_denied"
@@ -121,14 +121,3 @@ def _hint(error: ProviderError, code: str, target: Target) -> str:
     if not found and isinstance(error, ModelNotFound) and target.settings.get("location"):
         found = f"is the model offered in location {target.settings['location']!r}, and enabled in the project?"
     return found if isinstance(error, BadRequest | ModelNotFound) or code == "SERVICE_DISABLED" else ""
-
-
-def broken(error: LoomstreamError, target: Target) -> Failure:
-    """Give the failure, with what is known of the target."""
-    error.provider, error.model = target.provider, target.model
-    return Failure(error)
-
-
-def bad_frame(what: str, data: bytes, target: Target) -> Failure:
-    """Give the failure for a frame that breaks the protocol."""
-    return broken(BadFrame(f"{target.provider}: {what}: {quote(data)}"), target)

@@ -20,9 +20,9 @@ from msgspec import Raw as RawJSON
 from loomstream.dialects import Target
 from loomstream.dialects.blocks import Blocks, OpenBlock
 from loomstream.dialects.bodies import compact, frozen, members
+from loomstream.dialects.failures import bad_frame
 from loomstream.dialects.fields import as_text, is_null, read_object, read_text
 from loomstream.dialects.gemini.citations import Sources
-from loomstream.dialects.gemini.errors import bad_frame
 from loomstream.dialects.gemini.wire import (
     CODE_EXECUTION,
     SIGNATURE,

@@ -16,8 +16,9 @@ from msgspec import Raw as RawJSON
 from loomstream.dialects import Target
 from loomstream.dialects.blocks import Blocks, Sealer
 from loomstream.dialects.bodies import compact
+from loomstream.dialects.failures import bad_frame, broken
 from loomstream.dialects.fields import as_text, is_null, read_object, read_text
-from loomstream.dialects.gemini.errors import bad_frame, broken, stream_error
+from loomstream.dialects.gemini.errors import stream_error
 from loomstream.dialects.gemini.parts import Parts
 from loomstream.dialects.gemini.usage import read_usage
 from loomstream.dialects.gemini.wire import (

@@ -15,15 +15,13 @@ from loomstream.dialects import Target
 from loomstream.dialects.fields import as_object, as_text
 from loomstream.dialects.http_errors import error_fields, provider_error
 from loomstream.errors import (
-    BadFrame,
     BadRequest,
     ContentFiltered,
     Failure,
-    LoomstreamError,
     ProviderError,
     ServerFault,
 )
-from loomstream.wire.json import loads, quote
+from loomstream.wire.json import loads
 
 _OK = 200
 _ERROR = "error"
@@ -67,14 +65,3 @@ def failed(status: str, error: RawJSON, data: bytes, target: Target) -> Failure:
     message = as_text(fields.get("message")) or f"the response ended with the status {status!r}"
     known = _BY_CODE.get(code)
     return Failure(provider_error(_OK, {}, code, message, data, target, kind=kind, parsed=loads(data), known=known))
-
-
-def broken(error: LoomstreamError, target: Target) -> Failure:
-    """Give the failure, with what is known of the target."""
-    error.provider, error.model = target.provider, target.model
-    return Failure(error)
-
-
-def bad_frame(what: str, data: bytes, target: Target) -> Failure:
-    """Give the failure for bytes that break the protocol."""
-    return broken(BadFrame(f"{target.provider}: {what}: {quote(data)}"), target)

@@ -15,8 +15,8 @@ from msgspec import Raw as RawJSON
 from loomstream.dialects import Target
 from loomstream.dialects.blocks import MAX_BLOCKS, Blocks, OpenBlock
 from loomstream.dialects.bodies import compact, elements, members
+from loomstream.dialects.failures import broken
 from loomstream.dialects.fields import as_list, is_null, read_object, read_text
-from loomstream.dialects.openai_responses.errors import broken
 from loomstream.dialects.openai_responses.parts import Out, Part, PartKind, Parts
 from loomstream.dialects.openai_responses.server_tools import APPROVAL, is_server_item, runs_here, server_events
 from loomstream.dialects.openai_responses.wire import ContentPart, Fields, Item, StreamEvent

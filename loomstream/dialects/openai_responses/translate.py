@@ -12,8 +12,9 @@ from typing import ClassVar
 
 from loomstream.dialects import Target
 from loomstream.dialects.blocks import Sealer
+from loomstream.dialects.failures import bad_frame, broken
 from loomstream.dialects.fields import JSONObject, as_list, as_object, as_text, is_null, read_object, read_text
-from loomstream.dialects.openai_responses.errors import FAILED, bad_frame, broken, failed, stream_error
+from loomstream.dialects.openai_responses.errors import FAILED, failed, stream_error
 from loomstream.dialects.openai_responses.items import CONTENT, SUMMARY, Items
 from loomstream.dialects.openai_responses.parts import Part, PartKind
 from loomstream.dialects.openai_responses.usage import read_usage
