@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Cost,
         Event,
         File,
+        Logprobs,
         Notice,
         Raw,
         ReasoningDelta,
@@ -63,9 +64,9 @@ _HOMES = {
     "pump": ("decode",),
     "errors": ("LoomstreamError", "ProviderError", "StreamTruncated"),
     "events": (
-        "Citation", "Cost", "Event", "File", "Notice", "Raw", "ReasoningDelta", "ReasoningEnd", "ReasoningStart",
-        "RefusalDelta", "ServerToolCall", "ServerToolResult", "Start", "Stop", "TextDelta", "TextEnd", "TextStart",
-        "ToolCallDelta", "ToolCallEnd", "ToolCallStart", "Unknown", "Usage",
+        "Citation", "Cost", "Event", "File", "Logprobs", "Notice", "Raw", "ReasoningDelta", "ReasoningEnd",
+        "ReasoningStart", "RefusalDelta", "ServerToolCall", "ServerToolResult", "Start", "Stop", "TextDelta", "TextEnd",
+        "TextStart", "ToolCallDelta", "ToolCallEnd", "ToolCallStart", "Unknown", "Usage",
     ),
     "messages": ("Message", "Response", "Timeouts", "Tool", "assistant", "system", "tool_result", "user"),
     "model": ("Model", "connect"),
@@ -75,7 +76,7 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = (
-    "Accumulator", "Citation", "Cost", "Event", "File", "LoomstreamError", "Message", "Model", "Notice",
+    "Accumulator", "Citation", "Cost", "Event", "File", "Logprobs", "LoomstreamError", "Message", "Model", "Notice",
     "ProviderError", "Raw", "ReasoningDelta", "ReasoningEnd", "ReasoningStart", "RefusalDelta", "Response",
     "ServerToolCall", "ServerToolResult", "Start", "Stop", "Stream", "StreamTruncated", "TextDelta", "TextEnd",
     "TextStart", "Timeouts", "Tool", "ToolCallDelta", "ToolCallEnd", "ToolCallStart", "Unknown", "Usage", "assistant",

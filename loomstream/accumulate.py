@@ -20,6 +20,7 @@ from loomstream.events import (
     EventBase,
     File,
     Limits,
+    Logprobs,
     Notice,
     Opaque,
     ReasoningDelta,
@@ -32,6 +33,7 @@ from loomstream.events import (
     Stop,
     TextDelta,
     TextStart,
+    TokenLogprob,
     ToolCallDelta,
     ToolCallEnd,
     ToolCallStart,
@@ -56,7 +58,7 @@ from loomstream.messages import (
 class _Open:
     """A block that grows. `finished` is set where its end told more than its deltas."""
 
-    __slots__ = ("choice", "citations", "finished", "id", "kind", "name", "opaque", "pieces")
+    __slots__ = ("choice", "citations", "finished", "id", "kind", "logprobs", "name", "opaque", "pieces")
 
     def __init__(self, kind: str, choice: int, id: str = "", name: str = "") -> None:  # noqa: A002 (the field's name)
         self.kind = kind
@@ -65,6 +67,7 @@ class _Open:
         self.name = name
         self.pieces: list[str] = []
         self.citations: list[Citation] = []
+        self.logprobs: list[TokenLogprob] = []
         self.opaque: tuple[Opaque, ...] = ()
         self.finished: ContentBlock | None = None
 
@@ -75,7 +78,8 @@ class _Open:
         text = "".join(self.pieces)
         match self.kind:
             case "text":
-                return Text(text, tuple(self.citations)) if text or self.citations else None
+                holds = text or self.citations or self.logprobs
+                return Text(text, tuple(self.citations), tuple(self.logprobs)) if holds else None
             case "reasoning":
                 return Reasoning(text, self.opaque) if text or self.opaque else None
             case "refusal":
@@ -198,6 +202,9 @@ class Accumulator:
         self.has_content = True
         self._blocks[citation.index].citations.append(citation)
 
+    def _on_logprobs(self, logprobs: Logprobs) -> None:
+        self._blocks[logprobs.index].logprobs.extend(logprobs.tokens)
+
     def _put(self, index: int, choice: int, block: ContentBlock) -> None:
         self.has_content = True
         grown = self._blocks[index] = _Open("whole", choice)
@@ -246,6 +253,7 @@ class Accumulator:
         ToolCallEnd: _on_tool_end,
         RefusalDelta: _on_refusal,
         Citation: _on_citation,
+        Logprobs: _on_logprobs,
         File: _on_file,
         ServerToolCall: _on_server_call,
         ServerToolResult: _on_server_result,

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import anyio
 import msgspec
 
+from loomstream.adapt import EventStage, adapted, staged
 from loomstream.auth import Authenticator
 from loomstream.dialects import Quirks, Target
 from loomstream.dialects.fields import as_object, as_text
@@ -33,6 +34,7 @@ from loomstream.errors import (
     ModelNotFound,
     Timeout,
     TransportError,
+    Unsupported,
 )
 from loomstream.events import Event, Notice
 from loomstream.messages import Request, Timeouts
@@ -177,6 +179,8 @@ class _Attempt:
         "_renewed",
         "_response",
         "_secrets",
+        "_stages",
+        "_warnings",
     )
 
     def __init__(self, handler: HTTPHandler, request: Request) -> None:
@@ -185,6 +189,8 @@ class _Attempt:
         self._authenticator: Authenticator
         self._renewed = False
         self._secrets: tuple[Secret, ...] = ()
+        self._warnings: tuple[str, ...] = ()
+        self._stages: tuple[EventStage, ...] = ()
         self._opening: AbstractAsyncContextManager[ByteResponse] | None = None
         self._events: _Streamed | AsyncGenerator[Event] | None = None
 
@@ -201,7 +207,7 @@ class _Attempt:
                 if response.status < _REDIRECT:
                     self._opening, self._response, self._pump = opening, response, pump
                     self._order = _NO_ORDER
-                    self._events = _Streamed([*notices, *_told(response)], response, watch, pump)
+                    self._events = _Streamed([*notices, *_told(response)], response, watch, pump, self._stages)
                     return self._events
                 error = pump.status_error(response.status, await _error_body(response, watch))
             finally:
@@ -238,7 +244,13 @@ class _Attempt:
             raise
 
     async def _wire_request(self) -> WireRequest:
-        wire_request = self._handler.dialect.build_request(*self._order)
+        plan = adapted(*self._order)
+        wire_request = self._handler.dialect.build_request(plan.request, self._order.target)
+        self._stages = plan.stages
+        self._warnings = plan.warnings + wire_request.warnings
+        if self._warnings and self._order.request.unsupported == "error":
+            msg = f"{self._order.target.provider} cannot honour the request: {'; '.join(self._warnings)}"
+            raise Unsupported(msg)
         try:
             wire_request = await self._authenticator.authorize(wire_request)
         except LoomstreamError:
@@ -257,7 +269,7 @@ class _Attempt:
             expected=handler.framing if request.stream else "json",
             content_type=response.headers.get("content-type", ""),
             headers=response.headers,
-            warnings=handler.dialect.warnings(request, target),
+            warnings=self._warnings,
             raw_events=request.raw_events,
             secrets=self._secrets,
         )
@@ -329,7 +341,7 @@ class _Attempt:
             if response.status >= _REDIRECT:
                 return pump.status_error(response.status, await _error_body(response, watch))
             try:
-                async for event in _Streamed(_told(response), response, watch, pump):
+                async for event in _Streamed(_told(response), response, watch, pump, self._stages):
                     events.append(event)
             except LoomstreamError as error:
                 events.append(Failure(error))
@@ -350,12 +362,20 @@ def _is_stale(error: AuthFailed) -> bool:
 class _Streamed:
     """The events of a streamed answer; a class, so that nothing is suspended between two of them."""
 
-    __slots__ = ("_chunks", "_over", "_pump", "_ready", "_watch")
+    __slots__ = ("_chunks", "_over", "_pump", "_ready", "_stages", "_watch")
 
-    def __init__(self, notices: list[Event], response: ByteResponse, watch: Watch, pump: Pump) -> None:
+    def __init__(
+        self,
+        notices: list[Event],
+        response: ByteResponse,
+        watch: Watch,
+        pump: Pump,
+        stages: tuple[EventStage, ...],
+    ) -> None:
         self._chunks = response.chunks
         self._watch = watch
         self._pump = pump
+        self._stages = stages
         self._over = False
         self._ready: _Events = [*reversed(notices)]
         """What is to be given next, last one first."""
@@ -396,6 +416,8 @@ class _Streamed:
             # The transport failed, but the terminal marker may have been seen: then the answer is whole all the same.
             if chunk is not None and events and isinstance(events[-1], Failure):
                 events[-1] = Failure(chunk)
+        if self._stages:
+            events = staged(self._stages, events)
         events.reverse()
         return events
 

@@ -197,6 +197,21 @@ class Citation(EventBase, frozen=True, tag="citation"):
     raw: RawJSON = NULL
 
 
+class TokenLogprob(Struct, frozen=True, gc=False):
+    """How probable a token was: its natural logarithm, and the likeliest tokens in its place with theirs."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+class Logprobs(EventBase, frozen=True, tag="logprobs"):
+    """Token probabilities of the text block `index` (which may be closed already), in the order of its tokens."""
+
+    index: int
+    tokens: tuple[TokenLogprob, ...]
+
+
 class File(EventBase, frozen=True, tag="file"):
     """The model made a file (an image, audio): `data` are its bytes, or `url` / `id` say where it is."""
 
@@ -311,6 +326,7 @@ Event = (
     | ToolCallEnd
     | RefusalDelta
     | Citation
+    | Logprobs
     | File
     | ServerToolCall
     | ServerToolResult

@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 from msgspec import Raw as RawJSON
 
 from loomstream.errors import RequestError, UsageError
-from loomstream.events import NULL, Citation, Cost, Limits, Opaque, Stop, Usage
+from loomstream.events import NULL, Citation, Cost, Limits, Opaque, Stop, TokenLogprob, Usage
 
 Role = Literal["system", "user", "assistant", "tool"]
 """Who speaks. A `tool` message holds tool results."""
@@ -26,12 +26,22 @@ Role = Literal["system", "user", "assistant", "tool"]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 """How hard a reasoning model should think."""
 
+OutputMode = Literal["auto", "native", "tool", "prompt"]
+"""How JSON of a schema is asked for: by the provider's own mode, by a tool that must be called, or in words."""
+
+ToolMode = Literal["auto", "native", "prompt"]
+"""How tools are offered: by the provider's protocol, or in words."""
+
+Latency = Literal["standard", "optimized"]
+"""Which of a model's latency profiles answers."""
+
 
 class Text(Struct, frozen=True, tag="text", tag_field="type"):
-    """A block of text, with the sources that the provider gave for it."""
+    """A block of text, with the sources and the token probabilities that the provider gave for it."""
 
     text: str
     citations: tuple[Citation, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class Reasoning(Struct, frozen=True, tag="reasoning", tag_field="type"):
@@ -57,6 +67,40 @@ class Image(Struct, frozen=True, tag="image", tag_field="type"):
     data: bytes = b""
     media_type: str = "image/png"
     url: str = ""
+
+
+class Audio(Struct, frozen=True, tag="audio", tag_field="type"):
+    """Sound: its bytes and media type, or a URL that the provider fetches."""
+
+    data: bytes = b""
+    media_type: str = "audio/wav"
+    url: str = ""
+
+
+class Document(Struct, frozen=True, tag="document", tag_field="type"):
+    """A document (PDF, plain text, …): its bytes and media type, or a URL that the provider fetches.
+
+    `name` is what the model is told that it is called; `citations` asks for citations of its passages.
+    """
+
+    data: bytes = b""
+    media_type: str = "application/pdf"
+    url: str = ""
+    name: str = ""
+    citations: bool = False
+
+
+CacheTTL = Literal["5m", "1h"]
+"""How long a provider keeps a cached beginning of a prompt: 5 minutes or an hour after its last use."""
+
+
+class CachePoint(Struct, frozen=True, tag="cache_point", tag_field="type"):
+    """A mark behind the blocks that stand before it: the provider is to cache the prompt up to here.
+
+    No `ttl` leaves the time to the provider. Where a provider caches by itself, or not at all, a warning says so.
+    """
+
+    ttl: CacheTTL | None = None
 
 
 class ToolResult(Struct, frozen=True, tag="tool_result", tag_field="type"):
@@ -104,7 +148,18 @@ class ServerToolResultBlock(Struct, frozen=True, tag="server_tool_result", tag_f
 
 
 ContentBlock = (
-    Text | Reasoning | ToolCall | Image | ToolResult | Refusal | FileBlock | ServerToolCallBlock | ServerToolResultBlock
+    Text
+    | Reasoning
+    | ToolCall
+    | Image
+    | Audio
+    | Document
+    | CachePoint
+    | ToolResult
+    | Refusal
+    | FileBlock
+    | ServerToolCallBlock
+    | ServerToolResultBlock
 )
 """One unit of a message."""
 
@@ -170,8 +225,36 @@ class Timeouts(Struct, frozen=True, kw_only=True):
                 raise RequestError(msg)
 
 
+class Output(Struct, frozen=True, kw_only=True):
+    """What the answer's text must be: JSON of this schema.
+
+    `schema` is a JSON Schema, `name` what the provider is told that it is called. `strict` asks for the provider's
+    strict form (None: wherever the schema allows it).
+    """
+
+    schema: Mapping[str, object]
+    name: str = "answer"
+    description: str = ""
+    strict: bool | None = None
+
+
 class Request(Struct, frozen=True, kw_only=True):
-    """One call of a model, in no provider's words. What is None or empty is not sent."""
+    """One call of a model, in no provider's words. What is None or empty is not sent.
+
+    What a provider cannot honour is said in `Start.warnings`, or raises `Unsupported` where `unsupported` is `error`.
+
+    - `reasoning_effort`, `reasoning_budget_tokens`: how much to think, by a level or by tokens.
+    - `logprobs`: give the probabilities of tokens, with this many alternatives each (0: of the chosen tokens alone).
+    - `output`: the answer is JSON of a schema; `output_mode` how that is reached (`auto`: as the model allows best).
+    - `tool_mode`: `native` by the provider's protocol, `prompt` by text, `auto` as the model allows best.
+    - `cache_prompt`: cache breakpoints are set automatically, for that long. `prompt_cache_key`: requests with the same
+      key are likely to share a cache (OpenAI). `cached_content`: the name of a cached prompt (Gemini).
+    - `metadata`: labels that the provider keeps with the request; `end_user_id`: who asks, for abuse detection.
+    - `service_tier`: the provider's own word (`flex`, `priority`, …). `latency`: Bedrock's latency-optimised profiles.
+    - `prediction`: a text that the answer will mostly repeat (OpenAI).
+    - `keep_alive_s`: how long the model stays loaded (negative: for ever), `context_tokens`: its window (Ollama).
+    - `routing`: how a router chooses the host (`fastest`, `cheapest`, or a host's name; Hugging Face).
+    """
 
     messages: tuple[Message, ...]
     system: str = ""
@@ -186,6 +269,22 @@ class Request(Struct, frozen=True, kw_only=True):
     seed: int | None = None
     reasoning_effort: Effort | None = None
     reasoning_budget_tokens: int | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    output: Output | None = None
+    output_mode: OutputMode = "auto"
+    tool_mode: ToolMode = "auto"
+    cache_prompt: CacheTTL | None = None
+    prompt_cache_key: str = ""
+    cached_content: str = ""
+    metadata: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
+    end_user_id: str = ""
+    service_tier: str = ""
+    latency: Latency | None = None
+    prediction: str = ""
+    keep_alive_s: float | None = None
+    context_tokens: Annotated[int, Meta(ge=1)] | None = None
+    routing: str = ""
+    unsupported: Literal["warn", "error"] = "warn"
     stream: bool = True
     raw_events: bool = False
     timeouts: Timeouts = Timeouts()
@@ -212,6 +311,22 @@ class RequestOptions(TypedDict, total=False):
     seed: int | None
     reasoning_effort: Effort | None
     reasoning_budget_tokens: int | None
+    logprobs: int | None
+    output: Output | type[object] | None
+    output_mode: OutputMode
+    tool_mode: ToolMode
+    cache_prompt: CacheTTL | None
+    prompt_cache_key: str
+    cached_content: str
+    metadata: Mapping[str, str]
+    end_user_id: str
+    service_tier: str
+    latency: Latency | None
+    prediction: str
+    keep_alive_s: float | None
+    context_tokens: int | None
+    routing: str
+    unsupported: Literal["warn", "error"]
     stream: bool
     raw_events: bool
     timeouts: Timeouts
@@ -310,7 +425,7 @@ def to_messages(prompt: Prompt) -> tuple[Message, ...]:
     Raises `RequestError` where it is empty or holds anything but messages of content blocks.
     """
     if isinstance(prompt, str):
-        prompt = user(prompt)
+        return (user(prompt),)
     messages = (prompt,) if isinstance(prompt, Message) else _items("the prompt", prompt, "a text, or Messages")
     if not messages:
         msg = "the prompt is empty: give a text, a Message, or a list of Messages"
@@ -351,6 +466,24 @@ def _check_blocks(place: str, content: object, kinds: UnionType, remedy: str) ->
             raise RequestError(msg)
 
 
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(tuple[Message, ...])
+
+
+def encode(messages: Sequence[Message]) -> bytes:
+    """Give a conversation as JSON, with all that goes back to providers; `decode` reads it."""
+    return _encoder.encode(tuple(messages))
+
+
+def decode(data: bytes | str) -> tuple[Message, ...]:
+    """Give the conversation that `encode` wrote. Raises `RequestError` with the place of what is no message."""
+    try:
+        return _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        msg = f"this is no conversation: {error}"
+        raise RequestError(msg) from None
+
+
 _ROLES: tuple[str, ...] = get_args(Role)
 _OPTION_NAMES = frozenset(RequestOptions.__annotations__)
 _MODES: dict[str, ToolChoice] = {"auto": ToolChoice("auto"), "any": ToolChoice("any"), "none": ToolChoice("none")}
@@ -373,7 +506,18 @@ def _check_names(options: Mapping[str, object]) -> None:
 
 def _tools(options: Mapping[str, object]) -> tuple[Tool, ...]:
     items = _items("tools", options.get("tools") or (), "a list of functions, or of loomstream.Tool")
-    return tuple(_tool(position, item) for position, item in enumerate(items))
+    tools = tuple(_tool(position, item) for position, item in enumerate(items))
+    _check_tool_names(tools)
+    return tools
+
+
+def _check_tool_names(tools: Sequence[Tool]) -> None:
+    seen: dict[str, int] = {}
+    for position, tool in enumerate(tools):
+        first = seen.setdefault(tool.name, position)
+        if first != position:
+            msg = f"tools[{first}] and tools[{position}] are both called {tool.name!r}: a call could mean either"
+            raise RequestError(msg)
 
 
 def _tool(position: int, item: object) -> Tool:
@@ -392,9 +536,11 @@ def make_request(prompt: Prompt, options: RequestOptions) -> Request:
     """
     fields = dict(cast("Mapping[str, object]", options))
     _check_names(fields)
-    stops = fields.get("stop_sequences") or ()
-    fields["stop_sequences"] = (stops,) if isinstance(stops, str) else _items("stop_sequences", stops, "a list")
-    fields["tools"] = _tools(fields)
+    if "stop_sequences" in fields:
+        stops = fields["stop_sequences"] or ()
+        fields["stop_sequences"] = (stops,) if isinstance(stops, str) else _items("stop_sequences", stops, "a list")
+    if "tools" in fields:
+        fields["tools"] = _tools(fields)
     choice = fields.get("tool_choice")
     if isinstance(choice, str):
         fields["tool_choice"] = _MODES.get(choice) or ToolChoice("tool", choice)
@@ -416,9 +562,11 @@ def _check_finite(request: Request) -> None:
 
 
 def _check_tool_choice(request: Request) -> None:
-    names = [tool.name for tool in request.tools]
     choice = request.tool_choice
-    if choice is not None and choice.mode == "tool" and choice.name not in names:
+    if choice is None or choice.mode != "tool":
+        return
+    names = [tool.name for tool in request.tools]
+    if choice.name not in names:
         tools = f"one of the tools ({', '.join(names)})" if names else "tools=[…] with that tool: there are no tools"
         msg = f"tool_choice names {choice.name!r}: give auto, any, none, or {tools}"
         raise RequestError(msg)

@@ -17,6 +17,7 @@ from loomstream.events import (
     Event,
     File,
     Limits,
+    Logprobs,
     Notice,
     Opaque,
     Raw,
@@ -31,6 +32,7 @@ from loomstream.events import (
     TextDelta,
     TextEnd,
     TextStart,
+    TokenLogprob,
     ToolCallDelta,
     ToolCallEnd,
     ToolCallStart,
@@ -234,6 +236,12 @@ def test_citations_stay_with_their_text_also_after_its_end() -> None:
     response = fold([Start(), TextStart(0), one, TextDelta(0, "a"), TextEnd(0), two])
     assert response.message.content == (Text("a", (one, two)),)
     assert fold([Start(), TextStart(0), one]).message.content == (Text("", (one,)),)
+
+
+def test_token_probabilities_stay_with_their_text_also_after_its_end() -> None:
+    one, two = TokenLogprob("a", -0.5, (("a", -0.5), ("b", -1.0))), TokenLogprob("c", -2.0)
+    response = fold([Start(), TextStart(0), TextDelta(0, "ac"), Logprobs(0, (one,)), TextEnd(0), Logprobs(0, (two,))])
+    assert response.message.content == (Text("ac", logprobs=(one, two)),)
 
 
 def test_what_the_provider_ran_is_kept_whole() -> None:

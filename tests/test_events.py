@@ -24,6 +24,7 @@ from loomstream.events import (
     Stop,
     StopReason,
     TextDelta,
+    TokenLogprob,
     Unknown,
     Usage,
     decode,
@@ -49,6 +50,8 @@ limits = st.none() | st.builds(
     remaining_tokens=maybe_count,
     reset_tokens_s=seconds,
 )
+logprob = st.floats(-1e3, 0)
+tokens = st.lists(st.builds(TokenLogprob, text, logprob, st.lists(st.tuples(text, logprob), max_size=2).map(tuple)))
 BY_FIELD: dict[str, st.SearchStrategy[object]] = {
     "limits": limits,
     "warnings": st.lists(text, max_size=2).map(tuple),
@@ -65,6 +68,7 @@ BY_FIELD: dict[str, st.SearchStrategy[object]] = {
     "amount_usd": maybe_usd,
     "lower_usd": maybe_usd,
     "upper_usd": maybe_usd,
+    "tokens": tokens.map(tuple),
     "reason": st.sampled_from(get_args(StopReason)),
 }
 INTEGERS = {"index", "choice", "schema_version", "attempts"}

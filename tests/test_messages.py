@@ -10,11 +10,15 @@ import pytest
 
 from loomstream.accumulate import fold
 from loomstream.errors import RequestError, UsageError
-from loomstream.events import Citation, Stop
+from loomstream.events import Citation, Opaque, Stop
 from loomstream.messages import (
+    Audio,
+    CachePoint,
     Choice,
+    Document,
     Image,
     Message,
+    Output,
     Prompt,
     Reasoning,
     Refusal,
@@ -29,6 +33,8 @@ from loomstream.messages import (
     ToolResult,
     assistant,
     check_options,
+    decode,
+    encode,
     make_request,
     system,
     to_messages,
@@ -126,6 +132,28 @@ def test_a_list_of_blocks_is_as_good_as_a_tuple() -> None:
     assert make(Message("user", cast("Any", [Text("a"), Image(url="https://x")]))).messages[0].text == "a"
 
 
+def test_a_conversation_survives_json() -> None:
+    history = (
+        Message(
+            "user", (Text("a"), Image(b"\x89PNG"), Document(b"%PDF-", citations=True), Audio(b"R"), CachePoint("1h"))
+        ),
+        Message("assistant", (Reasoning("r", (Opaque("anthropic", "signature", "s"),)), ToolCall("1", "f", "{}"))),
+        Message("tool", (ToolResult("1", (Text("x"), Image(url="https://x")), is_error=True, name="f"),)),
+    )
+    assert decode(encode(history)) == history
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b'[{"role":"user","content":[{"type":"text"}]}]', b"\xff"])
+def test_what_is_no_conversation_is_refused(data: bytes) -> None:
+    with pytest.raises(RequestError, match="this is no conversation"):
+        decode(data)
+
+
+def test_two_tools_of_one_name_are_refused() -> None:
+    with pytest.raises(RequestError, match=r"tools\[0\] and tools\[2\] are both called 'f'"):
+        make(tools=[Tool("f"), Tool("g"), Tool("f")])
+
+
 # --- options -------------------------------------------------------------------------------------
 
 
@@ -152,6 +180,22 @@ def test_every_option_reaches_the_request() -> None:
         "seed": 1,
         "reasoning_effort": "low",
         "reasoning_budget_tokens": 1024,
+        "logprobs": 3,
+        "output": Output(schema={"type": "object"}),
+        "output_mode": "tool",
+        "tool_mode": "prompt",
+        "cache_prompt": "1h",
+        "prompt_cache_key": "k",
+        "cached_content": "cachedContents/1",
+        "metadata": {"a": "b"},
+        "end_user_id": "u",
+        "service_tier": "flex",
+        "latency": "optimized",
+        "prediction": "text",
+        "keep_alive_s": -1.0,
+        "context_tokens": 8192,
+        "routing": "fastest",
+        "unsupported": "error",
         "stream": False,
         "raw_events": True,
         "timeouts": Timeouts(idle_s=None),
@@ -241,7 +285,7 @@ def test_an_unknown_option_suggests_the_nearest() -> None:
 
 
 def test_an_option_like_no_other_lists_them_all() -> None:
-    with pytest.raises(UsageError, match=r"unknown option 'zzz': known are extra_body, .*top_p"):
+    with pytest.raises(UsageError, match=r"unknown option 'zzz': known are cache_prompt, .*top_p"):
         make(zzz=1)
 
 

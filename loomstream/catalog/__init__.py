@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from datetime import date
 from decimal import Context, Decimal
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -98,6 +98,7 @@ def entries() -> tuple[Entry, ...]:
     return _load()
 
 
+@lru_cache(maxsize=1024)  # asked several times for each request; the rows never change
 def look_up(provider: str, model: str) -> Entry | None:
     """Give the row of a model, or None where it is not known; the module says which names stand for which."""
     index = _index()

@@ -3,7 +3,6 @@
 A dialect is a module with
 
     build_request(request, target) -> WireRequest
-    warnings(request, target) -> tuple[str, ...]
     translator(target) -> Translator
     parse_response(body, target) -> list[Event | Failure]
     parse_error(status, headers, body, target) -> ProviderError
@@ -170,11 +169,10 @@ class Dialect(Protocol):
     """What a dialect's module offers."""
 
     def build_request(self, request: Request, target: Target) -> WireRequest:
-        """Give the wire request; raise `Unsupported` or `RequestError` where it cannot be built."""
-        ...
+        """Give the wire request, whose `warnings` say what of the request this host cannot honour.
 
-    def warnings(self, request: Request, target: Target) -> tuple[str, ...]:
-        """Say what of the request this host cannot honour; it goes into `Start.warnings`."""
+        They go into `Start.warnings`. Raises `Unsupported` or `RequestError` where it cannot be built.
+        """
         ...
 
     def translator(self, target: Target) -> Translator:

@@ -202,9 +202,10 @@ def limits(headers: Mapping[str, str]) -> Limits | None:
     Resets come as durations (`6m0s`, `120ms`), seconds, RFC 3339 times or Unix times; the last two are relative to the
     `date` header. Unreadable and negative values count as absent.
     """
-    lowered = _lower(headers)
-    if not any("ratelimit" in name or "rate-limit" in name for name in lowered):
+    names = " ".join(headers).lower()
+    if "ratelimit" not in names and "rate-limit" not in names:
         return None
+    lowered = _lower(headers)
     requests, tokens = _family(lowered, _REQUEST_FAMILIES), _family(lowered, _TOKEN_FAMILIES)
     if requests == tokens == (None, None, None):
         return None
@@ -435,12 +436,15 @@ def _lead(target: Target, status: int, label: str, *, in_stream: bool) -> str:
 
 
 def _request_id(headers: Mapping[str, str]) -> str:
-    return next((headers[name] for name in _REQUEST_ID_HEADERS if headers.get(name)), "")
+    for name in _REQUEST_ID_HEADERS:
+        if value := headers.get(name):
+            return value
+    return ""
 
 
 def request_id(headers: Mapping[str, str]) -> str:
     """Give the provider's id of the request out of the response's headers, or an empty string."""
-    return _request_id(_lower(headers))
+    return _request_id(headers).strip() or _request_id(_lower(headers))
 
 
 def _retry_safety(should_retry: str, error: type[ProviderError]) -> RetrySafety | None:

@@ -33,7 +33,7 @@ DIALECTS = "loomstream.dialects"
 FRAMINGS = ("aws", "json", "ndjson", "sse")
 """What a dialect's `FRAMING` may be: how the body of a streamed answer is cut into frames."""
 
-_FUNCTIONS = ("build_request", "warnings", "translator", "parse_response", "parse_error")
+_FUNCTIONS = ("build_request", "translator", "parse_response", "parse_error")
 _Result = TypeVar("_Result")
 _Out = list[Event | Failure]
 
@@ -179,12 +179,10 @@ class PluginDialect:
     def build_request(self, request: Request, target: Target) -> WireRequest:
         """Give the wire request; raises what the plug-in's typed errors are, else `MiddlewareError`."""
         with _typed(self.name, "build_request"):
-            return _of_type(WireRequest, self._module.build_request(request, target))
-
-    def warnings(self, request: Request, target: Target) -> tuple[str, ...]:
-        """Say what this host cannot honour."""
-        with _typed(self.name, "warnings"):
-            return tuple(_of_type(str, warning) for warning in self._module.warnings(request, target))
+            wire_request = _of_type(WireRequest, self._module.build_request(request, target))
+            for warning in wire_request.warnings:
+                _of_type(str, warning)
+            return wire_request
 
     def translator(self, target: Target) -> Translator:
         """Give a translator that never raises, whatever the plug-in's does."""

@@ -14,6 +14,7 @@ from loomstream.events import (
     Citation,
     Event,
     File,
+    Logprobs,
     Notice,
     Raw,
     ReasoningDelta,
@@ -113,8 +114,8 @@ class _Law:
                     self._new_index(event, index, "refusal")
                 if not text:
                     self.fail(event, "is empty")
-            case Citation(index=index) if self.seen.get(index) != "text":
-                self.fail(event, "cites no text block")
+            case Citation(index=index) | Logprobs(index=index) if self.seen.get(index) != "text":
+                self.fail(event, "belongs to no text block")
             case File() | ServerToolCall() | ServerToolResult():
                 self._new_index(event, event.index, "whole")
             case _:

@@ -80,9 +80,13 @@ class Decoder(Protocol):
 
 
 class WireRequest(Struct, frozen=True, kw_only=True):
-    """An HTTP request as a value. A header's value may be a `Secret`: only the transport reveals it."""
+    """An HTTP request as a value. A header's value may be a `Secret`: only the transport reveals it.
+
+    `warnings` say what was asked for and is not in it, because the provider cannot honour it; never sent.
+    """
 
     method: str = "POST"
     url: str
     headers: Mapping[str, str | Secret]
     body: bytes = b""
+    warnings: tuple[str, ...] = ()

@@ -228,7 +228,7 @@ def built(exchange: dict[str, Any], recorded: dict[str, Any]) -> tuple[str, dict
     target = Target(provider=row.name, model=model, base_url=base_url, quirks=spoken.quirks, settings=settings)
     request = request_of(body, row.name)
     wire_request = openai_chat.build_request(request, target)
-    return wire_request.url, json.loads(wire_request.body), openai_chat.warnings(request, target)
+    return wire_request.url, json.loads(wire_request.body), openai_chat.build_request(request, target).warnings
 
 
 def test_a_recorded_request_is_built_again(chat_exchange: dict[str, Any]) -> None:

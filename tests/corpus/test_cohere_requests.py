@@ -101,6 +101,6 @@ def test_a_recorded_request_is_built_again(cohere_exchange: dict[str, Any]) -> N
     target = Target(provider="cohere", model=recorded["body"]["model"], base_url=look_up("cohere").base_url)
     request = request_of(recorded["body"])
     built = cohere_chat.build_request(request, target)
-    assert cohere_chat.warnings(request, target) == ()
+    assert cohere_chat.build_request(request, target).warnings == ()
     assert urlsplit(built.url).path == urlsplit(recorded["url"]).path
     assert in_one_spelling(msgspec.json.decode(built.body)) == in_one_spelling(recorded["body"])

@@ -211,4 +211,4 @@ def test_a_recorded_request_is_built_again(gemini_exchange: dict[str, Any]) -> N
     wire_request = gemini.build_request(request, target)
     assert wire_request.url == url + ("?alt=sse" if "json-array" in gemini_exchange["api"] else "")
     assert plain(json.loads(wire_request.body)) == plain(body)
-    assert gemini.warnings(request, target) == ()
+    assert gemini.build_request(request, target).warnings == ()

@@ -90,7 +90,7 @@ def test_the_settings() -> None:
         "stop_sequences": ["END"],
         "metadata": {"user_id": "u"},
     }
-    assert dialect.warnings(request, TARGET) == ()
+    assert dialect.build_request(request, TARGET).warnings == ()
 
 
 def test_a_limit_is_sent_where_the_wire_demands_one() -> None:
@@ -102,7 +102,7 @@ def test_a_limit_is_sent_where_the_wire_demands_one() -> None:
 
 def test_a_seed_is_not_sent_and_said_so() -> None:
     assert body_of(asking(seed=1)) == body_of(asking())
-    assert dialect.warnings(asking(seed=1), TARGET) == ("seed is not sent: this wire has none",)
+    assert dialect.build_request(asking(seed=1), TARGET).warnings == ("seed is not sent: this wire has none",)
 
 
 NEW, OLD = "claude-sonnet-5-5", "claude-sonnet-4-5-20250929"
@@ -144,7 +144,7 @@ def test_reasoning(model: str, settings: dict[str, Any], expected: Any, warned: 
     request = asking(**settings)
     body = body_of(request, target)
     assert {key: body[key] for key in ("thinking", "output_config") if key in body} == expected
-    found = dialect.warnings(request, target)
+    found = dialect.build_request(request, target).warnings
     assert (warned in found[0]) if warned else (found == ())
 
 
@@ -199,8 +199,8 @@ def test_tool_choice(choice: ToolChoice | None, parallel: bool | None, expected:
 def test_a_choice_without_tools_is_left_out_with_a_warning() -> None:
     request = asking(tool_choice=ToolChoice("any"))
     assert "tool_choice" not in body_of(request)
-    assert dialect.warnings(request, TARGET) == ("tool_choice is not sent: the request has no tools",)
-    assert dialect.warnings(asking(tool_choice=ToolChoice("none")), TARGET) == ()
+    assert dialect.build_request(request, TARGET).warnings == ("tool_choice is not sent: the request has no tools",)
+    assert dialect.build_request(asking(tool_choice=ToolChoice("none")), TARGET).warnings == ()
 
 
 def test_turns_alternate_and_system_turns_go_to_the_front() -> None:
@@ -243,7 +243,9 @@ def test_turns_alternate_and_system_turns_go_to_the_front() -> None:
             ],
         },
     ]
-    assert dialect.warnings(request, TARGET) == ("system messages within the conversation are sent at its beginning",)
+    assert dialect.build_request(request, TARGET).warnings == (
+        "system messages within the conversation are sent at its beginning",
+    )
 
 
 def blocks_of(*messages: Message) -> Any:
@@ -290,7 +292,7 @@ def test_what_the_wire_cannot_carry_is_left_out_with_a_warning() -> None:
         ),
     )
     assert blocks_of(message) == [{"type": "text", "text": "No."}]
-    assert dialect.warnings(Request(messages=(message,)), TARGET) == (
+    assert dialect.build_request(Request(messages=(message,)), TARGET).warnings == (
         "reasoning blocks of earlier turns that this provider did not sign are not sent",
         "images in assistant turns are not sent",
         "files that a model made are not sent",
@@ -319,7 +321,7 @@ def test_an_answer_goes_back_as_it_came() -> None:
     sent = copy.deepcopy(content)
     del sent[4]["citations"][0]["file_id"]
     assert blocks_of(response.message) == sent
-    assert dialect.warnings(Request(messages=(response.message,)), TARGET) == ()
+    assert dialect.build_request(Request(messages=(response.message,)), TARGET).warnings == ()
     foreign = Target(provider="other", model="m")
     kept = [
         block["type"] for block in body_of(Request(messages=(response.message,)), foreign)["messages"][0]["content"]

@@ -507,7 +507,7 @@ def test_the_body(request_: Request, body: Any) -> None:
 
 @pytest.mark.parametrize("name", ["plain", "system", "settings", "tools", "choice-none", "image", "documents", "extra"])
 def test_nothing_is_warned_of_where_all_is_sent(name: str) -> None:
-    assert dialect.warnings(BODIES[name][0], TARGET) == ()
+    assert dialect.build_request(BODIES[name][0], TARGET).warnings == ()
 
 
 ADDRESSES = [
@@ -611,7 +611,7 @@ def test_the_headers() -> None:
 def test_what_the_families_take(flags: dict[str, str], fields: Any, sent: Any, warned: str) -> None:
     request, target = asked(**fields), with_quirks(**flags)
     assert built(request, target).get("additionalModelRequestFields") == sent
-    said = dialect.warnings(request, target)
+    said = dialect.build_request(request, target).warnings
     assert (warned in " ".join(said)) if warned else said == ()
 
 
@@ -671,19 +671,19 @@ def test_tools_of_earlier_turns_are_declared_where_the_request_has_none(choice: 
     assert built(request_)["toolConfig"] == {
         "tools": [{"toolSpec": {"name": "f", "inputSchema": {"json": Tool("f").parameters}}}]
     }
-    [told] = dialect.warnings(request_, TARGET)
+    [told] = dialect.build_request(request_, TARGET).warnings
     assert "the tools of earlier turns are declared without their parameters (f)" in told
 
 
 def test_a_tool_configuration_of_one_s_own_is_sent_as_it_is() -> None:
     request_ = asked(*HISTORY, extra_body={"toolConfig": {"tools": [{"systemTool": {"name": "s"}}]}})
     assert built(request_)["toolConfig"] == {"tools": [{"systemTool": {"name": "s"}}]}
-    assert dialect.warnings(request_, TARGET) == ()
+    assert dialect.build_request(request_, TARGET).warnings == ()
 
 
 @pytest.mark.parametrize(("request_", "words"), WARNED)
 def test_what_is_not_sent_is_told(request_: Request, words: str) -> None:
-    [told] = dialect.warnings(request_, TARGET)
+    [told] = dialect.build_request(request_, TARGET).warnings
     assert words in told
     dialect.build_request(request_, TARGET)
 

@@ -160,7 +160,7 @@ def test_a_rows_own_quirks_count() -> None:
 
 def test_what_is_not_sent_is_told() -> None:
     request = Request(messages=(user("a"), system("late")), seed=1)
-    told = " ".join(dialect.warnings(request, TARGET))
+    told = " ".join(dialect.build_request(request, TARGET).warnings)
     assert "seed" in told
     assert "at its beginning" in told
 

@@ -300,7 +300,7 @@ def test_the_plain_request() -> None:
         "x-client-name": "c",
     }
     assert json.loads(wire_request.body) == {"model": "asked-model", "messages": HI, "stream": True}
-    assert dialect.warnings(asking(), TARGET) == ()
+    assert dialect.build_request(asking(), TARGET).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_the_settings() -> None:
         "safety_mode": "STRICT",
         "strict_tools": True,
     }
-    assert dialect.warnings(request, TARGET) == ()
+    assert dialect.build_request(request, TARGET).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -365,7 +365,7 @@ def test_the_settings() -> None:
 )
 def test_reasoning(settings: dict[str, Any], expected: Any) -> None:
     assert body_of(asking(**settings)).get("thinking") == expected
-    assert dialect.warnings(asking(**settings), TARGET) == ()
+    assert dialect.build_request(asking(**settings), TARGET).warnings == ()
 
 
 TOOL = Tool("f", "Does it.", {"type": "object", "properties": {"x": {"type": "integer"}}})
@@ -395,11 +395,11 @@ def test_tool_choice(
 ) -> None:
     request = asking(tools=tools, tool_choice=choice)
     assert body_of(request).get("tool_choice") == expected
-    assert tuple(text.partition(":")[0] for text in dialect.warnings(request, TARGET)) == warned
+    assert tuple(text.partition(":")[0] for text in dialect.build_request(request, TARGET).warnings) == warned
 
 
 def test_calls_side_by_side_cannot_be_forbidden() -> None:
-    assert dialect.warnings(asking(parallel_tool_calls=False), TARGET) == (
+    assert dialect.build_request(asking(parallel_tool_calls=False), TARGET).warnings == (
         "parallel_tool_calls is not sent: this wire has no such setting",
     )
 
@@ -433,7 +433,9 @@ def test_a_conversation() -> None:
         {"role": "tool", "tool_call_id": "t2", "content": ""},
         {"role": "user", "content": "and more"},
     ]
-    assert dialect.warnings(request, TARGET) == ("system messages within the conversation are sent at its beginning",)
+    assert dialect.build_request(request, TARGET).warnings == (
+        "system messages within the conversation are sent at its beginning",
+    )
 
 
 def test_images() -> None:
@@ -471,10 +473,10 @@ def test_an_answer_goes_back_as_it_came() -> None:
     assert response.reasoning == message["tool_plan"]
     assert response.text == ""
     assert messages_of(response.message) == [message]
-    assert dialect.warnings(Request(messages=(response.message,)), TARGET) == ()
+    assert dialect.build_request(Request(messages=(response.message,)), TARGET).warnings == ()
     other = Target(provider="other", model="m")
     assert messages_of(response.message, target=other) == [{k: v for k, v in message.items() if k != "tool_plan"}]
-    assert dialect.warnings(Request(messages=(response.message,)), other) == (
+    assert dialect.build_request(Request(messages=(response.message,)), other).warnings == (
         "reasoning blocks of earlier turns that another provider signed are not sent",
     )
 
@@ -506,7 +508,7 @@ def test_what_the_wire_cannot_carry_is_left_out_with_a_warning() -> None:
         {"role": "assistant", "content": "a"},
         {"role": "tool", "tool_call_id": "t1", "content": "a"},
     ]
-    assert dialect.warnings(request, TARGET) == (
+    assert dialect.build_request(request, TARGET).warnings == (
         "images in assistant turns are not sent",
         "images in tool results are not sent: this wire takes text there",
         "tool results are sent without their error flag",

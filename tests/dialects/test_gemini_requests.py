@@ -112,7 +112,7 @@ def test_settings() -> None:
         },
         "safetySettings": [],
     }
-    assert dialect.warnings(request, NEW) == ()
+    assert dialect.build_request(request, NEW).warnings == ()
 
 
 LEVEL = "is sent as"
@@ -165,7 +165,7 @@ THINKING: list[tuple[Quirks, dict[str, Any], Any, str]] = [
 def test_thinking(quirks: Quirks, settings: dict[str, Any], expected: object, warned: str) -> None:
     target = Target(provider="gemini", model="m", quirks=quirks)
     assert body_of(asking(**settings), target).get("generationConfig", {}).get("thinkingConfig") == expected
-    found = dialect.warnings(asking(**settings), target)
+    found = dialect.build_request(asking(**settings), target).warnings
     assert len(found) == bool(warned)
     assert all(warned in text for text in found)
 
@@ -173,7 +173,9 @@ def test_thinking(quirks: Quirks, settings: dict[str, Any], expected: object, wa
 def test_an_effort_and_a_budget_for_a_model_that_takes_levels() -> None:
     request = asking(reasoning_effort="low", reasoning_budget_tokens=9000)
     assert body_of(request)["generationConfig"]["thinkingConfig"]["thinkingLevel"] == "low"
-    assert dialect.warnings(request, NEW) == ("reasoning_budget_tokens is not sent: this model takes levels",)
+    assert dialect.build_request(request, NEW).warnings == (
+        "reasoning_budget_tokens is not sent: this model takes levels",
+    )
 
 
 def test_tools() -> None:
@@ -202,13 +204,13 @@ def test_tool_choice(choice: ToolChoice, expected: object) -> None:
 
 
 def test_what_tools_cannot_be_told() -> None:
-    assert dialect.warnings(asking(tools=(TOOL,), parallel_tool_calls=False), NEW) == (
+    assert dialect.build_request(asking(tools=(TOOL,), parallel_tool_calls=False), NEW).warnings == (
         "parallel_tool_calls is not sent: this wire has no such setting",
     )
-    assert dialect.warnings(asking(tool_choice=ToolChoice("any")), NEW) == (
+    assert dialect.build_request(asking(tool_choice=ToolChoice("any")), NEW).warnings == (
         "tool_choice is not sent: the request has no tools",
     )
-    assert dialect.warnings(asking(tool_choice=ToolChoice("none")), NEW) == ()
+    assert dialect.build_request(asking(tool_choice=ToolChoice("none")), NEW).warnings == ()
     assert "toolConfig" not in body_of(asking(tool_choice=ToolChoice("any")))
 
 
@@ -267,7 +269,7 @@ def test_a_conversation() -> None:
             {"role": "model", "parts": [{"text": "No."}]},
         ],
     }
-    assert dialect.warnings(request, OLD) == ()
+    assert dialect.build_request(request, OLD).warnings == ()
 
 
 def test_a_system_turn_within_the_conversation_moves_to_the_front() -> None:
@@ -275,7 +277,9 @@ def test_a_system_turn_within_the_conversation_moves_to_the_front() -> None:
     body = body_of(request)
     assert body["systemInstruction"] == {"parts": [{"text": "Be brief."}]}
     assert [content["role"] for content in body["contents"]] == ["user", "model"]
-    assert dialect.warnings(request, NEW) == ("system messages within the conversation are sent at its beginning",)
+    assert dialect.build_request(request, NEW).warnings == (
+        "system messages within the conversation are sent at its beginning",
+    )
 
 
 def test_the_name_of_a_result_comes_from_its_call() -> None:
@@ -310,7 +314,7 @@ def test_files_that_a_model_made() -> None:
         {"inlineData": {"mimeType": "image/png", "data": "eA=="}},
         {"fileData": {"fileUri": "https://e.x/1"}},
     ]
-    assert dialect.warnings(request, NEW) == ("files that another provider holds are not sent",)
+    assert dialect.build_request(request, NEW).warnings == ("files that another provider holds are not sent",)
 
 
 # --- signatures --------------------------------------------------------------------------------------------------
@@ -382,7 +386,7 @@ def test_what_the_provider_s_tools_did_goes_back_as_it_came(name: str) -> None:
     came = [part for frame in frames for part in frame["candidates"][0]["content"]["parts"] if part != {"text": ""}]
     request = Request(messages=(answered(name),))
     assert parts_of(request) == came
-    assert dialect.warnings(request, NEW) == ()
+    assert dialect.build_request(request, NEW).warnings == ()
 
 
 def test_a_signed_file_goes_back_signed() -> None:
@@ -400,7 +404,10 @@ def test_signatures_go_to_their_issuer_alone(name: str) -> None:
     other = Target(provider="vertex-ai", model="gemini-2.5-pro", quirks=OLD.quirks)
     request = Request(messages=(answered(name),))
     assert not any("thoughtSignature" in part for part in parts_of(request, other))
-    assert "signatures and encrypted reasoning of another provider are not sent" in dialect.warnings(request, other)
+    assert (
+        "signatures and encrypted reasoning of another provider are not sent"
+        in dialect.build_request(request, other).warnings
+    )
     foreign = Target(provider="other", model="m")
     sent = anthropic_messages.build_request(request, foreign).body
     signatures = [opaque.data for block in request.messages[0].content for opaque in getattr(block, "opaque", ())]
@@ -443,7 +450,7 @@ def test_calls_that_nobody_signed_go_with_a_placeholder() -> None:
     signatures = [part.get("thoughtSignature") for part in parts_of(request) if "functionCall" in part]
     assert signatures == [PLACEHOLDER_SIGNATURE, None, "c2ln"]
     assert not any(part.get("text") == "alien" for part in parts_of(request))
-    assert dialect.warnings(request, NEW) == (
+    assert dialect.build_request(request, NEW).warnings == (
         "signatures and encrypted reasoning of another provider are not sent",
         "tool calls that this provider did not sign go with a placeholder for the signature",
     )
@@ -468,7 +475,9 @@ def test_tools_of_another_wire_are_left_out() -> None:
     block = ServerToolCallBlock("1", "search", raw=raw({"type": "server_tool_use"}))
     request = saying(block, ServerToolResultBlock("1", "search"), Text("a"))
     assert parts_of(request) == [{"text": "a"}]
-    assert dialect.warnings(request, NEW) == ("calls of another provider's own tools, and their results, are not sent",)
+    assert dialect.build_request(request, NEW).warnings == (
+        "calls of another provider's own tools, and their results, are not sent",
+    )
 
 
 # --- hosts -------------------------------------------------------------------------------------------------------

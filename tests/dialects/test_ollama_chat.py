@@ -211,7 +211,7 @@ def test_the_plain_request() -> None:
         "x-a": "b",
     }
     assert json.loads(wire_request.body) == {"model": "asked-model", "messages": HI, "stream": True}
-    assert dialect.warnings(asking(), TARGET) == ()
+    assert dialect.build_request(asking(), TARGET).warnings == ()
 
 
 def test_the_settings() -> None:
@@ -241,7 +241,7 @@ def test_the_settings() -> None:
             "num_ctx": 8192,
         },
     }
-    assert dialect.warnings(request, TARGET) == ()
+    assert dialect.build_request(request, TARGET).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_the_settings() -> None:
 def test_reasoning(model: str, settings: dict[str, Any], expected: object, warned: tuple[str, ...]) -> None:
     target = Target(provider="ollama", model=model, quirks=route(look_up("ollama"), model).quirks)
     assert body_of(asking(**settings), target).get("think") == expected
-    found = dialect.warnings(asking(**settings), target)
+    found = dialect.build_request(asking(**settings), target).warnings
     assert tuple(text.partition(":")[0] for text in found) == warned
 
 
@@ -283,7 +283,7 @@ def able(*capabilities: str) -> Target:
 def test_the_levels_are_the_model_s_own(effort: Any, expected: object, warned: tuple[str, ...]) -> None:
     request = asking(reasoning_effort=effort)
     assert body_of(request, able("completion", "thinking"))["think"] == expected
-    assert dialect.warnings(request, able("completion", "thinking")) == warned
+    assert dialect.build_request(request, able("completion", "thinking")).warnings == warned
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_the_levels_are_the_model_s_own(effort: Any, expected: object, warned: t
 def test_a_model_that_cannot_think_is_not_asked_to(settings: dict[str, Any], warned: bool) -> None:  # noqa: FBT001 (a table's column)
     assert "think" not in body_of(asking(**settings), able("completion"))
     warning = "reasoning is not asked for: the model's capabilities do not name thinking"
-    assert dialect.warnings(asking(**settings), able("completion")) == ((warning,) if warned else ())
+    assert dialect.build_request(asking(**settings), able("completion")).warnings == ((warning,) if warned else ())
 
 
 def test_a_model_that_cannot_call_tools_is_not_asked_to() -> None:
@@ -342,13 +342,13 @@ def test_tools() -> None:
 def test_no_tool_may_be_used() -> None:
     request = asking(tools=(TOOL,), tool_choice=ToolChoice("none"))
     assert "tools" not in body_of(request)
-    assert dialect.warnings(request, TARGET) == ()
+    assert dialect.build_request(request, TARGET).warnings == ()
 
 
 @pytest.mark.parametrize("choice", [ToolChoice("any"), ToolChoice("tool", "f")])
 def test_a_tool_cannot_be_forced(choice: ToolChoice) -> None:
     request = asking(tools=(TOOL,), tool_choice=choice, parallel_tool_calls=False)
-    assert dialect.warnings(request, TARGET) == (
+    assert dialect.build_request(request, TARGET).warnings == (
         "tool_choice is not sent: this wire cannot force a tool",
         "parallel_tool_calls is not sent: this wire has no such setting",
     )
@@ -382,7 +382,7 @@ def test_a_conversation() -> None:
         {"role": "tool", "tool_call_id": "c2", "content": ""},
         {"role": "user", "content": "and more"},
     ]
-    assert dialect.warnings(request, TARGET) == ()
+    assert dialect.build_request(request, TARGET).warnings == ()
 
 
 def test_arguments_that_are_no_json_go_back_as_text() -> None:
@@ -406,7 +406,7 @@ def test_what_the_wire_cannot_carry_is_left_out_with_a_warning() -> None:
         {"role": "assistant", "content": ""},
         {"role": "tool", "tool_call_id": "c1", "content": "a"},
     ]
-    assert dialect.warnings(request, TARGET) == (
+    assert dialect.build_request(request, TARGET).warnings == (
         "images by URL are not sent: this wire takes their bytes",
         "reasoning blocks of earlier turns that another provider signed are not sent",
         "tool results are sent without their error flag",
@@ -416,7 +416,9 @@ def test_what_the_wire_cannot_carry_is_left_out_with_a_warning() -> None:
 
 def test_images_by_url_in_tool_results_are_named_too() -> None:
     request = Request(messages=(Message("tool", (ToolResult("c1", (Image(url="u"),)),)),))
-    assert dialect.warnings(request, TARGET) == ("images by URL are not sent: this wire takes their bytes",)
+    assert dialect.build_request(request, TARGET).warnings == (
+        "images by URL are not sent: this wire takes their bytes",
+    )
 
 
 def test_a_body_that_is_no_json_is_a_request_error() -> None:

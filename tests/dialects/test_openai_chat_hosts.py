@@ -198,7 +198,7 @@ def test_openai_s_models_get_what_they_take(version: str, model: str, keys: set[
         "max_tokens" if version.startswith("20") and model.startswith("gpt-4") else "max_completion_tokens"
     )
     assert body["messages"][0]["role"] == role
-    said = openai_chat.warnings(Request(messages=(user("hi"),), **EVERYTHING), target)
+    said = openai_chat.build_request(Request(messages=(user("hi"),), **EVERYTHING), target).warnings
     optional = {"temperature", "top_p", "stop", "parallel_tool_calls", "tool_choice"}
     assert len(said) == len(optional - keys) + (role == "user")
 

@@ -237,7 +237,7 @@ def test_text_beside_tool_results_is_sent_behind_them() -> None:
 def test_every_block_is_sent_or_named(role: Role, block: ContentBlock) -> None:
     alone, beside = Message(role, (Text("t"),)), Message(role, (Text("t"), block))
     request = Request(messages=(beside,))
-    assert requested(alone) != requested(beside) or openai_chat.warnings(request, TARGET)
+    assert requested(alone) != requested(beside) or openai_chat.build_request(request, TARGET).warnings
 
 
 def test_an_empty_answer_and_a_refusal_go_back() -> None:
@@ -284,8 +284,8 @@ def test_reasoning_goes_back_under_the_host_s_key(key: str) -> None:
     assert requested(own, target=target)["messages"][0][key] == "ab"
     signed_elsewhere = Message("assistant", (Reasoning("a", (Opaque("other", "signature", "s"),)), call))
     assert key not in requested(signed_elsewhere, target=target)["messages"][0]
-    assert openai_chat.warnings(Request(messages=(own,)), target) == ()
-    assert "cannot be sent back" in openai_chat.warnings(Request(messages=(signed_elsewhere,)), target)[0]
+    assert openai_chat.build_request(Request(messages=(own,)), target).warnings == ()
+    assert "cannot be sent back" in openai_chat.build_request(Request(messages=(signed_elsewhere,)), target).warnings[0]
 
 
 def test_reasoning_alone_has_a_content_beside_it() -> None:
@@ -369,13 +369,16 @@ def test_what_a_model_refuses_is_left_out_and_said() -> None:
     )
     body = json.loads(openai_chat.build_request(request, target).body)
     assert body.keys() == {"model", "messages", "stream", "stream_options", "top_p"}
-    assert openai_chat.warnings(request, target) == tuple(
+    assert openai_chat.build_request(request, target).warnings == tuple(
         f"{key} is not sent: this model does not take it" for key in ("temperature", "stop", "tools", "tool_choice")
     )
 
 
 def test_what_is_not_asked_for_needs_no_warning() -> None:
-    assert openai_chat.warnings(Request(messages=(user("hi"),)), quirky(refused=("temperature", "stop"))) == ()
+    assert (
+        openai_chat.build_request(Request(messages=(user("hi"),)), quirky(refused=("temperature", "stop"))).warnings
+        == ()
+    )
 
 
 @pytest.mark.parametrize(("effort", "sent"), [(None, True), ("none", True), ("low", False)])
@@ -383,7 +386,7 @@ def test_what_a_model_refuses_while_it_reasons(effort: Effort | None, *, sent: b
     target = quirky(refused_with_effort=("temperature",))
     request = Request(messages=(user("hi"),), temperature=0.5, reasoning_effort=effort)
     assert ("temperature" in json.loads(openai_chat.build_request(request, target).body)) == sent
-    assert bool(openai_chat.warnings(request, target)) != sent
+    assert bool(openai_chat.build_request(request, target).warnings) != sent
 
 
 NO_SYSTEM = quirky(system_role="user")
@@ -407,7 +410,7 @@ def test_system_turns_become_the_user_s_where_a_model_refuses_them(
 ) -> None:
     body = requested(*history, target=NO_SYSTEM, system="be brief")
     assert [(message["role"], message["content"]) for message in body["messages"]] == sent
-    (warning,) = openai_chat.warnings(Request(messages=history, system="be brief"), NO_SYSTEM)
+    (warning,) = openai_chat.build_request(Request(messages=history, system="be brief"), NO_SYSTEM).warnings
     assert "system turns are sent as the user's" in warning
 
 
@@ -419,8 +422,8 @@ def test_instructions_stand_before_an_image() -> None:
 
 def test_without_a_system_turn_nothing_is_folded() -> None:
     assert requested(user("hi"), target=NO_SYSTEM)["messages"] == [{"role": "user", "content": "hi"}]
-    assert openai_chat.warnings(Request(messages=(user("hi"),)), NO_SYSTEM) == ()
-    (warning,) = openai_chat.warnings(Request(messages=(system("s"), user("hi"))), NO_SYSTEM)
+    assert openai_chat.build_request(Request(messages=(user("hi"),)), NO_SYSTEM).warnings == ()
+    (warning,) = openai_chat.build_request(Request(messages=(system("s"), user("hi"))), NO_SYSTEM).warnings
     assert "system turns" in warning
 
 
@@ -450,7 +453,7 @@ def test_without_a_system_turn_nothing_is_folded() -> None:
     ],
 )
 def test_what_is_not_sent_is_said(fields: dict[str, Any], warning: str) -> None:
-    (said,) = openai_chat.warnings(Request(**{"messages": (user("hi"),), **fields}), TARGET)
+    (said,) = openai_chat.build_request(Request(**{"messages": (user("hi"),), **fields}), TARGET).warnings
     assert warning in said
 
 
@@ -461,4 +464,4 @@ def test_what_is_sent_needs_no_warning() -> None:
         Message("assistant", (Reasoning("x", opaque), Text("a"))),
         Message("tool", (ToolResult("a", (Text("1"),)),)),
     )
-    assert openai_chat.warnings(Request(messages=messages, top_k=1), quirky(top_k=True)) == ()
+    assert openai_chat.build_request(Request(messages=messages, top_k=1), quirky(top_k=True)).warnings == ()

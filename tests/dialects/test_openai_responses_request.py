@@ -63,7 +63,7 @@ def sent(*messages: Message, to: Target = TARGET) -> Any:
 
 
 def warned(request: Request, to: Target = TARGET) -> tuple[str, ...]:
-    return dialect.warnings(request, to)
+    return dialect.build_request(request, to).warnings
 
 
 # --- the plain request -----------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from loomstream.providers import (
 )
 from loomstream.providers.table import TABLE
 from loomstream.testing import Recording, ReplayTransport, replay_model
+from loomstream.wire import WireRequest
 from tests.providers.conftest import Install
 
 ROWS = """
@@ -248,7 +249,7 @@ def test_a_package_with_a_malformed_file_counts_as_without(install: Install, mon
 # --- dialects --------------------------------------------------------------------------------------
 
 DIALECT = """
-from loomstream.dialects.openai_chat import build_request, parse_error, parse_response, translator, warnings
+from loomstream.dialects.openai_chat import build_request, parse_error, parse_response, translator
 
 FRAMING = "sse"
 """
@@ -276,7 +277,7 @@ def test_a_dialect_of_ours_cannot_be_replaced(install: Install) -> None:
 @pytest.mark.parametrize(
     ("source", "what"),
     [
-        ("FRAMING = 'sse'", "lacks build_request, warnings, translator, parse_response, parse_error"),
+        ("FRAMING = 'sse'", "lacks build_request, translator, parse_response, parse_error"),
         (DIALECT.replace("parse_error, ", ""), "lacks parse_error: see loomstream.dialects"),
         (DIALECT.replace('"sse"', '"smoke"'), "FRAMING = 'smoke': give one of aws, json, ndjson, sse"),
         (DIALECT.replace("FRAMING", "OTHER"), "FRAMING = None"),
@@ -296,7 +297,7 @@ class Broken:
     def __init__(self, function: str, result: object) -> None:
         from loomstream.dialects import openai_chat  # noqa: PLC0415 (only what is broken differs)
 
-        for name in ("build_request", "warnings", "parse_response", "parse_error", "translator"):
+        for name in ("build_request", "parse_response", "parse_error", "translator"):
             setattr(self, name, getattr(openai_chat, name))
         self.feed = self.finish = lambda *_: []
         if function in ("feed", "finish"):
@@ -330,8 +331,7 @@ async def end_of(transport: ReplayTransport, **options: object) -> tuple[list[Ev
     [
         ("build_request", KeyError("x"), "raised in its build_request: KeyError"),
         ("build_request", None, "it gave a NoneType, no WireRequest"),
-        ("warnings", KeyError("x"), "raised in its warnings: KeyError"),
-        ("warnings", (1,), "it gave a int, no str"),
+        ("build_request", WireRequest(url="x", headers={}, warnings=(1,)), "it gave a int, no str"),  # type: ignore[arg-type]
         ("translator", KeyError("x"), "raised in its translator: KeyError"),
         ("feed", KeyError("x"), "raised in its translator: KeyError"),
         ("feed", None, "it gave a NoneType, no list"),

@@ -69,7 +69,7 @@ def test_who_needs_a_key() -> None:
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_dialect_offers_what_its_contract_says(dialect: str) -> None:
     module = dialect_module(dialect)
-    for name in ("build_request", "warnings", "translator", "parse_response", "parse_error"):
+    for name in ("build_request", "translator", "parse_response", "parse_error"):
         assert callable(getattr(module, name))
     beginning = {"sse": b"data: x", "ndjson": b"{", "json": b"{", "aws": EMPTY_AWS_MESSAGE}[framing(dialect)]
     assert sniff(beginning, DIALECTS[dialect], "") == DIALECTS[dialect]

@@ -53,6 +53,7 @@ def build_request(request: Request, target: Target) -> WireRequest:
         body=encode_body(
             {key: value for key, value in body.items() if value not in (None, "", [])}, request.extra_body
         ),
+        warnings=_warnings(request, target),
     )
 
 
@@ -67,12 +68,12 @@ def _turns(message: Message) -> list[dict[str, object]]:
             case ToolResult(tool_call_id=id, content=content):
                 text = "".join(part.text for part in content if isinstance(part, Text))
                 turns.append({"by": "tool", "call": id, "text": text})
-            case _:  # `warnings` says so
+            case _:  # `_warnings` says so
                 pass
     return turns
 
 
-def warnings(request: Request, target: Target) -> tuple[str, ...]:
+def _warnings(request: Request, target: Target) -> tuple[str, ...]:
     """Say what Acme cannot honour: it goes into `Start.warnings`."""
     kinds = {type(block).__name__ for message in request.messages for block in message.content}
     left_out = sorted(kinds - {"Text", "ToolCall", "ToolResult"})

@@ -8,7 +8,7 @@ and what recorded hosts really send.
 """
 
 from loomstream.dialects.anthropic_messages.errors import parse_error
-from loomstream.dialects.anthropic_messages.request import build_request, warnings
+from loomstream.dialects.anthropic_messages.request import build_request
 from loomstream.dialects.anthropic_messages.translate import parse_response, translator
 
-__all__ = ("build_request", "parse_error", "parse_response", "translator", "warnings")
+__all__ = ("build_request", "parse_error", "parse_response", "translator")

@@ -18,6 +18,7 @@ from loomstream.dialects import Target, endpoint_url, host_headers
 from loomstream.dialects.anthropic_messages.parts import REDACTED, SIGNATURE
 from loomstream.dialects.bodies import arguments_of, encode_body
 from loomstream.dialects.fields import JSONObject, as_text, read_object
+from loomstream.dialects.honoured import unhonoured
 from loomstream.messages import (
     ContentBlock,
     FileBlock,
@@ -35,6 +36,9 @@ from loomstream.messages import (
     ToolResult,
 )
 from loomstream.wire import WireRequest
+
+HONOURED: frozenset[str] = frozenset()
+"""The optional fields of a request (see `loomstream.dialects.honoured`) that this wire has a place for."""
 
 API_VERSION = "2023-06-01"
 """The only version of the API since it was first published; features come by beta headers."""
@@ -69,10 +73,12 @@ def build_request(request: Request, target: Target) -> WireRequest:
     Raises `RequestError` where the body cannot be written as JSON.
     """
     direct = msgspec.structs.replace(target, base_url=target.base_url.removesuffix("/v1"))
+    writer = _Writer(request, target)
     return WireRequest(
         url=endpoint_url(direct, "/v1/messages", stream=request.stream),
         headers={**_HEADERS, **_version(target), **host_headers(target), **request.extra_headers},
-        body=encode_body(_Writer(request, target).body, request.extra_body),
+        body=encode_body(writer.body, request.extra_body),
+        warnings=tuple(dict.fromkeys((*writer.warnings, *unhonoured(request, HONOURED)))),
     )
 
 
@@ -80,21 +86,12 @@ def _version(target: Target) -> dict[str, str]:
     return {} if target.quirks.anthropic_version else {"anthropic-version": API_VERSION}
 
 
-def warnings(request: Request, target: Target) -> tuple[str, ...]:
-    """Say what of the request Messages cannot honour."""
-    return tuple(dict.fromkeys(_Writer(request, target, with_bytes=False).warnings))
-
-
 class _Writer:
-    """Writes one request; `body` and `warnings` are the outcome.
+    """Writes one request; `body` and `warnings` are the outcome."""
 
-    Without `with_bytes` the images are empty, for a caller who wants the warnings alone: encoding is the costly part.
-    """
-
-    def __init__(self, request: Request, target: Target, *, with_bytes: bool = True) -> None:
+    def __init__(self, request: Request, target: Target) -> None:
         self._request = request
         self._target = target
-        self._with_bytes = with_bytes
         self.warnings: list[str] = []
         self.body: JSONObject = {"model": target.model} if target.quirks.model_in_body else {}
         self.body["messages"] = self._messages()
@@ -257,7 +254,7 @@ class _Writer:
         kind = "document" if block.media_type == "application/pdf" else "image"
         if block.url:
             return {"type": kind, "source": {"type": "url", "url": block.url}}
-        data = base64.b64encode(block.data).decode() if self._with_bytes else ""
+        data = base64.b64encode(block.data).decode()
         return {"type": kind, "source": {"type": "base64", "media_type": block.media_type, "data": data}}
 
     def server_block(self, block: ServerToolCallBlock | ServerToolResultBlock, message: Message) -> object:  # noqa: ARG002

@@ -9,7 +9,7 @@ Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Conv
 """
 
 from loomstream.dialects.aws_errors import parse_error
-from loomstream.dialects.bedrock_converse.request import build_request, warnings
+from loomstream.dialects.bedrock_converse.request import build_request
 from loomstream.dialects.bedrock_converse.translate import parse_response, translator
 
-__all__ = ("build_request", "parse_error", "parse_response", "translator", "warnings")
+__all__ = ("build_request", "parse_error", "parse_response", "translator")

@@ -20,6 +20,7 @@ from loomstream.dialects import Target, endpoint_url, host_headers
 from loomstream.dialects.bedrock_converse.parts import LOCATIONS, REDACTED, SIGNATURE
 from loomstream.dialects.bodies import arguments_of, encode_body
 from loomstream.dialects.fields import JSONObject, read_object
+from loomstream.dialects.honoured import unhonoured
 from loomstream.errors import Unsupported
 from loomstream.messages import (
     ContentBlock,
@@ -39,6 +40,9 @@ from loomstream.messages import (
 )
 from loomstream.wire import WireRequest
 from loomstream.wire.aws import MEDIA_TYPE
+
+HONOURED: frozenset[str] = frozenset()
+"""The optional fields of a request (see `loomstream.dialects.honoured`) that this wire has a place for."""
 
 MIN_BUDGET_TOKENS = 1024
 """The smallest thinking budget that the models take."""
@@ -80,6 +84,7 @@ def build_request(request: Request, target: Target) -> WireRequest:
     """
     operation = "converse-stream" if request.stream else "converse"
     accepted = f"{MEDIA_TYPE}, application/json" if request.stream else "application/json"
+    writer = _Writer(request, target)
     return WireRequest(
         url=endpoint_url(target, f"/model/{{model}}/{operation}", stream=request.stream),
         headers={
@@ -88,25 +93,17 @@ def build_request(request: Request, target: Target) -> WireRequest:
             **host_headers(target),
             **request.extra_headers,
         },
-        body=encode_body(_Writer(request, target).body, request.extra_body),
+        body=encode_body(writer.body, request.extra_body),
+        warnings=tuple(dict.fromkeys((*writer.warnings, *unhonoured(request, HONOURED)))),
     )
 
 
-def warnings(request: Request, target: Target) -> tuple[str, ...]:
-    """Say what of the request Converse, or this model on it, cannot honour."""
-    return tuple(dict.fromkeys(_Writer(request, target, with_bytes=False).warnings))
-
-
 class _Writer:
-    """Writes one request; `body` and `warnings` are the outcome.
+    """Writes one request; `body` and `warnings` are the outcome."""
 
-    Without `with_bytes` the images are empty, for a caller who wants the warnings alone: encoding is the costly part.
-    """
-
-    def __init__(self, request: Request, target: Target, *, with_bytes: bool = True) -> None:
+    def __init__(self, request: Request, target: Target) -> None:
         self._request = request
         self._target = target
-        self._with_bytes = with_bytes
         self._documents = 0
         self.warnings: list[str] = []
         self.body: JSONObject = {"messages": self._messages()}
@@ -317,7 +314,7 @@ class _Writer:
 
     def _source(self, block: Image) -> JSONObject:
         if not block.url:
-            return {"bytes": base64.b64encode(block.data).decode() if self._with_bytes else ""}
+            return {"bytes": base64.b64encode(block.data).decode()}
         if block.url.startswith("s3://"):
             return {"s3Location": {"uri": block.url}}
         msg = f"Converse fetches nothing but s3:// addresses, not {block.url[:100]!r}: give the image's bytes"

@@ -9,7 +9,7 @@ model of `bedrock-runtime`, and what recorded models really send.
 """
 
 from loomstream.dialects.aws_errors import parse_error
-from loomstream.dialects.bedrock_invoke.request import build_request, warnings
+from loomstream.dialects.bedrock_invoke.request import build_request
 from loomstream.dialects.bedrock_invoke.translate import parse_response, translator
 
-__all__ = ("build_request", "parse_error", "parse_response", "translator", "warnings")
+__all__ = ("build_request", "parse_error", "parse_response", "translator")

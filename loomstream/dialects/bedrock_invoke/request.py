@@ -46,11 +46,6 @@ def build_request(request: Request, target: Target) -> WireRequest:
     return msgspec.structs.replace(written, headers={**own, **host_headers(target), **headers})
 
 
-def warnings(request: Request, target: Target) -> tuple[str, ...]:
-    """Say what of the request Messages cannot honour."""
-    return anthropic_messages.warnings(request, _inner(target))
-
-
 def _inner(target: Target) -> Target:
     quirks = target.quirks
     quirks = msgspec.structs.replace(

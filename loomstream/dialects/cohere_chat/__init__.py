@@ -9,7 +9,7 @@ vendor's own package, and what recorded hosts really send.
 """
 
 from loomstream.dialects.cohere_chat.errors import parse_error
-from loomstream.dialects.cohere_chat.request import build_request, warnings
+from loomstream.dialects.cohere_chat.request import build_request
 from loomstream.dialects.cohere_chat.translate import parse_response, translator
 
-__all__ = ("build_request", "parse_error", "parse_response", "translator", "warnings")
+__all__ = ("build_request", "parse_error", "parse_response", "translator")

@@ -15,6 +15,7 @@ from loomstream.dialects import Target, endpoint_url, host_headers
 from loomstream.dialects.bodies import arguments_of, encode_body
 from loomstream.dialects.cohere_chat.parts import TOOL_PLAN
 from loomstream.dialects.fields import JSONObject
+from loomstream.dialects.honoured import unhonoured
 from loomstream.messages import (
     ContentBlock,
     Image,
@@ -29,6 +30,9 @@ from loomstream.messages import (
     ToolResult,
 )
 from loomstream.wire import WireRequest
+
+HONOURED: frozenset[str] = frozenset()
+"""The optional fields of a request (see `loomstream.dialects.honoured`) that this wire has a place for."""
 
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream, application/json"}
 _VERSION = "/v2"
@@ -48,6 +52,7 @@ def build_request(request: Request, target: Target) -> WireRequest:
         url=endpoint_url(target, path, stream=request.stream),
         headers={**_HEADERS, **host_headers(target), **request.extra_headers},
         body=encode_body(_body(request, target), request.extra_body),
+        warnings=(*_warnings(request, target), *unhonoured(request, HONOURED)),
     )
 
 
@@ -184,7 +189,7 @@ def _call(block: ToolCall) -> JSONObject:
 # --- warnings ----------------------------------------------------------------------------------------------------
 
 
-def warnings(request: Request, target: Target) -> tuple[str, ...]:
+def _warnings(request: Request, target: Target) -> tuple[str, ...]:
     """Say what of the request Cohere's chat cannot honour."""
     settings = [text for applies, text in _SETTINGS if applies(request)]
     blocks = [(message, block) for message in request.messages for block in message.content]

@@ -9,7 +9,7 @@ recorded hosts really send.
 """
 
 from loomstream.dialects.gemini.errors import parse_error
-from loomstream.dialects.gemini.request import build_request, warnings
+from loomstream.dialects.gemini.request import build_request
 from loomstream.dialects.gemini.translate import parse_response, translator
 
-__all__ = ("build_request", "parse_error", "parse_response", "translator", "warnings")
+__all__ = ("build_request", "parse_error", "parse_response", "translator")

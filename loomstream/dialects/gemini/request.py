@@ -18,6 +18,7 @@ from loomstream.dialects import Target, endpoint_url, host_headers
 from loomstream.dialects.bodies import arguments_of, encode_body, members
 from loomstream.dialects.fields import JSONObject, read_object
 from loomstream.dialects.gemini.wire import SERVER_PARTS, SIGNATURE, SIGNED_EMPTY, SIGNED_PART
+from loomstream.dialects.honoured import unhonoured
 from loomstream.events import Opaque
 from loomstream.messages import (
     ContentBlock,
@@ -36,6 +37,9 @@ from loomstream.messages import (
     ToolResult,
 )
 from loomstream.wire import WireRequest
+
+HONOURED: frozenset[str] = frozenset()
+"""The optional fields of a request (see `loomstream.dialects.honoured`) that this wire has a place for."""
 
 PLACEHOLDER_SIGNATURE = "skip_thought_signature_validator"
 """Stands on the first call of a turn that nobody signed: the API refuses the turn otherwise.
@@ -63,28 +67,21 @@ def build_request(request: Request, target: Target) -> WireRequest:
     """
     named = msgspec.structs.replace(target, model=target.model.removeprefix("models/"))
     path = _STREAM_PATH if request.stream else _PATH
+    writer = _Writer(request, target)
     return WireRequest(
         url=endpoint_url(named, path, stream=request.stream),
         headers={**_HEADERS, **host_headers(target), **request.extra_headers},
-        body=encode_body(_Writer(request, target).body, request.extra_body),
+        body=encode_body(writer.body, request.extra_body),
+        warnings=tuple(dict.fromkeys((*writer.warnings, *unhonoured(request, HONOURED)))),
     )
 
 
-def warnings(request: Request, target: Target) -> tuple[str, ...]:
-    """Say what of the request generateContent cannot honour."""
-    return tuple(dict.fromkeys(_Writer(request, target, with_bytes=False).warnings))
-
-
 class _Writer:
-    """Writes one request; `body` and `warnings` are the outcome.
+    """Writes one request; `body` and `warnings` are the outcome."""
 
-    Without `with_bytes` the images are empty, for a caller who wants the warnings alone: encoding is the costly part.
-    """
-
-    def __init__(self, request: Request, target: Target, *, with_bytes: bool = True) -> None:
+    def __init__(self, request: Request, target: Target) -> None:
         self._request = request
         self._target = target
-        self._with_bytes = with_bytes
         self.warnings: list[str] = []
         self._names = _names_of_calls(request)
         self._parts: list[JSONObject] = []
@@ -277,7 +274,7 @@ class _Writer:
         kind: JSONObject = {"mimeType": media_type} if media_type else {}
         if url:
             return {"fileData": {**kind, "fileUri": url}}
-        return {"inlineData": {**kind, "data": base64.b64encode(data).decode() if self._with_bytes else ""}}
+        return {"inlineData": {**kind, "data": base64.b64encode(data).decode()}}
 
     def server_block(self, block: ServerToolCallBlock | ServerToolResultBlock) -> None:
         """Write back what the provider's own tools did, where it is of this wire; its signature comes behind it."""

@@ -6,7 +6,7 @@ Source: https://docs.ollama.com/api/chat, and what recorded servers really send.
 """
 
 from loomstream.dialects.ollama_chat.errors import parse_error
-from loomstream.dialects.ollama_chat.request import build_request, warnings
+from loomstream.dialects.ollama_chat.request import build_request
 from loomstream.dialects.ollama_chat.translate import parse_response, translator
 
-__all__ = ("build_request", "parse_error", "parse_response", "translator", "warnings")
+__all__ = ("build_request", "parse_error", "parse_response", "translator")

@@ -17,6 +17,7 @@ import msgspec
 from loomstream.dialects import Target, endpoint_url, host_headers
 from loomstream.dialects.bodies import arguments_of, encode_body
 from loomstream.dialects.fields import JSONObject
+from loomstream.dialects.honoured import unhonoured
 from loomstream.errors import Unsupported
 from loomstream.messages import (
     ContentBlock,
@@ -31,6 +32,9 @@ from loomstream.messages import (
     ToolResult,
 )
 from loomstream.wire import WireRequest
+
+HONOURED: frozenset[str] = frozenset()
+"""The optional fields of a request (see `loomstream.dialects.honoured`) that this wire has a place for."""
 
 _HEADERS = {"content-type": "application/json", "accept": "application/x-ndjson, application/json"}
 _LEVELS = {"minimal": "low", "xhigh": "high", "max": "high"}
@@ -56,6 +60,7 @@ def build_request(request: Request, target: Target) -> WireRequest:
         url=endpoint_url(root, "/api/chat", stream=request.stream),
         headers={**_HEADERS, **host_headers(target), **request.extra_headers},
         body=encode_body(_body(request, target), _with_options(request.extra_body)),
+        warnings=(*_warnings(request, target), *unhonoured(request, HONOURED)),
     )
 
 
@@ -188,7 +193,7 @@ def _tool_result(block: ToolResult) -> JSONObject:
 # --- warnings ----------------------------------------------------------------------------------------------------
 
 
-def warnings(request: Request, target: Target) -> tuple[str, ...]:
+def _warnings(request: Request, target: Target) -> tuple[str, ...]:
     """Say what of the request Ollama's chat cannot honour."""
     blocks = [block for message in request.messages for block in message.content]
     blocks += [inner for block in blocks if isinstance(block, ToolResult) for inner in block.content]

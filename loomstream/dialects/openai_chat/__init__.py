@@ -8,7 +8,7 @@ Source: https://platform.openai.com/docs/api-reference/chat, and what recorded h
 """
 
 from loomstream.dialects.openai_chat.errors import parse_error
-from loomstream.dialects.openai_chat.request import build_request, warnings
+from loomstream.dialects.openai_chat.request import build_request
 from loomstream.dialects.openai_chat.translate import parse_response, translator
 
-__all__ = ("build_request", "parse_error", "parse_response", "translator", "warnings")
+__all__ = ("build_request", "parse_error", "parse_response", "translator")

@@ -10,9 +10,13 @@ from collections.abc import Callable
 from loomstream.dialects import Target, endpoint_url, host_headers
 from loomstream.dialects.bodies import encode_body
 from loomstream.dialects.fields import JSONObject
+from loomstream.dialects.honoured import unhonoured
 from loomstream.dialects.openai_chat.turns import WRITERS, goes_back, messages_of
 from loomstream.messages import (
+    Audio,
+    CachePoint,
     ContentBlock,
+    Document,
     FileBlock,
     Image,
     Reasoning,
@@ -28,6 +32,9 @@ from loomstream.messages import (
 )
 from loomstream.wire import WireRequest
 
+HONOURED: frozenset[str] = frozenset()
+"""The optional fields of a request (see `loomstream.dialects.honoured`) that this wire has a place for."""
+
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream, application/json"}
 
 
@@ -40,6 +47,7 @@ def build_request(request: Request, target: Target) -> WireRequest:
         url=endpoint_url(target, "/chat/completions", stream=request.stream),
         headers={**_HEADERS, **host_headers(target), **request.extra_headers},
         body=encode_body(_body(request, target), request.extra_body),
+        warnings=(*_warnings(request, target), *unhonoured(request, HONOURED)),
     )
 
 
@@ -99,6 +107,9 @@ def _tool_choice(choice: ToolChoice, target: Target) -> object:
 _NAMES: dict[type[ContentBlock], str] = {
     Text: "texts",
     Image: "images",
+    Audio: "sounds",
+    Document: "documents",
+    CachePoint: "cache points",
     FileBlock: "files that a model made",
     Reasoning: "reasoning blocks",
     Refusal: "refusals",
@@ -109,7 +120,7 @@ _NAMES: dict[type[ContentBlock], str] = {
 }
 
 
-def warnings(request: Request, target: Target) -> tuple[str, ...]:
+def _warnings(request: Request, target: Target) -> tuple[str, ...]:
     """Say what of the request Chat Completions, or this host, cannot honour."""
     refused = _refused(request, target)
     left_out = [

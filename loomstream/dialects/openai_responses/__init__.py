@@ -9,7 +9,7 @@ really send.
 """
 
 from loomstream.dialects.openai_responses.errors import parse_error
-from loomstream.dialects.openai_responses.request import build_request, warnings
+from loomstream.dialects.openai_responses.request import build_request
 from loomstream.dialects.openai_responses.translate import parse_response, translator
 
-__all__ = ("build_request", "parse_error", "parse_response", "translator", "warnings")
+__all__ = ("build_request", "parse_error", "parse_response", "translator")

@@ -18,6 +18,7 @@ from msgspec import Raw as RawJSON
 from loomstream.dialects import Target, endpoint_url, host_headers
 from loomstream.dialects.bodies import encode_body
 from loomstream.dialects.fields import JSONObject, as_list, as_text, is_null, read_object
+from loomstream.dialects.honoured import unhonoured
 from loomstream.dialects.openai_responses.items import (
     BUILT_IN_CALLS,
     CUSTOM,
@@ -48,6 +49,9 @@ from loomstream.messages import (
 )
 from loomstream.wire import WireRequest
 
+HONOURED: frozenset[str] = frozenset()
+"""The optional fields of a request (see `loomstream.dialects.honoured`) that this wire has a place for."""
+
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream, application/json"}
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 _JOINED = ("include", "input", "tools")
@@ -62,7 +66,8 @@ def build_request(request: Request, target: Target) -> WireRequest:
     Lists in `extra_body` under `tools`, `include` and `input` are added to the request's own. Raises `RequestError`
     where the body cannot be written as JSON.
     """
-    body = _Writer(request, target).body
+    writer = _Writer(request, target)
+    body = writer.body
     extra = dict(request.extra_body)
     for name in _JOINED:
         if name in extra and name in body:
@@ -71,24 +76,16 @@ def build_request(request: Request, target: Target) -> WireRequest:
         url=endpoint_url(target, "/responses", stream=request.stream),
         headers={**_HEADERS, **host_headers(target), **request.extra_headers},
         body=encode_body(body, extra),
+        warnings=tuple(dict.fromkeys((*writer.warnings, *unhonoured(request, HONOURED)))),
     )
 
 
-def warnings(request: Request, target: Target) -> tuple[str, ...]:
-    """Say what of the request Responses, or this host, cannot honour."""
-    return tuple(dict.fromkeys(_Writer(request, target, with_bytes=False).warnings))
-
-
 class _Writer:
-    """Writes one request; `body` and `warnings` are the outcome.
+    """Writes one request; `body` and `warnings` are the outcome."""
 
-    Without `with_bytes` the images are empty, for a caller who wants the warnings alone: encoding is the costly part.
-    """
-
-    def __init__(self, request: Request, target: Target, *, with_bytes: bool = True) -> None:
+    def __init__(self, request: Request, target: Target) -> None:
         self._request = request
         self._target = target
-        self._with_bytes = with_bytes
         self.warnings: list[str] = []
         self._call_kinds = {
             block.id: _call_kind(block, target)
@@ -190,7 +187,7 @@ class _Writer:
         self._turn.parts.append(self._image(block))
 
     def _image(self, block: Image) -> JSONObject:
-        data = base64.b64encode(block.data).decode() if self._with_bytes else ""
+        data = base64.b64encode(block.data).decode()
         url = block.url or f"data:{block.media_type};base64,{data}"
         if block.media_type != _PDF:
             return {"type": "input_image", "image_url": url, "detail": "auto"}
@@ -266,7 +263,7 @@ class _Writer:
 
     def file(self, block: FileBlock) -> None:
         """Write back an image that the provider's own tool made."""
-        item = image_item(block.raw, block.data if self._with_bytes else b"")
+        item = image_item(block.raw, block.data)
         if item is None:
             self._left_out("files that a model made are")
         else:
