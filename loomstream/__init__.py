@@ -20,6 +20,7 @@ TYPE_CHECKING = False  # as type checkers know it; `typing` would take most of t
 if TYPE_CHECKING:
     from loomstream import errors as errors
     from loomstream import events as events
+    from loomstream import files as files
     from loomstream import handler as handler
     from loomstream import messages as messages
     from loomstream import middleware as middleware
@@ -84,7 +85,7 @@ __all__ = (
 )  # fmt: skip
 
 
-_MODULES = frozenset({"errors", "events", "handler", "messages", "middleware", "providers", "testing", "tools"})
+_MODULES = frozenset({"errors", "events", "files", "handler", "messages", "middleware", "providers", "testing", "tools"})
 """Submodules that can be reached as attributes of the package."""
 
 

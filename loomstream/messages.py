@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec import Raw as RawJSON
 
+from loomstream import media
 from loomstream.errors import RequestError, UsageError
 from loomstream.events import NULL, Citation, Cost, Limits, Opaque, Stop, TokenLogprob, Usage
 
@@ -451,9 +452,31 @@ def _checked(place: str, message: object) -> Message:
     _check_blocks(f"{place}.content", message.content, ContentBlock, "content blocks, as loomstream.user('…') does")
     for position, block in enumerate(message.content):
         if isinstance(block, ToolResult):
+            inner = f"{place}.content[{position}].content"
             remedy = "texts and images, as loomstream.tool_result(call, '…') does"
-            _check_blocks(f"{place}.content[{position}].content", block.content, Text | Image, remedy)
+            _check_blocks(inner, block.content, Text | Image, remedy)
+            for number, part in enumerate(block.content):
+                _check_media(f"{inner}[{number}]", part)
+        else:
+            _check_media(f"{place}.content[{position}]", block)
     return message
+
+
+def _check_media(place: str, block: ContentBlock) -> None:
+    """Raise where a block is empty, or its bytes are not of the type that it names."""
+    if not isinstance(block, Image | Audio | Document):
+        return
+    kind = type(block).__name__
+    if not block.data and not block.url:
+        msg = f"{place}: this {kind} holds nothing: give its data or its url"
+        raise RequestError(msg)
+    if not block.data or block.media_type not in media.KNOWN:
+        return
+    found = media.sniffed(block.data)
+    if found != block.media_type:
+        what = f"{place} is no {block.media_type}: by its first bytes it is {found or 'nothing known'}"
+        msg = f"{what}; loomstream.files reads files and names their type"
+        raise RequestError(msg)
 
 
 def _check_blocks(place: str, content: object, kinds: UnionType, remedy: str) -> None:

@@ -1,0 +1,92 @@
+"""Content blocks from files, bytes and URLs: what a user attaches to a message.
+
+Contract: a path is read at once, in the caller's thread; a URL is passed on for the provider to fetch. The media type
+comes from the bytes, else from the file's name. The only I/O is the reading of the file that was named.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from loomstream.errors import RequestError
+from loomstream.media import sniffed
+from loomstream.messages import Audio, Document, Image
+
+Source = str | os.PathLike[str] | bytes
+"""A path, an address (`https://…`, `http://…`, `s3://…`, `gs://…`), or the bytes themselves."""
+
+_ADDRESSES = ("https://", "http://", "s3://", "gs://")
+_PDF = "application/pdf"
+
+
+class _Found(NamedTuple):
+    data: bytes
+    media_type: str
+    url: str
+    name: str
+
+
+def image(source: Source, *, media_type: str = "") -> Image:
+    """Give an image block of a path, an address or bytes; `media_type` where neither bytes nor name tell it.
+
+    Raises `RequestError` for a file that cannot be read, and for what is no image.
+    """
+    found = _found(source, media_type, "image")
+    return Image(found.data, found.media_type, found.url)
+
+
+def audio(source: Source, *, media_type: str = "") -> Audio:
+    """Give a block of sound of a path, an address or bytes; `media_type` where neither bytes nor name tell it.
+
+    Raises `RequestError` for a file that cannot be read, and for what is no sound.
+    """
+    found = _found(source, media_type, "audio")
+    return Audio(found.data, found.media_type, found.url)
+
+
+def document(source: Source, *, media_type: str = "", name: str = "", citations: bool = False) -> Document:
+    """Give a document block (PDF, text, …) of a path, an address or bytes.
+
+    `media_type` where neither bytes nor name tell it; `name` defaults to the file's; `citations` asks for citations of
+    its passages. Raises `RequestError` for a file that cannot be read, and where its type cannot be told.
+    """
+    found = _found(source, media_type, "")
+    return Document(found.data, found.media_type, found.url, name or found.name, citations)
+
+
+def _found(source: Source, media_type: str, kind: str) -> _Found:
+    if isinstance(source, bytes):
+        return _typed(_Found(source, media_type, "", ""), kind)
+    path = os.fspath(source)
+    name = path.rpartition("/")[2]
+    if path.startswith(_ADDRESSES):
+        plain = path.partition("?")[0]
+        return _typed(_Found(b"", media_type or mimetypes.guess_type(plain)[0] or "", path, ""), kind)
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror or error}"
+        raise RequestError(msg) from error
+    return _typed(_Found(data, media_type or sniffed(data) or mimetypes.guess_type(name)[0] or "", "", name), kind)
+
+
+def _typed(found: _Found, kind: str) -> _Found:
+    """Give what was found with its media type, or raise where that is not of this kind or cannot be told.
+
+    Of an address that does not tell it the provider that fetches it will see; a document is a PDF then.
+    """
+    where = found.name or found.url or f"{len(found.data)} bytes"
+    if found.data == b"" and not found.url:
+        msg = f"{where}: it is empty"
+        raise RequestError(msg)
+    media_type = found.media_type or sniffed(found.data)
+    if found.url and not media_type:
+        return found if kind else found._replace(media_type=_PDF)
+    if not media_type or not media_type.startswith(kind):
+        what = f"is {media_type}" if media_type else "cannot be told by its bytes or its name"
+        msg = f"{where}: what it holds {what}; give media_type='{kind or 'application'}/…' if you know it better"
+        raise RequestError(msg)
+    return found._replace(media_type=media_type)
