@@ -8,38 +8,19 @@ gave; the events go through their stages in the reverse order. No I/O, no clock,
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
+from loomstream.adapt.history import history
+from loomstream.adapt.plan import Adaptation, Adapted, EventStage
+from loomstream.adapt.tool_names import tool_names
 from loomstream.dialects import Target
 from loomstream.errors import Failure
 from loomstream.events import Event
 from loomstream.messages import Request
 
+__all__ = ("ADAPTATIONS", "Adaptation", "Adapted", "EventStage", "Plan", "adapted", "staged")
 
-class EventStage(Protocol):
-    """Events to the events that take their place; one object per answer."""
-
-    def feed(self, event: Event) -> list[Event]:
-        """Take an event, give what is known by now."""
-        ...
-
-    def flush(self) -> list[Event]:
-        """Give what was held back: an error ends the answer, and nothing that was received may be lost."""
-        ...
-
-
-class Adapted(NamedTuple):
-    """A rewritten request; see the module's contract."""
-
-    request: Request
-    stage: EventStage | None = None
-    warnings: tuple[str, ...] = ()
-
-
-Adaptation = Callable[[Request, Target], Adapted | None]
-
-ADAPTATIONS: tuple[Adaptation, ...] = ()
+ADAPTATIONS: tuple[Adaptation, ...] = (history, tool_names)
 """All of them, in the order in which they are tried."""
 
 

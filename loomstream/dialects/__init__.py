@@ -55,6 +55,11 @@ class Quirks(Struct, frozen=True, kw_only=True):
     """How `tool_choice` says that some tool must be called (OpenAI chat)."""
     tool_id_chars: Annotated[int, Meta(ge=1, le=256)] | None = None
     """Ids of tool calls are this many letters and digits: others are replaced by ones made from them (OpenAI chat)."""
+    tool_name_chars: _Text = "A-Za-z0-9_-"
+    """What the names of tools may hold behind their first character, a letter or `_`, as a regular expression's class;
+    others are rewritten for the request (any dialect)."""
+    tool_name_max: Annotated[int, Meta(ge=8, le=256)] = 64
+    """How long they may be (any dialect)."""
     refusal_key: bool = True
     """False where earlier refusals go back as plain text, because the key is unknown to the host (OpenAI chat)."""
     reasoning_back: Literal["", "reasoning_content", "reasoning", "parts"] = ""

@@ -154,14 +154,14 @@ class TestWhatItDoes:
     async def test_what_cannot_be_honoured_is_said(self) -> None:
         transport = ReplayTransport(Recording([b'{"kind":"end"}\n'], headers={}))
         async with replay_model("acme-lines", transport=transport, temperature=0.5) as model:
-            response = await model.complete(Message("user", (Image(b"x"),)))
+            response = await model.complete(Message("user", (Image(url="https://x.test/a.png"),)))
         assert response.warnings == ("acme-lines does not take Image", "acme-lines does not take temperature")
 
     async def test_the_echo(self) -> None:
         async with connect("acme-echo") as model:
             response = await model.complete("say it again", max_tokens=2)
             with pytest.raises(Unsupported, match="acme-echo cannot see images"):
-                await model.complete(Message("user", (Image(b"x"),)))
+                await model.complete(Message("user", (Image(url="https://x.test/a.png"),)))
         assert response.text == "say it "
         assert response.stop is not None
         assert response.stop.reason == "max_tokens"
