@@ -1,0 +1,191 @@
+"""Retry: the same request again, while nothing of an answer has reached the consumer.
+
+Contract: what may be sent again is what its error says (`retry_safety`); after the first content event nothing is, but
+by `resume` (see `loomstream.middleware.resume`). The waits and stops are tenacity's, with full jitter by default; what
+the provider asks for by `retry_after_s` is their floor. A wait never passes the request's deadline. A `RetryBudget`,
+shared by all calls of a model, keeps an outage from being amplified. Each wait is told by a `Notice`, each try stands
+in the error's `attempts`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
+
+import anyio
+
+from loomstream.errors import ConfigError, LoomstreamError
+from loomstream.events import Event, Notice
+from loomstream.handler import Handler, Middleware
+from loomstream.messages import Request
+from loomstream.middleware.attempts import Next, attempts
+from loomstream.middleware.resume import Resume, resumed
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+    from tenacity.stop import StopBaseT
+    from tenacity.wait import WaitBaseT
+
+DEFAULT_MAX_RETRIES = 2
+LONGEST_WAIT_S = 120.0
+"""Where a provider asks for a longer wait than this, in seconds, its error is raised instead."""
+
+_FIRST_WAIT_S = 0.5
+_WIDEST_WAIT_S = 8.0
+_ACTS = ("background", "store")
+"""Keys of `extra_body` by which a request leaves something behind at the provider: it is repeated only where safe."""
+
+
+class RetryBudget:
+    """How many retries all calls together may make: `ratio` for each call, and `free` ones that are saved up at first.
+
+    So an outage that fails every call sends at most `1 + ratio` requests a call, and `free` more. Share one among the
+    models that fail together. Raises `ConfigError` for a negative number.
+    """
+
+    __slots__ = ("_free", "_left", "_ratio")
+
+    def __init__(self, ratio: float = 0.2, free: float = 10.0) -> None:
+        if not (math.isfinite(ratio) and math.isfinite(free) and ratio >= 0 and free >= 0):
+            msg = f"RetryBudget(ratio={ratio!r}, free={free!r}): give finite numbers of at least 0"
+            raise ConfigError(msg)
+        self._ratio = ratio
+        self._free = free
+        self._left = free
+
+    @property
+    def left(self) -> float:
+        """How many retries may follow at this moment."""
+        return self._left
+
+    def call(self) -> None:
+        """Count a call."""
+        self._left = min(self._left + self._ratio, max(self._free, 1.0))
+
+    def take(self) -> bool:
+        """Take a retry out of the budget; False where none is left."""
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True
+
+
+def retry(
+    max_retries: int = DEFAULT_MAX_RETRIES,
+    *,
+    wait: WaitBaseT | None = None,
+    stop: StopBaseT | None = None,
+    longest_wait_s: float = LONGEST_WAIT_S,
+    budget: RetryBudget | None = None,
+    resume: Resume = "off",
+) -> Middleware:
+    """Give the middleware that sends a request again where its error allows.
+
+    `max_retries` tries follow the first one (0: none); `wait` and `stop` are tenacity's (default: full jitter of 0.5 s,
+    doubled up to 8 s; no other stop). `longest_wait_s` is the longest wait, in seconds, that a provider may ask for.
+    `budget` defaults to one of its own for each middleware. `resume` says what follows an answer that broke in its
+    middle: `off` (its error is raised), `prefill`, `prompt` or `restart`.
+
+    Raises `ConfigError` for a negative or unknown value.
+    """
+    if not (max_retries >= 0 and longest_wait_s >= 0):
+        msg = f"retry(max_retries={max_retries!r}, longest_wait_s={longest_wait_s!r}): give numbers of at least 0"
+        raise ConfigError(msg)
+    resuming = resumed(resume)
+    policy = _Policy(max_retries, wait, stop, longest_wait_s, budget or RetryBudget())
+
+    def wrap(handler: Handler) -> Handler:
+        def retrying(request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+            return attempts(_Call(policy, handler, request).choose)
+
+        return resuming(retrying)
+
+    return wrap
+
+
+class _Policy:
+    """What all calls of one middleware share."""
+
+    def __init__(
+        self,
+        max_retries: int,
+        wait: WaitBaseT | None,
+        stop: StopBaseT | None,
+        longest_wait_s: float,
+        budget: RetryBudget,
+    ) -> None:
+        self.max_retries = max_retries
+        self.stop = stop
+        self.longest_wait_s = longest_wait_s
+        self.budget = budget
+        self._wait = wait
+
+    @property
+    def wait(self) -> WaitBaseT:
+        """The waits; tenacity is loaded at the first failure, because that takes longer than loading all of this."""
+        if self._wait is None:
+            from tenacity import wait_random_exponential  # noqa: PLC0415 (see above)
+
+            self._wait = wait_random_exponential(multiplier=_FIRST_WAIT_S, max=_WIDEST_WAIT_S)
+        return self._wait
+
+
+class _Call:
+    """The decisions of one call."""
+
+    def __init__(self, policy: _Policy, handler: Handler, request: Request) -> None:
+        self._policy = policy
+        self._handler = handler
+        self._request = request
+        self._tries = 0
+        self._began_s = 0.0
+
+    async def choose(self, error: LoomstreamError | None) -> Next | None:
+        """Give the first try, or the one that follows an error."""
+        self._tries += 1
+        if error is None:
+            self._began_s = anyio.current_time()
+            self._policy.budget.call()
+            return Next(self._handler, self._request)
+        if self._tries > self._policy.max_retries + 1 or not self._may_repeat(error):
+            return None
+        state = _state(self._tries - 1, anyio.current_time() - self._began_s, error)
+        if self._policy.stop is not None and self._policy.stop(state):
+            return None
+        delay_s = max(float(self._policy.wait(state)), error.retry_after_s or 0.0)
+        refusal = self._refusal(error, delay_s)
+        if refusal:
+            error.add_note(refusal)
+            return None
+        words = f"try {self._tries - 1} failed ({type(error).__name__}: {error}); the next one in {delay_s:.3g} s"
+        return Next(self._handler, self._request, (Notice("retry", words),), delay_s)
+
+    def _may_repeat(self, error: LoomstreamError) -> bool:
+        if error.retry_safety == "maybe":
+            return not any(self._request.extra_body.get(key) for key in _ACTS)
+        return error.retry_safety == "yes"
+
+    def _refusal(self, error: LoomstreamError, delay_s: float) -> str:
+        """Say why no try follows this error, though it might; an empty text: one does."""
+        if (error.retry_after_s or 0.0) > self._policy.longest_wait_s:
+            return f"not tried again: {error.retry_after_s:g} s is longer than longest_wait_s"
+        total_s = self._request.timeouts.total_s
+        if total_s is not None and anyio.current_time() + delay_s >= self._began_s + total_s:
+            return f"not tried again: after another {delay_s:.3g} s the limit of {total_s:g} s in all would be over"
+        if not self._policy.budget.take():
+            return "not tried again: the retry budget is spent; too many calls fail at once"
+        return ""
+
+
+def _state(tries: int, passed_s: float, error: LoomstreamError) -> RetryCallState:
+    """Give what tenacity's waits and stops look at, on the event loop's clock."""
+    from tenacity import AsyncRetrying, Future, RetryCallState  # noqa: PLC0415 (see `_Policy.wait`)
+
+    state = RetryCallState(AsyncRetrying(), None, (), {})
+    state.attempt_number = tries
+    state.start_time = 0.0
+    state.outcome_timestamp = passed_s
+    state.outcome = Future.construct(tries, error, has_exception=True)
+    return state
