@@ -1,0 +1,110 @@
+"""Failover: several handlers as one; where one fails before its first content, the next one answers.
+
+Contract: a combinator of handlers. The consumer sees one clean stream: what a failed candidate had sent without
+content is dropped, a `failover` notice says who failed, why, and who is next. After the first content the error is
+raised, but by `resume` (see `loomstream.middleware.resume`). The last error names all attempts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple
+
+from loomstream.errors import (
+    BadRequest,
+    BudgetExceeded,
+    ConfigError,
+    ContentFiltered,
+    ContextTooLong,
+    DeadlineExceeded,
+    LoomstreamError,
+    RequestError,
+    StreamCancelled,
+    UsageError,
+)
+from loomstream.events import Event, Notice
+from loomstream.handler import Handler
+from loomstream.messages import Request
+from loomstream.middleware.attempts import Next, attempts
+from loomstream.middleware.resume import Resume, resumed
+
+NOT_ELSEWHERE: tuple[type[LoomstreamError], ...] = (
+    BadRequest,
+    ContextTooLong,
+    ContentFiltered,
+    RequestError,
+    UsageError,
+    StreamCancelled,
+    BudgetExceeded,
+    DeadlineExceeded,
+)
+"""What another provider would refuse as well, or what is the caller's own limit."""
+
+
+class Candidate(NamedTuple):
+    """A handler under a name that notices use, such as `openai:gpt-4o`."""
+
+    name: str
+    handler: Handler
+
+
+When = Callable[[LoomstreamError], bool]
+"""Whether the next candidate is asked after this error."""
+
+
+def elsewhere(error: LoomstreamError) -> bool:
+    """Say whether another provider may do better; the default of `failover`."""
+    return not isinstance(error, NOT_ELSEWHERE)
+
+
+def failover(candidates: Sequence[Candidate], *, when: When = elsewhere, resume: Resume = "off") -> Handler:
+    """Give the handler that asks the candidates in order until one begins to answer.
+
+    Each is asked once; wrap it in `retry` for more. `when` decides by the error whether the next one is asked (default:
+    unless it would be refused everywhere, or is a limit of your own). `resume` says what follows an answer that broke
+    in its middle, from the first candidate on again.
+
+    Raises `ConfigError` where there are no candidates, or two of one name.
+    """
+    chain = checked(candidates, "failover")
+
+    def failing_over(request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+        return attempts(_Call(chain, when, request).choose)
+
+    return resumed(resume)(failing_over)
+
+
+def checked(candidates: Sequence[Candidate], what: str) -> tuple[Candidate, ...]:
+    """Give the candidates of a combinator. Raises `ConfigError` where there are none, or two of one name."""
+    names = [candidate.name for candidate in candidates]
+    if not names:
+        msg = f"{what} has no candidates: give at least one"
+        raise ConfigError(msg)
+    for name in names:
+        if names.count(name) > 1:
+            msg = f"{what} has two candidates called {name!r}: its notices could mean either"
+            raise ConfigError(msg)
+    return tuple(candidates)
+
+
+class _Call:
+    def __init__(self, chain: tuple[Candidate, ...], when: When, request: Request) -> None:
+        self._chain = chain
+        self._when = when
+        self._request = request
+        self._position = -1
+
+    async def choose(self, error: LoomstreamError | None) -> Next | None:
+        """Give the first candidate, or the one that follows an error."""
+        if error is not None and not self._when(error):
+            return None
+        self._position += 1
+        if self._position == len(self._chain):
+            return None
+        chosen = self._chain[self._position]
+        if error is None:
+            return Next(chosen.handler, self._request)
+        failed = self._chain[self._position - 1].name
+        words = f"{failed} failed ({type(error).__name__}: {error}); {chosen.name} is asked"
+        return Next(chosen.handler, self._request, (Notice("failover", words),))
