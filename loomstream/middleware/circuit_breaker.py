@@ -1,0 +1,152 @@
+"""Circuit breaker: a provider that fails again and again is left alone for a while.
+
+Contract: only what the provider did counts (`FAULTS`): not a refused key or request, not a consumer that leaves, not a
+limit of yours. While the circuit is open every call fails at once with `CircuitOpen`, which failover and balance take
+as any other failure. Then some calls are let through as probes: the first one that ends well closes the circuit, one
+that fails opens it again. The state is shared by all calls of one middleware; nothing runs in the background.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Literal
+
+import anyio
+
+from loomstream.errors import (
+    CircuitOpen,
+    ConfigError,
+    ConnectTimeout,
+    FirstEventTimeout,
+    IdleTimeout,
+    LoomstreamError,
+    Overloaded,
+    ServerFault,
+    StreamTruncated,
+    TransportError,
+    WireError,
+)
+from loomstream.events import Event
+from loomstream.handler import Handler, Middleware
+from loomstream.messages import Request
+
+FAULTS: tuple[type[LoomstreamError], ...] = (
+    Overloaded,
+    ServerFault,
+    TransportError,
+    ConnectTimeout,
+    FirstEventTimeout,
+    IdleTimeout,
+    WireError,
+    StreamTruncated,
+)
+"""What counts as a failure of the provider."""
+
+State = Literal["closed", "open", "half_open"]
+
+
+class Circuit:
+    """The state of a circuit; share one among the middleware of models that fail together.
+
+    It opens after `failures` faults within `window_s` seconds, stays open for `open_s`, and then lets `probes` calls
+    through at a time. `clock` gives seconds that never go back (default: the event loop's). Raises `ConfigError` for a
+    value that is not above 0.
+    """
+
+    def __init__(
+        self,
+        failures: int = 5,
+        *,
+        window_s: float = 60.0,
+        open_s: float = 30.0,
+        probes: int = 1,
+        clock: Callable[[], float] = anyio.current_time,
+    ) -> None:
+        limits = {"failures": failures, "window_s": window_s, "open_s": open_s, "probes": probes}
+        for name, value in limits.items():
+            if not (math.isfinite(value) and value > 0):
+                msg = f"Circuit({name}={value!r}): give a number above 0"
+                raise ConfigError(msg)
+        self._failures = failures
+        self._window_s = window_s
+        self._open_s = open_s
+        self._most_probes = probes
+        self._faults_s: deque[float] = deque(maxlen=failures)
+        self._opened_s: float | None = None
+        self._probing = 0
+        self._clock = clock
+
+    @property
+    def state(self) -> State:
+        """`closed`: calls pass; `open`: they fail at once; `half_open`: a few of them pass."""
+        if self._opened_s is None:
+            return "closed"
+        return "open" if self._clock() < self._opened_s + self._open_s else "half_open"
+
+    def enter(self) -> bool:
+        """Let a call through, and say whether it is a probe. Raises `CircuitOpen`."""
+        if self._opened_s is None:
+            return False
+        left_s = self._opened_s + self._open_s - self._clock()
+        if left_s > 0 or self._probing >= self._most_probes:
+            raise _refused(left_s, self._failures)
+        self._probing += 1
+        return True
+
+    def leave(self, *, probe: bool, ended: Literal["well", "fault", "neither"]) -> None:
+        """Take note of how a call ended."""
+        if probe:
+            self._probing -= 1
+        if ended == "fault":
+            self._fault(probe=probe)
+        elif ended == "well" and (probe or self._opened_s is None):
+            self._opened_s = None
+            if probe:
+                self._faults_s.clear()
+
+    def _fault(self, *, probe: bool) -> None:
+        now_s = self._clock()
+        self._faults_s.append(now_s)
+        recent = len(self._faults_s) == self._failures and now_s - self._faults_s[0] <= self._window_s
+        if probe or (self._opened_s is None and recent):
+            self._opened_s = now_s
+
+
+def _refused(left_s: float, failures: int) -> CircuitOpen:
+    if left_s > 0:
+        msg = f"the circuit is open after {failures} failures: not sent; it is tried again in {left_s:.3g} s"
+        return CircuitOpen(msg, retry_after_s=left_s)
+    return CircuitOpen("the circuit is half open and its probe is on the way: not sent", retry_after_s=1.0)
+
+
+def circuit_breaker(circuit: Circuit | None = None) -> Middleware:
+    """Give the middleware that guards a handler by a circuit (default: one of its own)."""
+    guard = circuit or Circuit()
+
+    def wrap(handler: Handler) -> Handler:
+        @asynccontextmanager
+        async def guarded(request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
+            async with aclosing(_guarded(guard, handler, request)) as events:
+                yield events
+
+        return guarded
+
+    return wrap
+
+
+async def _guarded(circuit: Circuit, handler: Handler, request: Request) -> AsyncGenerator[Event]:
+    probe = circuit.enter()
+    ended: Literal["well", "fault", "neither"] = "neither"
+    try:
+        async with handler(request) as events:
+            async for event in events:
+                yield event
+        ended = "well"
+    except FAULTS:
+        ended = "fault"
+        raise
+    finally:
+        circuit.leave(probe=probe, ended=ended)
