@@ -18,6 +18,7 @@ import importlib
 TYPE_CHECKING = False  # as type checkers know it; `typing` would take most of the time that this module takes
 
 if TYPE_CHECKING:
+    from loomstream import agent as agent
     from loomstream import errors as errors
     from loomstream import events as events
     from loomstream import files as files
@@ -85,7 +86,9 @@ __all__ = (
 )  # fmt: skip
 
 
-_MODULES = frozenset({"errors", "events", "files", "handler", "messages", "middleware", "providers", "testing", "tools"})
+_MODULES = frozenset(
+    {"agent", "errors", "events", "files", "handler", "messages", "middleware", "providers", "testing", "tools"}
+)
 """Submodules that can be reached as attributes of the package."""
 
 

@@ -7,36 +7,39 @@ whatever goes wrong with a call, and passes cancellation on.
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 import msgspec
+from msgspec.structs import replace
 
 from loomstream.errors import InvalidArguments, LoomstreamError, RequestError, UsageError
 from loomstream.messages import Image, Message, Text, Tool, ToolCall, ToolResult
 from loomstream.tools import docstring
 from loomstream.tools.run import Function, run
-from loomstream.tools.schema import decode_hook, encode_hook, shape
+from loomstream.tools.schema import decode_hook, encode_hook, reason, shape
 from loomstream.wire.json import MAX_DEPTH, depth_exceeds
 
 _P = ParamSpec("_P")
+_Q = ParamSpec("_Q")
 _R = TypeVar("_R")
-_PLACE = re.compile(r"(.*) - at `(.*)`", re.DOTALL)
 
 
 class FunctionTool(Generic[_P, _R]):
     """A function that a model may call. `tool` makes it; call it and the function is called, as if it were bare.
 
-    `function` is that function, `name`, `description` and `parameters` (JSON Schema) are what a model is told.
+    `function` is that function, `name`, `description` and `parameters` (JSON Schema) are what a model is told. One that
+    was made in a class's body is, as an attribute of an instance, the tool of the bound method.
     """
 
     def __init__(self, function: Callable[_P, _R], *, name: str = "", description: str | None = None) -> None:
         _check(function)
         self.function: Callable[_P, _R] = function
         own_name = name or _name_of(function)
-        kind, parameters = shape(function, own_name)
+        self._receiver = _receiver(function)  # the parameter that an instance fills; empty where none is missing
+        plain = cast("Function", function)
+        kind, parameters = shape(partial(plain, **{self._receiver: None}) if self._receiver else plain, own_name)
         told = docstring.parse(_doc_of(function)).summary if description is None else description
         self._tool = Tool(own_name, told, parameters)
         self._decoder = msgspec.json.Decoder(kind, dec_hook=decode_hook)
@@ -46,8 +49,33 @@ class FunctionTool(Generic[_P, _R]):
 
     @property
     def __loomstream_tool__(self) -> Tool:
-        """What a request takes of it."""
+        """What a request takes of it. Raises `RequestError` for a method that is bound to no instance."""
+        self._check_bound()
         return self._tool
+
+    @overload
+    def __get__(self, instance: None, owner: type[object], /) -> Self: ...
+    @overload
+    def __get__(
+        self: FunctionTool[Concatenate[Any, _Q], _R], instance: object, owner: type[object] | None = None, /
+    ) -> FunctionTool[_Q, _R]: ...
+    def __get__(self, instance: object | None, owner: type[object] | None = None, /) -> object:
+        if instance is None or not self._receiver:
+            return self
+        bound = cast("FunctionTool[..., _R]", object.__new__(type(self)))
+        vars(bound).update(vars(self))
+        bound.function = bound.__wrapped__ = partial(cast("Callable[..., _R]", self.function), instance)
+        bound._receiver = ""  # noqa: SLF001 (another of this class)
+        return bound
+
+    def _check_bound(self) -> None:
+        if self._receiver:
+            msg = (
+                f"{self.name}: the parameter {self._receiver} has no type: "
+                f"make the tool of the bound method, as in tool(instance.{self.name}); "
+                f"of a method that is a tool already, give instance.{self.name}"
+            )
+            raise RequestError(msg)
 
     @property
     def name(self) -> str:
@@ -75,8 +103,10 @@ class FunctionTool(Generic[_P, _R]):
         """Give a call's arguments by name, each of its parameter's type; those that have defaults may be absent.
 
         An empty text is an empty object. Types are strict (no number in a text's place), but an integer may stand for
-        a float. Raises `InvalidArguments`, which says where (`$.city: expected str, got int`).
+        a float. Raises `InvalidArguments`, which says where (`$.city: expected str, got int`), and `RequestError` for a
+        method that is bound to no instance.
         """
+        self._check_bound()
         data = arguments.encode("utf-8", "replace").strip() or b"{}"
         if depth_exceeds(data):
             msg = f"{self.name}: the arguments nest deeper than {MAX_DEPTH}"
@@ -84,7 +114,7 @@ class FunctionTool(Generic[_P, _R]):
         try:
             struct = self._decoder.decode(data)
         except Exception as error:
-            msg = f"{self.name}: {_reason(error)}"
+            msg = f"{self.name}: {reason(error) or f'the arguments are no JSON ({error})'}"
             raise InvalidArguments(msg) from error
         values = ((name, cast("object", getattr(struct, name))) for name in struct.__struct_fields__)
         return {name: value for name, value in values if value is not msgspec.UNSET}
@@ -111,12 +141,18 @@ class FunctionTool(Generic[_P, _R]):
         if not call.executable:
             return _answer(call, (Text("not run: the call was cut before its arguments were whole"),), is_error=True)
         try:
-            result = await run(cast("Function", self.function), self.decode(call.arguments))
-            return _answer(call, _blocks(result) or (Text(self._text_of(result)),))
-        except LoomstreamError as error:
-            return _answer(call, (Text(str(error)),), is_error=True)
+            return _answer(call, await self.content(self.decode(call.arguments)))
         except Exception as error:  # noqa: BLE001 (a tool may raise anything; the model is told)
-            return _answer(call, (Text(f"{type(error).__name__}: {error}"),), is_error=True)
+            return _answer(call, (Text(told(error)),), is_error=True)
+
+    async def content(self, values: Mapping[str, object]) -> tuple[Text | Image, ...]:
+        """Run the function with the values that `decode` gave, and give its result as blocks for the model.
+
+        Raises `RequestError` for a result that is no JSON, and what the function raises.
+        """
+        result = await run(cast("Function", self.function), values)
+        blocks = _blocks(result) or (Text(self._text_of(result)),)
+        return tuple(replace(block, text=mended(block.text)) if isinstance(block, Text) else block for block in blocks)
 
     def _text_of(self, result: object) -> str:
         if isinstance(result, str):
@@ -129,6 +165,16 @@ class FunctionTool(Generic[_P, _R]):
             raise RequestError(msg) from error
 
 
+def told(error: BaseException) -> str:
+    """Give what a model is told of an error: of ours its words, of any other its class too."""
+    return mended(str(error) if isinstance(error, LoomstreamError) else f"{type(error).__name__}: {error}")
+
+
+def mended(words: str) -> str:
+    """Give a text that JSON can hold: half a character (a lone surrogate, as file names may have) becomes U+FFFD."""
+    return words if words.isascii() else words.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 def _answer(call: ToolCall, content: tuple[Text | Image, ...], *, is_error: bool = False) -> Message:
     return Message("tool", (ToolResult(call.id, content, is_error=is_error, name=call.name),))
 
@@ -139,21 +185,20 @@ def _blocks(result: object) -> tuple[Text | Image, ...]:
     return cast("tuple[Text | Image, ...]", items) if whole else ()
 
 
-def _reason(error: Exception) -> str:
-    """Give a decoder's words as `$.path: what was expected, and what was there`."""
-    if not isinstance(error, msgspec.ValidationError):
-        unreadable = isinstance(error, msgspec.DecodeError | UnicodeDecodeError)
-        return f"the arguments are no JSON ({error})" if unreadable else f"$: refused ({type(error).__name__}: {error})"
-    found = _PLACE.fullmatch(str(error))
-    words, place = (found[1], found[2]) if found else (str(error), "$")
-    return f"{place}: {words[:1].lower()}{words[1:]}".replace("`", "")
-
-
 def _check(function: object) -> None:
     if not callable(function) or isinstance(function, type):
         kind = "class" if isinstance(function, type) else type(function).__name__
         msg = f"a tool cannot be made of {function!r}, a {kind}: give a function"
         raise RequestError(msg)
+
+
+def _receiver(function: object) -> str:
+    """Give the name of a method's first parameter, where it is a plain function that is bound to nothing."""
+    inner = inspect.unwrap(function) if inspect.isfunction(function) else None
+    if not inspect.isfunction(inner) or not inner.__code__.co_argcount:
+        return ""
+    first = inner.__code__.co_varnames[0]
+    return first if first == "self" or (first == "cls" and first not in inner.__annotations__) else ""
 
 
 def _name_of(function: object) -> str:

@@ -1,14 +1,15 @@
-"""A function's parameters: as a msgspec type to decode arguments into, and as JSON Schema.
+"""A function's parameters, and any type: as a msgspec type to decode into, and as JSON Schema.
 
 Contract: pure. Whatever cannot be a parameter of a tool raises `RequestError`, which names the function, the parameter
-and what to do. msgspec writes the schema; pydantic's models write their own part (they are recognised by their methods:
-pydantic is never imported).
+and what to do; `type_schema` raises what types raise. msgspec writes the schema; pydantic's models write their own part
+(they are recognised by their methods: pydantic is never imported).
 """
 
 from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import SimpleNamespace
@@ -23,6 +24,8 @@ from loomstream.tools import docstring
 Function = Callable[..., object]
 JSONObject = dict[str, object]
 
+_PLACE = re.compile(r"(.*) - at `(.*)`", re.DOTALL)
+_DEFINITIONS = "#/$defs/"
 _VARIADIC = {
     inspect.Parameter.VAR_POSITIONAL: ("*", "name each parameter; a list makes many of one kind"),
     inspect.Parameter.VAR_KEYWORD: ("**", "name each parameter; a dict[str, …] makes any names"),
@@ -169,18 +172,35 @@ def _unusable(name: str, fields: Iterable[_Field], error: Exception) -> RequestE
 
 
 def _schema(kind: type[Struct]) -> JSONObject:
-    """Give the schema of the object, with the types that it refers to under `$defs`."""
+    """Give the schema of the arguments, with the types that it refers to under `$defs`."""
+    schema: JSONObject = {"type": "object", "properties": {}, **type_schema(kind)}
+    del schema["title"]
+    return schema
+
+
+def type_schema(kind: object) -> JSONObject:
+    """Give the schema of a type, with those that it refers to under `$defs`. Raises what the type raises."""
     found: JSONObject = {}
     (top,), components = msgspec.json.schema_components(
-        [kind], schema_hook=partial(_schema_hook, found), ref_template="#/$defs/{name}"
+        [kind], schema_hook=partial(_schema_hook, found), ref_template=_DEFINITIONS + "{name}"
     )
     definitions = cast("dict[str, JSONObject]", components)
-    own = definitions.pop(cast("str", top["$ref"]).removeprefix("#/$defs/"))
     for name, definition in found.items():
         _add(definitions, name, definition)
-    schema: JSONObject = {"type": "object", "properties": {}, **own}
-    del schema["title"]
+    schema = cast("JSONObject", top)
+    name = cast("str", schema.get("$ref", "")).removeprefix(_DEFINITIONS)
+    if name in definitions:
+        schema = definitions[name]
+        if not _refers(_DEFINITIONS + name, definitions):  # a type that holds itself stays there too
+            del definitions[name]
     return {**schema, "$defs": definitions} if definitions else schema
+
+
+def _refers(place: str, schema: object) -> bool:
+    if isinstance(schema, dict):
+        members = cast("JSONObject", schema)
+        return members.get("$ref") == place or any(_refers(place, member) for member in members.values())
+    return isinstance(schema, list) and any(_refers(place, item) for item in cast("list[object]", schema))
 
 
 def _schema_hook(found: JSONObject, kind: object) -> JSONObject:
@@ -234,6 +254,16 @@ def _in_one_line(error: ValueError) -> str:
         return str(error)
     items = cast("list[dict[str, Any]]", listed())
     return "; ".join(f"{'.'.join(map(str, item.get('loc', ())))}: {item.get('msg', '')}" for item in items)
+
+
+def reason(error: Exception) -> str:
+    """Give a decoder's words as `$.path: what was expected, and what was there`; empty where the text is no JSON."""
+    if isinstance(error, msgspec.ValidationError):
+        found = _PLACE.fullmatch(str(error))
+        words, place = (found[1], found[2]) if found else (str(error), "$")
+        return f"{place}: {words[:1].lower()}{words[1:]}".replace("`", "")
+    unreadable = isinstance(error, msgspec.DecodeError | UnicodeDecodeError)
+    return "" if unreadable else f"$: refused ({type(error).__name__}: {error})"
 
 
 def encode_hook(value: object) -> object:

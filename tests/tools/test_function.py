@@ -16,6 +16,7 @@ import pytest
 import loomstream as ls
 from loomstream import errors
 from loomstream.messages import Image, Text, ToolCall, ToolResult
+from loomstream.testing import scripted_model
 
 pytestmark = pytest.mark.anyio
 
@@ -126,6 +127,9 @@ class TestResults:
     )
     async def test_others_are_json(self, result: object, text: str) -> None:
         assert await answer(ls.tool(lambda: result, name="f")) == (text, False)
+
+    async def test_half_a_character_is_mended(self) -> None:
+        assert await answer(ls.tool(lambda: "file-\udcff \U0001f600", name="read")) == ("file-\ufffd \U0001f600", False)
 
     async def test_texts_and_images_are_blocks(self) -> None:
         picture = Image(b"\x89PNG")
@@ -251,3 +255,50 @@ class TestNames:
             return query
 
         assert (f.name, f.description, f("a")) == ("look-up", "Look it up.", "a")
+
+
+class Shop:
+    def __init__(self, price: float) -> None:
+        self._price = price
+
+    @ls.tool
+    async def price(self, item: str, amount: int = 1) -> str:
+        """Give a price."""
+        return f"{amount} {item}: {self._price * amount}"
+
+    @ls.tool(name="buy")
+    def purchase(self, item: str) -> str:
+        return f"{item} at {self._price}"
+
+    @staticmethod
+    @ls.tool
+    def greet(name: str) -> str:
+        return f"Hello {name}"
+
+
+class TestMethods:
+    def test_the_model_is_not_told_of_the_instance(self) -> None:
+        tool = Shop(2.0).price
+        assert (tool.name, tool.description, list(tool.parameters["properties"])) == (
+            "price",
+            "Give a price.",
+            ["item", "amount"],
+        )
+        assert tool.parameters["required"] == ["item"]
+
+    async def test_each_instance_answers_for_itself(self) -> None:
+        cheap, dear = Shop(1.0), Shop(9.0)
+        assert await answer(cheap.price, '{"item": "tea"}') == ("1 tea: 1.0", False)
+        assert await answer(dear.price, '{"item": "tea", "amount": 2}') == ("2 tea: 18.0", False)
+        assert await answer(dear.purchase, '{"item": "tea"}') == ("tea at 9.0", False)
+        assert await cheap.price("tea", amount=3) == "3 tea: 3.0"
+        assert cheap.purchase("tea") == "tea at 1.0"
+        assert await answer(cheap.greet, '{"name": "Ada"}') == ("Hello Ada", False)
+
+    def test_a_method_of_no_instance_is_refused_where_it_is_used(self) -> None:
+        made = ls.tool(Shop.price.function)
+        for tool in (Shop.price, made):
+            with pytest.raises(errors.RequestError, match=r"price: the parameter self .* as in tool\(instance.price\)"):
+                scripted_model().stream("Hi", tools=[tool])
+            with pytest.raises(errors.RequestError, match="the parameter self"):
+                tool.decode("{}")

@@ -254,7 +254,6 @@ WRONG = [
     (keywords, r"keywords: the parameter \*\*names cannot be filled by a model: name each parameter; a dict"),
     (positional, "positional: the parameter name cannot be filled .* drop the /"),
     (bare, "bare: the parameter city has no type: annotate it"),
-    (Shop.price, r"price: the parameter self has no type: make the tool of the bound method, as in tool\(instance.pr"),
     (odd, "odd: the parameter thing has a type that no tool can have .*Opaque.* use types that JSON can say"),
     (called, "called: the parameter thing has a type that no tool"),
     (mixed, "mixed: the parameter thing has a type that no tool"),
