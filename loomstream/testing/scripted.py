@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Unpack
+from typing import TypeVar, Unpack
 
 import anyio
 import anyio.lowlevel
@@ -16,10 +16,13 @@ from msgspec import Struct
 
 from loomstream.errors import LoomstreamError
 from loomstream.events import Cost, Event, Usage
-from loomstream.handler import Middleware, compose
+from loomstream.handler import Handler, Middleware, compose
 from loomstream.messages import Prompt, Request, RequestOptions, Response, make_request
 from loomstream.stream import Stream
-from loomstream.tools import with_tools
+from loomstream.tools import with_output, with_tools
+from loomstream.tools.outputs import extract
+
+_T = TypeVar("_T")
 
 
 class Pause(Struct, frozen=True):
@@ -42,15 +45,26 @@ class ScriptedModel:
         self.requests: list[Request] = []
         self.open_streams = 0
 
+    @property
+    def handler(self) -> Handler:
+        """Request to events, with the middleware: the building block of combinators."""
+        return self._handler
+
     def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream:
         """Give the stream of the next script."""
-        request = make_request(prompt, with_tools({**self._defaults, **options}))
+        request = make_request(prompt, with_output(with_tools({**self._defaults, **options})))
         return Stream(self._handler, request, cost_of=_unknown_cost, provider="scripted", model="scripted-model")
 
     async def complete(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Response:
         """Give the whole answer of the next script."""
         async with self.stream(prompt, **options) as stream:
             return await stream.collect()
+
+    async def extract(
+        self, prompt: Prompt, kind: type[_T], *, repair: int = 1, **options: Unpack[RequestOptions]
+    ) -> _T:
+        """Give the answer of the next script as a value of a type; see `loomstream.Model.extract`."""
+        return await extract(self, prompt, kind, repair=repair, **options)
 
     @asynccontextmanager
     async def _play(self, request: Request) -> AsyncGenerator[AsyncIterator[Event]]:

@@ -31,7 +31,7 @@ ANSWER = text_events("ok", provider="b")
 
 
 def candidate(name: str, *scripts: object) -> Candidate:
-    return Candidate(name, scripted_model(*scripts)._handler)  # type: ignore[arg-type]
+    return Candidate(name, scripted_model(*scripts).handler)  # type: ignore[arg-type]
 
 
 def unpriced(provider: str, model: str, usage: Usage | None) -> Cost:  # noqa: ARG001 (its signature)

@@ -1,0 +1,199 @@
+"""Balance: calls spread over several handlers; where the chosen one fails before its first content, others follow.
+
+Contract: a combinator of handlers. A strategy puts the candidates in order for each call, by what is known at that
+moment: how many calls each has open, how soon it began to answer lately, what it would cost. What is known is shared
+by all calls of one combinator. The rest is `failover`'s: one clean stream, a notice for each change.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from decimal import Decimal
+from typing import Literal, NamedTuple, get_args
+
+import anyio
+
+from loomstream.errors import ConfigError
+from loomstream.events import Event
+from loomstream.handler import Handler
+from loomstream.messages import Request
+from loomstream.middleware.attempts import COMMITTING
+from loomstream.middleware.failover import Candidate, When, checked, elsewhere, failover
+
+Strategy = Literal["round_robin", "weighted", "least_busy", "lowest_latency", "lowest_cost"]
+"""How the first candidate of a call is chosen."""
+
+CostOf = Callable[[str, Request], Decimal | None]
+"""What a request would cost in US dollars at the candidate of that name; None where that is not known."""
+
+_RECENT = 0.3
+"""The share of the newest time in the moving average of times to the first event."""
+
+
+class Load(NamedTuple):
+    """What is known of a candidate: calls that are open, and seconds to its first event (None: not yet measured)."""
+
+    open_calls: int
+    first_event_s: float | None
+
+
+class Balance:
+    """The handler that spreads calls; `balance` makes it."""
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        strategy: Strategy,
+        weights: Mapping[str, float],
+        cost_of: CostOf | None,
+        when: When,
+    ) -> None:
+        self._candidates = {candidate.name: candidate for candidate in checked(candidates, "balance")}
+        self._order = _ORDERS[strategy]
+        self._when = when
+        self._open = dict.fromkeys(self._candidates, 0)
+        self._first_event_s: dict[str, float] = {}
+        self.weights = {name: weights.get(name, 1.0) for name in self._candidates}
+        self.credit = dict.fromkeys(self._candidates, 0.0)
+        self.cost_of = cost_of
+        self.turn = 0
+
+    def __call__(self, request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+        """Give the events of the candidate that the strategy chooses, or of one that follows it."""
+        names = self._order(self, request)
+        chain = [Candidate(name, self._tracked(self._candidates[name])) for name in names]
+        return failover(chain, when=self._when)(request)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The candidates' names, in their own order."""
+        return tuple(self._candidates)
+
+    def load(self, name: str) -> Load:
+        """Give what is known of a candidate."""
+        return Load(self._open[name], self._first_event_s.get(name))
+
+    def _tracked(self, candidate: Candidate) -> Handler:
+        @asynccontextmanager
+        async def tracked(request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
+            async with aclosing(self._measured(candidate, request)) as events:
+                yield events
+
+        return tracked
+
+    async def _measured(self, candidate: Candidate, request: Request) -> AsyncGenerator[Event]:
+        self._open[candidate.name] += 1
+        began_s = anyio.current_time()
+        try:
+            async with candidate.handler(request) as events:
+                async for event in events:
+                    committed = event.__class__ in COMMITTING
+                    if committed:
+                        self.note(candidate.name, anyio.current_time() - began_s)
+                    yield event
+                    if committed:
+                        break
+                async for event in events:
+                    yield event
+        finally:
+            self._open[candidate.name] -= 1
+
+    def note(self, name: str, first_event_s: float) -> None:
+        """Take note of how soon a candidate began to answer."""
+        known = self._first_event_s.get(name, first_event_s)
+        self._first_event_s[name] = known + _RECENT * (first_event_s - known)
+
+
+# --- strategies ----------------------------------------------------------------------------------
+
+_Order = Callable[[Balance, Request], list[str]]
+
+
+def _round_robin(balance: Balance, request: Request) -> list[str]:  # noqa: ARG001 (one signature)
+    names = balance.names
+    first = balance.turn % len(names)
+    balance.turn += 1
+    return [*names[first:], *names[:first]]
+
+
+def _weighted(balance: Balance, request: Request) -> list[str]:  # noqa: ARG001 (one signature)
+    """Take turns smoothly: each gains its weight, the richest pays for all (the way that nginx spreads requests)."""
+    credit = balance.credit
+    for name, weight in balance.weights.items():
+        credit[name] += weight
+    order = sorted(credit, key=lambda name: -credit[name])
+    credit[order[0]] -= sum(balance.weights.values())
+    return [name for name in order if balance.weights[name] > 0]
+
+
+def _least_busy(balance: Balance, request: Request) -> list[str]:
+    """The fewest open calls for its weight; among equals they take turns."""
+    return sorted(
+        _round_robin(balance, request), key=lambda name: (balance.load(name).open_calls + 1) / balance.weights[name]
+    )
+
+
+def _lowest_latency(balance: Balance, request: Request) -> list[str]:
+    """The shortest time to the first event lately; one that was never measured comes first."""
+    return sorted(_round_robin(balance, request), key=lambda name: balance.load(name).first_event_s or 0.0)
+
+
+def _lowest_cost(balance: Balance, request: Request) -> list[str]:
+    """The cheapest for this request; unknown prices come last."""
+    cost_of = balance.cost_of
+    costs = {name: cost_of(name, request) if cost_of else None for name in balance.names}
+    unknown = Decimal("Infinity")
+    return sorted(balance.names, key=lambda name: unknown if (cost := costs[name]) is None else cost)
+
+
+_ORDERS: dict[str, _Order] = {
+    "round_robin": _round_robin,
+    "weighted": _weighted,
+    "least_busy": _least_busy,
+    "lowest_latency": _lowest_latency,
+    "lowest_cost": _lowest_cost,
+}
+
+
+def balance(
+    candidates: Sequence[Candidate],
+    strategy: Strategy = "round_robin",
+    *,
+    weights: Mapping[str, float] | None = None,
+    cost_of: CostOf | None = None,
+    when: When = elsewhere,
+) -> Balance:
+    """Give the handler that spreads calls over the candidates.
+
+    `strategy`: `round_robin` (in turn), `weighted` (by `weights`, default 1 each; 0: never), `least_busy` (the fewest
+    open calls for its weight), `lowest_latency` (the shortest time to the first event lately), `lowest_cost` (by
+    `cost_of`). Where the chosen one fails before its first content and `when` allows (as in `failover`), the others
+    follow in the strategy's order.
+
+    Raises `ConfigError` for no candidates, two of one name, an unknown strategy, weights of unknown candidates or that
+    are not above 0 (`weighted` takes 0 too, but not for all), and `lowest_cost` without `cost_of`.
+    """
+    if strategy not in get_args(Strategy):
+        msg = f"strategy={strategy!r}: known are {', '.join(get_args(Strategy))}"
+        raise ConfigError(msg)
+    if strategy == "lowest_cost" and cost_of is None:
+        msg = "lowest_cost needs cost_of: a function of a candidate's name and the request"
+        raise ConfigError(msg)
+    given = dict(weights or {})
+    _check_weights(given, [candidate.name for candidate in candidates], zero=strategy == "weighted")
+    return Balance(candidates, strategy, given, cost_of, when)
+
+
+def _check_weights(weights: Mapping[str, float], names: Sequence[str], *, zero: bool) -> None:
+    for name, weight in weights.items():
+        if name not in names:
+            msg = f"weights names {name!r}, which is no candidate: they are {', '.join(names)}"
+            raise ConfigError(msg)
+        if not (math.isfinite(weight) and (weight > 0 or (zero and weight == 0))):
+            msg = f"the weight of {name!r} is {weight!r}: give a number above 0"
+            raise ConfigError(msg)
+    if names and all(weights.get(name, 1.0) == 0 for name in names):
+        msg = "all weights are 0: nobody would be asked"
+        raise ConfigError(msg)
