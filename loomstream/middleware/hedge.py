@@ -1,0 +1,218 @@
+"""Hedge: a second attempt where the first one is slow to begin; the first content wins, the others are closed.
+
+Contract: a combinator of handlers. The race runs inside one `__anext__`: a task group opens the attempts and reads each
+up to its first content, the losers are closed there, the group ends, and the winner passes to the caller's task.
+Nothing is open across a yield but the winner's own context. Every attempt that was begun may be billed: a `hedge`
+notice tells of each. No error leaves in an ExceptionGroup.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+
+import anyio
+from anyio.abc import TaskGroup
+
+from loomstream.errors import Attempt, ConfigError, LoomstreamError, StreamTruncated
+from loomstream.events import Event, Notice, Start
+from loomstream.handler import Handler
+from loomstream.messages import Request
+from loomstream.middleware.attempts import COMMITTING, MAX_HELD
+from loomstream.middleware.failover import Candidate, When, checked, elsewhere
+
+_LEAST_KNOWN = 10
+"""So many calls must have been timed before a quantile of their times means something."""
+_KNOWN = 200
+
+
+class Latencies:
+    """The times to the first content of the last calls; `hedge` waits for a quantile of them."""
+
+    def __init__(self) -> None:
+        self._known_s: deque[float] = deque(maxlen=_KNOWN)
+
+    def add(self, first_event_s: float) -> None:
+        """Take note of a call's time, in seconds."""
+        self._known_s.append(first_event_s)
+
+    def quantile(self, share: float) -> float | None:
+        """Give the time within which this share of the calls began, None while too few are known."""
+        if len(self._known_s) < _LEAST_KNOWN:
+            return None
+        ordered = sorted(self._known_s)
+        return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)]
+
+
+def hedge(
+    candidates: Sequence[Candidate],
+    *,
+    delay_s: float = 2.0,
+    quantile: float | None = None,
+    when: When = elsewhere,
+) -> Handler:
+    """Give the handler that asks the first candidate, and each next one where no content has come for a while.
+
+    `delay_s` is that while, in seconds; with `quantile` (0.95: the slowest twentieth) it is what that share of the last
+    calls took, once ten are known. A candidate that fails makes the next one start at once, where `when` allows. For a
+    second attempt at the same provider give it twice, under two names.
+
+    Raises `ConfigError` for no candidates, two of one name, a negative delay, and a quantile not between 0 and 1.
+    """
+    chain = checked(candidates, "hedge")
+    if not (math.isfinite(delay_s) and delay_s >= 0):
+        msg = f"hedge(delay_s={delay_s!r}): give seconds of at least 0"
+        raise ConfigError(msg)
+    if quantile is not None and not 0 < quantile < 1:
+        msg = f"hedge(quantile={quantile!r}): give a number between 0 and 1"
+        raise ConfigError(msg)
+    latencies = Latencies()
+
+    def wait_s() -> float:
+        known = None if quantile is None else latencies.quantile(quantile)
+        return delay_s if known is None else known
+
+    @asynccontextmanager
+    async def hedged(request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
+        async with aclosing(_events(_Race(chain, request, wait_s, when, latencies))) as events:
+            yield events
+
+    return hedged
+
+
+async def _events(race: _Race) -> AsyncGenerator[Event]:
+    winner = await race.run()
+    async with winner.opened:
+        for event in (*race.notices, *winner.held):
+            yield event
+        async for event in winner.events:
+            yield event
+
+
+class _Runner:
+    """One attempt on its way to its first content."""
+
+    def __init__(self, candidate: Candidate) -> None:
+        self.candidate = candidate
+        self.opened = AsyncExitStack()
+        self.events: AsyncIterator[Event]
+        self.held: list[Event] = []
+        self.notices: list[Event] = []
+        self.scope = anyio.CancelScope()
+        self.error: LoomstreamError | None = None
+
+    async def begin(self, request: Request) -> None:
+        """Read up to the first content."""
+        self.events = await self.opened.enter_async_context(self.candidate.handler(request))
+        async for event in self.events:
+            (self.notices if isinstance(event, Notice) else self.held).append(event)
+            if event.__class__ in COMMITTING or len(self.held) > MAX_HELD:
+                return
+        msg = "the events ended without a Stop: a handler lost it"
+        raise StreamTruncated(msg)
+
+    def attempt(self, error: LoomstreamError) -> Attempt:
+        start = next((event for event in self.held if isinstance(event, Start)), Start())
+        provider, model = error.provider or start.provider, error.model or start.model
+        return Attempt(provider, model, type(error).__name__, error.retry_after_s)
+
+
+class _Race:
+    """The attempts of one call."""
+
+    def __init__(
+        self,
+        chain: tuple[Candidate, ...],
+        request: Request,
+        wait_s: Callable[[], float],
+        when: When,
+        latencies: Latencies,
+    ) -> None:
+        self._waiting = list(chain)
+        self._request = request
+        self._wait_s = wait_s
+        self._when = when
+        self._latencies = latencies
+        self._runners: list[_Runner] = []
+        self._failed: list[tuple[_Runner, LoomstreamError]] = []
+        self._winner: _Runner | None = None
+        self._raised: Exception | None = None
+        self._changed = anyio.Event()
+        self.notices: list[Event] = []
+
+    async def run(self) -> _Runner:
+        """Give the attempt that began to answer first, with all others closed; raise the last error where none did."""
+        kept: _Runner | None = None
+        try:
+            async with anyio.create_task_group() as group:
+                await self._compete(group)
+                for runner in self._runners:
+                    if runner is not self._winner:
+                        runner.scope.cancel()
+            kept = None if self._raised else self._winner
+        finally:
+            await self._close_all_but(kept)
+        if self._raised is not None:
+            raise self._raised
+        if kept is None:
+            raise self._last_error()
+        return kept
+
+    async def _compete(self, group: TaskGroup) -> None:
+        self._start(group, "")
+        while self._winner is None and self._raised is None:
+            self._changed = anyio.Event()
+            with anyio.move_on_after(self._wait_s() if self._waiting else None):
+                await self._changed.wait()
+            running = len(self._runners) - len(self._failed)
+            if self._winner is not None or self._raised is not None or (not running and not self._may_go_on()):
+                return
+            if self._waiting and self._may_go_on():
+                self._start(group, self._why())
+
+    def _may_go_on(self) -> bool:
+        refused = self._failed and not self._when(self._failed[-1][1])
+        return bool(self._waiting) and not refused
+
+    def _why(self) -> str:
+        last = self._runners[-1]
+        if last.error is not None:
+            return f"{last.candidate.name} failed ({type(last.error).__name__}: {last.error})"
+        return f"{last.candidate.name} has not begun to answer"
+
+    def _start(self, group: TaskGroup, why: str) -> None:
+        runner = _Runner(self._waiting.pop(0))
+        if why:
+            self.notices.append(Notice("hedge", f"{why}; {runner.candidate.name} is asked too"))
+        self._runners.append(runner)
+        group.start_soon(self._read, runner, name=f"hedge {runner.candidate.name}")
+
+    async def _read(self, runner: _Runner) -> None:
+        began_s = anyio.current_time()
+        with runner.scope:
+            try:
+                await runner.begin(self._request)
+            except LoomstreamError as error:
+                runner.error = error
+                self._failed.append((runner, error))
+            except Exception as error:  # noqa: BLE001 (raised by the caller, outside of the group)
+                self._raised = error
+            else:
+                if self._winner is None:
+                    self._winner = runner
+                    self._latencies.add(anyio.current_time() - began_s)
+                    self.notices = [*self.notices, *runner.notices]
+        self._changed.set()
+
+    async def _close_all_but(self, kept: _Runner | None) -> None:
+        with anyio.CancelScope(shield=True):
+            for runner in self._runners:
+                if runner is not kept:
+                    await runner.opened.aclose()
+
+    def _last_error(self) -> LoomstreamError:
+        error = self._failed[-1][1]
+        error.attempts = tuple(runner.attempt(raised) for runner, raised in self._failed)
+        return error
