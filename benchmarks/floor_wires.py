@@ -103,15 +103,22 @@ class _GeminiCandidate(msgspec.Struct):
     content: _GeminiContent
 
 
+class _GeminiCounts(msgspec.Struct):
+    promptTokenCount: int = 0  # noqa: N815 (the wire's name)
+    candidatesTokenCount: int = 0  # noqa: N815 (the wire's name)
+    totalTokenCount: int = 0  # noqa: N815 (the wire's name)
+
+
 class _GeminiChunk(msgspec.Struct):
     candidates: list[_GeminiCandidate]
+    usageMetadata: _GeminiCounts | None = None  # noqa: N815 (the wire's name)
 
 
 _gemini = msgspec.json.Decoder(_GeminiChunk).decode
 
 
 class GeminiAnswer(BareAnswer):
-    """An answer of generateContent."""
+    """An answer of generateContent. Each frame counts, and any may be the last that does: so the counts are read."""
 
     def _texts(self, data: bytes) -> int:
         frames = (self._text + data).split(b"\n\n")

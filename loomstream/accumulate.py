@@ -54,6 +54,9 @@ from loomstream.messages import (
     ToolCall,
 )
 
+_NO_START = Start()
+_NO_COST = Cost(provider="", model="")
+
 
 class _Open:
     """A block that grows. `finished` is set where its end told more than its deltas."""
@@ -106,7 +109,7 @@ class Accumulator:
 
     def __init__(self) -> None:
         self.usage: Usage | None = None
-        self.cost = Cost(provider="", model="")
+        self.cost = _NO_COST
         self.cost_is_current = False
         """Whether no `Usage` has come since the last `Cost`."""
         self.bills: list[tuple[Start, Usage | None]] = []
@@ -118,7 +121,7 @@ class Accumulator:
 
     def _begin(self) -> None:
         self._blocks: dict[int, _Open] = {}
-        self._start_event: Start = Start()
+        self._start_event = _NO_START
         self._unknown_frames = 0
 
     def add(self, event: Event) -> None:
@@ -225,7 +228,9 @@ class Accumulator:
     def _on_usage(self, usage: Usage) -> None:
         self.usage = usage
         self.cost_is_current = False
-        self.bills[-1:] = [(self._start_event, usage)]
+        if self.bills:
+            self.bills.pop()
+        self.bills.append((self._start_event, usage))
 
     def _on_cost(self, cost: Cost) -> None:
         self.cost = cost

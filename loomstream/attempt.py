@@ -81,6 +81,25 @@ def _without_usage(order: _Order) -> _Order | None:
     return order._replace(target=msgspec.structs.replace(order.target, quirks=quirks))
 
 
+def _prompted(order: _Order) -> _Order | None:
+    request = order.request
+    if not request.tools or request.tool_mode != "auto" or request.unsupported == "error":
+        return None
+    return order._replace(request=msgspec.structs.replace(request, tool_mode="prompt"))
+
+
+def _by_tool(order: _Order) -> _Order | None:
+    request = order.request
+    native = request.output is not None and order.target.quirks.output_by == "native"
+    if not native or request.output_mode != "auto" or request.unsupported == "error":
+        return None
+    return order._replace(request=msgspec.structs.replace(request, output_mode="tool"))
+
+
+_TOOLS = r"(?<![\w.\[-])tools(?![\w.\[-])|\btool[ -]?(?:use|calling)\b|\bfunction[ -]calling\b|\btool choice requires\b"
+"""How a 400 names them: no single tool, and nothing within one."""
+
+
 class _Amendment(NamedTuple):
     """How an error names a thing, and the order without it; None where it was not in it."""
 
@@ -91,10 +110,12 @@ class _Amendment(NamedTuple):
 AMENDMENTS: dict[str, _Amendment] = {
     "stream_options": _Amendment(re.compile(r"\bstream_options\b"), _without_usage),
     "stream": _Amendment(re.compile(r"(?<![\w.-])stream(?:ing)?(?![\w.-])"), _unstreamed),
+    "response_format": _Amendment(re.compile(r"\bresponse_format\b|\bjson_schema\b"), _by_tool),
+    "tools": _Amendment(re.compile(_TOOLS), _prompted),
 }
 """What an answer does not need, by its name in the request."""
 
-_REFUSED = re.compile(r"unsupported|(?:not|n.t) support|unrecognized|unknown|not permitted|not allowed")
+_REFUSED = re.compile(r"unsupported|(?:not|n.t) support|unrecognized|unknown|not permitted|not allowed|requires --")
 _SENTENCE_ENDS = re.compile(r"[.;!?\n](?=\s|\\n|$)")
 
 
@@ -131,12 +152,23 @@ class HTTPHandler:
         self.dialect = dialect_module(endpoint.route.dialect)
         self.framing = framing(endpoint.route.dialect)
 
+        self._lacks_tools = False
+        """The host has refused tools: they are told in the prompt from now on."""
         self._asking = anyio.Lock()
         self._asked: Quirks | None = None
 
     def __call__(self, request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """Give the attempt: entering it sends the request, leaving it closes the response."""
         return _Attempt(self, request)
+
+    def note_refused(self, name: str) -> None:
+        """Remember what the host refuses by its nature, so that the next request does without."""
+        self._lacks_tools = self._lacks_tools or name == "tools"
+
+    def order_for(self, request: Request, target: Target) -> _Order:
+        """Give the order of a request, without what the host is known to refuse."""
+        order = _Order(request, target)
+        return (_prompted(order) or order) if self._lacks_tools else order
 
     async def target_for(
         self, request: Request, target: Target, authenticator: Authenticator
@@ -185,7 +217,7 @@ class _Attempt:
 
     def __init__(self, handler: HTTPHandler, request: Request) -> None:
         self._handler = handler
-        self._order = _NO_ORDER._replace(request=request)
+        self._order = _Order(request, _NO_ORDER.target)
         self._authenticator: Authenticator
         self._renewed = False
         self._secrets: tuple[Secret, ...] = ()
@@ -198,7 +230,7 @@ class _Attempt:
         request = self._order.request
         target, self._authenticator = await self._handler.endpoint.resolve()
         target, notices = await self._handler.target_for(request, target, self._authenticator)
-        self._order = _Order(request, target)
+        self._order = self._handler.order_for(request, target)
         while self._order.request.stream:
             watch = Watch(self._order.request.timeouts)
             opening, response = await self._open(watch)
@@ -231,6 +263,13 @@ class _Attempt:
             if opening is not None:
                 await opening.__aexit__(kind, error, trace)
         return None
+
+    @property
+    def __loomstream_idle__(self) -> bool:
+        if self._opening is None or not self._pump.ended_well:
+            return False
+        at_end = self._response.at_end
+        return at_end is not None and at_end()
 
     async def _open(self, watch: Watch) -> tuple[AbstractAsyncContextManager[ByteResponse], ByteResponse]:
         """Send the request; whoever calls leaves the context manager."""
@@ -284,6 +323,7 @@ class _Attempt:
         if amended is None:
             raise await self._explained(error)
         name, self._order = amended
+        self._handler.note_refused(name)
         return [Notice("warning", f"{error.provider} refused {name!r}: the request is repeated without it")]
 
     async def _explained(self, error: LoomstreamError) -> LoomstreamError:
@@ -362,7 +402,7 @@ def _is_stale(error: AuthFailed) -> bool:
 class _Streamed:
     """The events of a streamed answer; a class, so that nothing is suspended between two of them."""
 
-    __slots__ = ("_chunks", "_over", "_pump", "_ready", "_stages", "_watch")
+    __slots__ = ("_chunks", "_failure", "_over", "_pump", "_ready", "_stages", "_watch")
 
     def __init__(
         self,
@@ -377,31 +417,39 @@ class _Streamed:
         self._pump = pump
         self._stages = stages
         self._over = False
-        self._ready: _Events = [*reversed(notices)]
+        self._ready = notices[::-1]
         """What is to be given next, last one first."""
+        self._failure: LoomstreamError | None = None
+        """What is to be raised after it."""
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
 
     async def __anext__(self) -> Event:
-        while not self._ready:
-            if self._over:
-                raise StopAsyncIteration
+        if not self._ready:
+            self._ready = (await self.__loomstream_batch__())[::-1]
+        return self._ready.pop()
+
+    async def __loomstream_batch__(self) -> list[Event]:
+        if self._ready:
+            ready, self._ready = self._ready[::-1], []
+            return ready
+        while not self._over:
             try:
                 received = await self._watch.next(self._chunks)
             except StopAsyncIteration:
                 received = None
             except (TransportError, Timeout) as error:
                 received = error
-            self._ready = self._taken(received)
+            events = self._taken(received)
             del received  # it may echo the key, and reports of errors show local variables
-        event = self._ready.pop()
-        if isinstance(event, Failure):
-            raise event.error
-        return event
+            if events:
+                return events
+        failure, self._failure = self._failure, None
+        raise failure or StopAsyncIteration
 
-    def _taken(self, chunk: bytes | LoomstreamError | None) -> _Events:
-        """Give the events of a chunk, of the end (None) or of a failure of the transport, last one first."""
+    def _taken(self, chunk: bytes | LoomstreamError | None) -> list[Event]:
+        """Give the events of a chunk, of the end (None) or of a failure of the transport; keep what ends them."""
         pump = self._pump
         if isinstance(chunk, bytes):
             events = pump.feed(chunk)
@@ -418,13 +466,16 @@ class _Streamed:
                 events[-1] = Failure(chunk)
         if self._stages:
             events = staged(self._stages, events)
-        events.reverse()
-        return events
+        if self._over and events and isinstance(last := events[-1], Failure):
+            self._failure = last.error
+            del events[-1]
+        return events  # pyright: ignore[reportReturnType] (a failure is the last of its list)
 
     async def aclose(self) -> None:
         """Give nothing more."""
         self._over = True
         self._ready = []
+        self._failure = None
 
 
 def _told(response: ByteResponse) -> list[Event]:

@@ -17,10 +17,10 @@ import anyio
 
 from loomstream.auth import API_KEY, Authenticator, Origin, scheme
 from loomstream.config.keys import by_rank, hide, missing_key, resolve_key
-from loomstream.dialects import Target
+from loomstream.dialects import Quirks, Target
 from loomstream.dialects.templates import fields, fill_address
 from loomstream.errors import ConfigError, ConnectFailed, LoomstreamError, UsageError
-from loomstream.providers import Provider, Setting, route
+from loomstream.providers import Provider, Route, Setting, route
 from loomstream.transport.outgoing import check_base_url
 from loomstream.wire import Secret
 
@@ -82,6 +82,7 @@ class Endpoint:
         given = _given_settings(provider, settings or {})
         self._secrets = given
         self._settings = _plain_settings(provider, given)
+        self._dialect = dialect
         self.route = route(provider, self.model, dialect=dialect, settings=self._settings)
         self._base_url = base_url or first_set(provider.base_url_environment) or self.route.base_url
         self._launch_options = dict(launch_options or {})
@@ -142,17 +143,24 @@ class Endpoint:
         name = provider.auth if api_key is None else _KEYED.get(provider.auth, provider.auth)
         authenticator = await _prepared(name, FoundCredentials(provider, api_key, self._settings, self._secrets))
         settings = {**authenticator.discovered, **self._settings}
-        _check_required(provider, settings)
+        found = self._route_with(settings) if authenticator.discovered else self.route
+        _check_required(provider, found, settings)
+        if base_url == self.route.base_url:
+            base_url = found.base_url
         target = Target(
             provider=provider.name,
             model=self.model,
             base_url=check_base_url(
                 _filled(provider, base_url, settings), usual=provider.base_url or provider.address_example
             ),
-            quirks=self.route.quirks,
+            quirks=found.quirks,
             settings=settings,
         )
         return Resolved(target, authenticator)
+
+    def _route_with(self, settings: Mapping[str, str]) -> Route:
+        """Give the route with what the credentials told: they never change the dialect."""
+        return route(self.provider, self.model, dialect=self._dialect, settings=settings)
 
     async def aclose(self) -> None:
         """End a server that was launched, and launch no other; let go of the credentials.
@@ -364,10 +372,16 @@ def _value(setting: Setting, given: Mapping[str, Secret]) -> str:
     return (value.reveal() if value is not None else "") or first_set(setting.environment) or setting.default
 
 
-def _check_required(provider: Provider, settings: Mapping[str, str]) -> None:
+def _check_required(provider: Provider, found: Route, settings: Mapping[str, str]) -> None:
+    """Raise where a required setting is missing, unless the row's path names it and that of this route does not."""
+    unneeded = set(_named(provider.quirks)) - set(_named(found.quirks))
     for setting in provider.settings:
-        if setting.required and not settings.get(setting.name):
+        if setting.required and not settings.get(setting.name) and setting.name not in unneeded:
             raise _missing_setting(provider, setting)
+
+
+def _named(quirks: Quirks) -> tuple[str, ...]:
+    return (*fields(quirks.path), *fields(quirks.stream_path))
 
 
 def _filled(provider: Provider, base_url: str, settings: Mapping[str, str]) -> str:

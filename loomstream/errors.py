@@ -34,6 +34,7 @@
     │   ├── ModelNotFound
     │   ├── ContentFiltered
     │   └── ServerFault
+    ├── InvalidOutput           the answer is not of the type that was asked for
     ├── BudgetExceeded          your own limit on money or tokens
     ├── CircuitOpen             a breaker refuses to send
     ├── StreamCancelled         `Stream.cancel()` was called
@@ -337,6 +338,15 @@ class ContentFiltered(ProviderError):
 
 class ServerFault(ProviderError):
     """The provider failed (HTTP 5xx, or an error inside the stream)."""
+
+    default_retry_safety = "maybe"
+
+
+class InvalidOutput(LoomstreamError):
+    """The answer is no JSON of the type that was asked for, or is none because it was cut or refused.
+
+    `partial` is the answer: its `stop` says how it ended.
+    """
 
     default_retry_safety = "maybe"
 

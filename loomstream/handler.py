@@ -7,8 +7,9 @@ context manager. A stream may be closed in any order and by any task. Every gene
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from typing import cast
 
 from loomstream.events import Event
 from loomstream.messages import Request
@@ -21,6 +22,35 @@ Middleware = Callable[[Handler], Handler]
 
 Stage = Callable[[Event], Iterable[Event]]
 """One event to the events that take its place."""
+
+
+NextBatch = Callable[[], Awaitable[list[Event]]]
+"""Awaits the next events: at least one, in a list that is the caller's. Raises what `__anext__` raises."""
+
+
+def batches(events: AsyncIterator[Event]) -> NextBatch:
+    """Give what awaits the next events in a list: all that one wait brought, where the iterator can tell.
+
+    An iterator can by a method `__loomstream_batch__`. It is for those that have several events at hand after a read: a
+    layer that has it costs next to nothing for each further event.
+    """
+    own: object = getattr(events, "__loomstream_batch__", None)
+    if own is not None:
+        return cast("NextBatch", own)
+    following = events.__anext__
+
+    async def single() -> list[Event]:
+        return [await following()]
+
+    return single
+
+
+def is_idle(context: object) -> bool:
+    """Say whether leaving this context of a handler now waits for nothing, so that it needs no time limit.
+
+    It can say so by a true attribute `__loomstream_idle__`, and then must keep to it.
+    """
+    return getattr(context, "__loomstream_idle__", False) is True
 
 
 def compose(handler: Handler, *middleware: Middleware) -> Handler:

@@ -297,7 +297,7 @@ class RequestOptions(TypedDict, total=False):
     """What `connect` (as defaults) and `Model.stream` take beside the prompt; the fields of `Request`.
 
     `tools` may hold functions; `loomstream.tool` says which. `tool_choice` may be a mode (`auto`, `any`, `none`) or the
-    name of a tool; `stop_sequences` may be one text.
+    name of a tool; `stop_sequences` may be one text; `output` may be a type (`loomstream.tools.with_output`).
     """
 
     system: str

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from time import monotonic
 from types import TracebackType
-from typing import Self, Unpack, cast
+from typing import Self, TypeVar, Unpack, cast
 
 import anyio
 import msgspec
@@ -27,13 +27,15 @@ from loomstream.events import Cost, Event, Usage
 from loomstream.handler import Handler, Middleware, compose
 from loomstream.messages import Prompt, Request, RequestOptions, Response, check_options, make_request
 from loomstream.middleware.cost import cost, cost_of
-from loomstream.providers import Provider, all_providers, look_up
+from loomstream.providers import Provider, all_providers, check_not_taken, discovery, look_up
 from loomstream.stream import Stream
-from loomstream.tools import with_tools
+from loomstream.tools import with_output, with_tools
+from loomstream.tools.outputs import extract
 from loomstream.transport import Transport
 from loomstream.transport.http import AsyncClient, ConnectionLimits, HttpOptions, HttpTransport
 from loomstream.wire import Secret
 
+_T = TypeVar("_T")
 _PROVIDER_VARIABLE = "LOOM_LLM_PROVIDER"
 
 
@@ -57,7 +59,7 @@ class Model:
         self._model = model
         self._endpoint = endpoint
         self._transport = transport
-        self._defaults: RequestOptions = with_tools(request_defaults or {})
+        self._defaults: RequestOptions = with_output(with_tools(request_defaults or {}))
         check_options(cast("Mapping[str, object]", self._defaults))
         layers = default_middleware(provider.name, model) if middleware is None else tuple(middleware)
         self._innermost = _own_handler(endpoint) if provider.handler else HTTPHandler(endpoint, transport)
@@ -100,13 +102,18 @@ class Model:
     async def prepare(self) -> None:
         """Do beforehand what the first stream would do before it sends: its timing is then the provider's alone.
 
-        Finds the key, starts an embedded server, loads the HTTP client; connects to nobody else. Raises what the first
-        read would: `MissingKey`, `ConfigError`, `UsageError` on a closed model, and what launching a server raises.
+        Finds the key, starts an embedded server, loads the HTTP client; connects to nobody else. But where
+        `keep_alive_s` is a default of this model's requests and the host loads models on demand (Ollama), it has the
+        host load the model, with the same window, and waits for that. Raises what the first read would: `MissingKey`,
+        `ConfigError`, `UsageError` on a closed model, and what launching a server or asking the host raises.
         """
         self._check_open()
         if not self._provider.handler:
-            target, _ = await self._endpoint.resolve()
+            target, authenticator = await self._endpoint.resolve()
             await self._transport.prepare(target.base_url)
+            if self._defaults.get("keep_alive_s"):  # 0 would load it and at once let it go
+                request = make_request("load", self._defaults)
+                await discovery.load(self._provider, target, self._transport, authenticator, request)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -126,7 +133,7 @@ class Model:
         model. What the provider says comes out of the iteration.
         """
         self._check_open()
-        request = make_request(prompt, {**self._defaults, **with_tools(options)})
+        request = make_request(prompt, {**self._defaults, **with_output(with_tools(options))})
         if request.stream and "stream" not in options and "stream" not in self._defaults:
             request = self._streamable(request)
         return Stream(
@@ -141,6 +148,20 @@ class Model:
         """Give the whole answer: the same pipeline, collected. Raises what iterating a stream raises."""
         async with self.stream(prompt, **options) as stream:
             return await stream.collect()
+
+    async def extract(
+        self, prompt: Prompt, kind: type[_T], *, repair: int = 1, **options: Unpack[RequestOptions]
+    ) -> _T:
+        """Give the answer as a value of a type, checked.
+
+        The type is a msgspec Struct, dataclass, TypedDict, pydantic model, list, dict, union or plain type. An answer
+        that does not fit is sent back with what is wrong about it, at most `repair` times; one that was cut or refused
+        is not. The response itself, and its cost, are those of `stream(…, output=kind)` and `Stream.objects`.
+
+        Raises `RequestError` for a type that JSON Schema cannot say, `InvalidOutput` for an answer that does not fit,
+        was cut or refused (it is the error's `partial`), and what iterating a stream raises.
+        """
+        return await extract(self, prompt, kind, repair=repair, **options)
 
     def _streamable(self, request: Request) -> Request:
         """Take the non-streaming path for a model that cannot stream."""
@@ -221,7 +242,8 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
     Everything else is a default for each request (see `RequestOptions`).
 
     Raises `UnknownProvider`, `UnknownModel` (no model named and no default), `ConfigError` (no address, an unknown
-    setting or dialect, several candidates), `UsageError` (a spec that is no text, unknown option, unusable client).
+    setting or dialect, several candidates, an entry of `looms.yaml` that has this name), `UsageError` (a spec that is
+    no text, unknown option, unusable client).
     """
     api_key = api_key if callable(api_key) else hide(api_key)  # from here on no traceback shows it
     settings = _hidden(settings)
@@ -276,14 +298,15 @@ def _own_file(
 def parse_spec(spec: str) -> tuple[Provider, str]:
     """Give the provider and the model id that `provider:model-id`, or `provider` alone, names.
 
-    Raises `UnknownProvider`, `UnknownModel` where no model is named and the provider has no default, and `UsageError`
-    where it is no text.
+    Raises `UnknownProvider`, `UnknownModel` where no model is named and the provider has no default, `UsageError` where
+    it is no text, and `ConfigError` where `looms.yaml` has an entry of a built-in provider's name.
     """
     if not isinstance(spec, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers without types)
         msg = f"the spec is a {type(spec).__name__}: give a text, as in connect('openai:gpt-4o')"
         raise UsageError(msg)
     name, _, model = spec.partition(":")
     provider = look_up(name.strip())
+    check_not_taken(name.strip())
     model = model.strip() or first_set(provider.model_environment) or provider.default_model
     if not model:
         variables = f" or set {' or '.join(provider.model_environment)}" if provider.model_environment else ""

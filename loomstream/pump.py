@@ -37,7 +37,9 @@ _DECODERS: dict[str, Callable[[], Decoder]] = {
     "ndjson": NDJSONDecoder,
     "json": JSONBodyDecoder,
 }
-_ENDS = (Stop, Failure)
+_ENDS: frozenset[type] = frozenset((Stop, Failure))
+_CHECKED: frozenset[type] = frozenset((Start, Stop, Failure))
+"""What the pump looks at one by one, in a list of a stream's events."""
 _CONTENT: frozenset[type[EventBase]] = frozenset(CONTENT_EVENTS)
 _REDIRECT = 300
 _ERROR = 400
@@ -62,6 +64,7 @@ class Pump:
         "_content_type",
         "_decoder",
         "_expected",
+        "_feed_all",
         "_head",
         "_head_bytes",
         "_raw_events",
@@ -98,6 +101,8 @@ class Pump:
         self._warnings = warnings
         self._raw_events = raw_events
         self._translator = dialect.translator(target)
+        self._feed_all: Callable[[list[Frame]], _Out] | None = getattr(self._translator, "feed_all", None)
+        """The translator's own way to take the frames of a chunk, where it has one."""
         self._head: list[bytes] = []
         """The chunks that came while it was not known what the body is."""
         self._head_bytes = 0
@@ -145,10 +150,11 @@ class Pump:
     def _translate(self, frames: list[Frame | Failure]) -> _Out:
         out: _Out = []
         translate, raw_events, whole = self._translator.feed, self._raw_events, self._whole
-        for frame in frames:
-            if isinstance(frame, Failure):
-                out.append(frame)
-                break
+        failure = frames.pop() if frames and isinstance(frames[-1], Failure) else None
+        good: list[Frame] = frames  # pyright: ignore[reportAssignmentType] (a failure is the last of its list)
+        if self._feed_all is not None and not raw_events and not whole:
+            out, good = self._feed_all(good), []
+        for frame in good:
             if raw_events:
                 out.append(Raw(frame.name, frame.data.decode("utf-8", "replace")))
             if whole and frame.name == BODY:
@@ -156,7 +162,9 @@ class Pump:
             else:
                 out += translate(frame)
             if out and out[-1].__class__ in _ENDS:
-                break
+                return self._checked(out)
+        if isinstance(failure, Failure) and not (out and out[-1].__class__ in _ENDS):
+            out.append(failure)
         return self._checked(out)
 
     def _checked(self, out: _Out) -> _Out:
@@ -164,6 +172,13 @@ class Pump:
 
         Nothing leaves the pump behind a failure, whatever a translator gave.
         """
+        if len(out) == 1 and out[0].__class__ in _CONTENT:  # what most reads bring
+            self.progressed = True
+            return out
+        kinds = set(map(type, out))
+        self.progressed = not _CONTENT.isdisjoint(kinds)
+        if not self._whole and _CHECKED.isdisjoint(kinds):
+            return out
         self.progressed = False
         for position, event in enumerate(out):
             kind = event.__class__

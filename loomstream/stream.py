@@ -8,14 +8,15 @@ the handler's own context.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from enum import Enum
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import anyio
 import anyio.lowlevel
+import msgspec
 
 from loomstream.accumulate import Accumulator, total_cost, with_cost
 from loomstream.errors import (
@@ -27,10 +28,13 @@ from loomstream.errors import (
     StreamTruncated,
     UsageError,
 )
-from loomstream.events import CONTENT_EVENTS, Cost, Event, Start, Stop, TextDelta, TextStart, Usage
-from loomstream.handler import Handler
+from loomstream.events import CONTENT_EVENTS, Cost, Event, EventBase, Start, Stop, TextDelta, TextStart, Usage
+from loomstream.handler import Handler, NextBatch, batches, is_idle
 from loomstream.messages import Request, Response, Timing
+from loomstream.tools.outputs import Objects, Partial
 from loomstream.transport.interrupt import Interrupt, interrupt
+
+_T = TypeVar("_T")
 
 CLOSE_LIMIT_S = 3.0
 """Closing the upstream takes no longer than this, in seconds."""
@@ -39,6 +43,12 @@ _NO_INTERRUPT = Interrupt()
 """Stands where nothing has been read yet; it is never set."""
 
 _NO_REQUEST = Request(messages=())
+_NO_SCOPE = nullcontext()
+
+_TIMED: frozenset[type[EventBase]] = frozenset((*CONTENT_EVENTS, Stop))
+"""The events whose time is noted."""
+_TIMED_AFTER_TEXT: frozenset[type[EventBase]] = frozenset((Stop,))
+"""The same, once the first text has come."""
 
 CostOf = Callable[[str, str, Usage | None], Cost]
 """Provider, model and the last usage to a cost; used where no `Cost` event has come since that usage."""
@@ -62,6 +72,7 @@ class Stream:
 
     __slots__ = (
         "__weakref__",
+        "_ahead",
         "_began_s",
         "_begun",
         "_cancelled",
@@ -79,6 +90,7 @@ class Stream:
         "_ready",
         "_request",
         "_state",
+        "_timed",
         "_total_s",
     )
 
@@ -95,7 +107,9 @@ class Stream:
         self._begun = False
         self._left: anyio.Event | None = None
         self._context: AbstractAsyncContextManager[AsyncIterator[Event]] | None = None
-        self._next: Callable[[], Awaitable[Event]] = self._open
+        self._next: NextBatch = self._open
+        self._ahead: list[Event] = []
+        """What has come and was not yet given, last one first."""
         self._interrupt: Interrupt = _NO_INTERRUPT
         self._cancelled = False
         self._fold = Accumulator()
@@ -103,6 +117,7 @@ class Stream:
         self._first_event_s: float | None = None
         self._first_text_s: float | None = None
         self._total_s: float | None = None
+        self._timed = _TIMED
 
     # --- entering and leaving --------------------------------------------------------------------
 
@@ -158,6 +173,7 @@ class Stream:
         that was still being opened. After an answer that was read to its end no socket is closed.
         """
         self._interrupt.disarm()
+        self._ahead = []
         context, self._context = self._context, None
         begun, self._begun = self._begun, False
         if not begun:
@@ -165,7 +181,8 @@ class Stream:
         if self._total_s is None:
             self._total_s = self._interrupt.now() - self._began_s
         failure: LoomstreamError | None = None
-        with anyio.move_on_after(CLOSE_LIMIT_S, shield=True):
+        at_once = self._state is _State.ENDED and is_idle(context)
+        with _NO_SCOPE if at_once else anyio.CancelScope(deadline=self._interrupt.now() + CLOSE_LIMIT_S, shield=True):
             try:
                 if context is not None:
                     await context.__aexit__(None, None, None)
@@ -185,19 +202,25 @@ class Stream:
             return await self._begin()
         self._ready = False
         interrupt = self._interrupt
-        interrupt.waiting = True
+        ahead = self._ahead
         try:
-            interrupt.mark()
-            event = await self._next()
+            if ahead:
+                interrupt.check()
+            else:
+                interrupt.waiting = True
+                interrupt.mark()
+                ahead = self._ahead = await self._next()
+                interrupt.waiting = False
+                ahead.reverse()
+            event = ahead.pop()
             self._fold.add(event)
         except BaseException as error:  # noqa: BLE001 (every end of the events is told apart there)
             interrupt.waiting = False
             return await self._ended(interrupt.convert(error))
-        interrupt.waiting = False
         self._ready = True
         if self._left is not None:
             self._left.set()
-        if self._first_text_s is None or event.__class__ is Stop:
+        if event.__class__ in self._timed:
             self._note_time(event)
         return event
 
@@ -217,13 +240,14 @@ class Stream:
         self._ready = True
         return await self.__anext__()
 
-    async def _open(self) -> Event:
+    async def _open(self) -> list[Event]:
         context = self._handler(self._request)
         self._request = _NO_REQUEST  # a prompt can be large, and a stream long
         events = await context.__aenter__()
         self._context = context
-        self._next = self._interrupt.wrap(events.__anext__)
-        return await events.__anext__()
+        batch = batches(events)
+        self._next = self._interrupt.wrap(batch)
+        return await batch()
 
     async def _ended(self, error: BaseException) -> Event:
         """Raise what ends the stream, with the upstream closed before; a cancellation passes, leaving closes it then.
@@ -291,17 +315,32 @@ class Stream:
         now_s = self._interrupt.now() - self._began_s
         if isinstance(event, Stop):
             self._total_s = now_s
-        elif isinstance(event, CONTENT_EVENTS):
-            if self._first_event_s is None:
-                self._first_event_s = now_s
-            if isinstance(event, TextDelta):
-                self._first_text_s = now_s
+            return
+        if self._first_event_s is None:
+            self._first_event_s = now_s
+        if isinstance(event, TextDelta):
+            self._first_text_s = now_s
+            self._timed = _TIMED_AFTER_TEXT
 
     # --- what has come ---------------------------------------------------------------------------
 
     def text(self) -> AsyncIterator[str]:
         """Iterate the text pieces of the first choice as they come. Raises what iterating raises."""
         return _Text(self)
+
+    def objects(self, kind: type[_T]) -> AsyncIterator[Partial[_T]]:
+        """Iterate the answer as it grows into a value of a type: at most once for each piece of text, and at the end.
+
+        Of each `Partial` the `value` is what has come, as plain JSON; the last one `is_whole`, and its `final` is the
+        checked value. Where the request has no `output` of its own, and nothing was read yet, it asks for this type's.
+
+        Raises `RequestError` for a type that JSON Schema cannot say; iterating raises `InvalidOutput` for an answer
+        that does not fit, was cut or refused, and what iterating raises.
+        """
+        objects = Objects(self, kind)
+        if self._request.output is None and self._interrupt is _NO_INTERRUPT:
+            self._request = msgspec.structs.replace(self._request, output=objects.output)
+        return objects
 
     async def collect(self) -> Response:
         """Read to the end, give the whole response. Raises what iterating raises."""

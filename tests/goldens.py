@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from loomstream.accumulate import fold
 from loomstream.dialects import Dialect, Target
 from loomstream.errors import Failure, LoomstreamError
-from loomstream.events import Event, Stop, encode
+from loomstream.events import Event, Logprobs, Stop, encode
+from loomstream.messages import Message
 from loomstream.testing import check_order
 from loomstream.wire import Frame
 
@@ -36,6 +38,11 @@ def split(items: list[Event | Failure]) -> Outcome:
     assert len(failures) <= 1
     assert not failures or isinstance(items[-1], Failure)
     return events, failures[0] if failures else None
+
+
+def message_of(events: list[Event]) -> Message:
+    """Give what the answer says, without the token probabilities beside it."""
+    return fold([event for event in events if not isinstance(event, Logprobs)]).message
 
 
 def sse_frames(body: bytes) -> list[Frame]:

@@ -717,7 +717,7 @@ class TestWhatTheHostSays:
         transport = ReplayTransport(said({"capabilities": ["completion"]}))
         async with self.model(transport) as model:
             with pytest.raises(Unsupported, match="tools"):
-                await model.complete("x", tools=[WEATHER])
+                await model.complete("x", tools=[WEATHER], tool_mode="native")
         assert len(transport.requests) == 1
 
     async def test_the_host_is_asked_once_and_only_where_it_matters(self) -> None:

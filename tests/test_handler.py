@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
+import anyio
 import pytest
 
-from loomstream.errors import MiddlewareError, UsageError
-from loomstream.events import Event, Notice, TextDelta, TextStart
-from loomstream.handler import Handler, Middleware, Stage, compose, stage
-from loomstream.messages import Request
+from loomstream.errors import DeadlineExceeded, MiddlewareError, StreamCancelled, UsageError
+from loomstream.events import Cost, Event, Notice, Start, TextDelta, TextStart
+from loomstream.handler import Handler, Middleware, Stage, batches, compose, is_idle, stage
+from loomstream.messages import Request, Timeouts, user
+from loomstream.stream import Stream
 from loomstream.testing import scripted_model, text_events
 
 pytestmark = pytest.mark.anyio
@@ -141,3 +143,97 @@ async def test_a_break_closes_what_a_stage_reads() -> None:
                 break
     assert model.open_streams == 0
     assert stream.response.text == "A"
+
+
+class Batched:
+    """Events of two reads, as an iterator that gives each read's in one list; a context that waits for nothing."""
+
+    def __init__(self, *reads: list[Event], idle: bool = True) -> None:
+        self.reads = list(reads)
+        self.left = False
+        self.__loomstream_idle__ = idle
+
+    async def __aenter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self.left = True
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        raise NotImplementedError
+
+    async def __loomstream_batch__(self) -> list[Event]:
+        if not self.reads:
+            raise StopAsyncIteration
+        return self.reads.pop(0)
+
+
+def stream_of(context: Batched, timeouts: Timeouts | None = None) -> Stream:
+    request = Request(messages=(user("hi"),), timeouts=timeouts or Timeouts())
+    return Stream(lambda _: context, request, cost_of=lambda provider, model, _: Cost(provider=provider, model=model))
+
+
+async def test_the_events_of_one_read_come_one_by_one() -> None:
+    events = text_events("a", "b")
+    context = Batched(events[:3], events[3:])
+    async with stream_of(context) as stream:
+        seen: list[Event] = []
+        async for event in stream:
+            seen.append(event)
+            assert stream.response.text == "".join(seen.text for seen in seen if isinstance(seen, TextDelta))
+    assert seen == events
+    assert context.left
+
+
+async def test_a_cancel_between_two_events_of_one_read_ends_the_stream() -> None:
+    context = Batched(text_events("a", "b"))
+    async with stream_of(context) as stream:
+        await anext(stream)
+        stream.cancel()
+        with pytest.raises(StreamCancelled):
+            await anext(stream)
+        assert context.left
+
+
+class TestTheTotalTime:
+    @pytest.fixture(params=["asyncio", "trio"])
+    def anyio_backend(self, request: pytest.FixtureRequest) -> object:
+        from loomstream.testing.clock import virtual_clock_backends  # noqa: PLC0415 (a fresh clock for each test)
+
+        return {name: (name, options) for name, options in virtual_clock_backends()}[request.param]
+
+    async def test_it_counts_between_two_events_of_one_read(self) -> None:
+        async with stream_of(Batched(text_events("a", "b")), Timeouts(total_s=2)) as stream:
+            await anext(stream)
+            await anyio.sleep(3)
+            with pytest.raises(DeadlineExceeded):
+                await anext(stream)
+
+
+async def test_events_of_one_read_may_lack_their_start() -> None:
+    async with stream_of(Batched([Start(), TextDelta(0, "a"), TextDelta(0, "b")])) as stream:
+        await anext(stream)
+        with pytest.raises(UsageError, match="its start is missing"):
+            await anext(stream)
+
+
+async def test_what_gives_no_lists_gives_one_event_at_a_time() -> None:
+    async def events() -> AsyncGenerator[Event]:
+        yield TextStart(0)
+        yield TextDelta(0, "a")
+
+    async with aclosing(events()) as given:
+        batch = batches(given)
+        assert await batch() == [TextStart(0)]
+        assert await batch() == [TextDelta(0, "a")]
+        with pytest.raises(StopAsyncIteration):
+            await batch()
+
+
+async def test_a_context_is_idle_only_where_it_says_so() -> None:
+    assert is_idle(Batched())
+    assert not is_idle(Batched(idle=False))
+    assert not is_idle(object())

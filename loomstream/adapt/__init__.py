@@ -11,7 +11,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from loomstream.adapt.history import history
+from loomstream.adapt.output import output
 from loomstream.adapt.plan import Adaptation, Adapted, EventStage
+from loomstream.adapt.prompted_tools import prompted_tools
 from loomstream.adapt.tool_names import tool_names
 from loomstream.dialects import Target
 from loomstream.errors import Failure
@@ -20,7 +22,7 @@ from loomstream.messages import Request
 
 __all__ = ("ADAPTATIONS", "Adaptation", "Adapted", "EventStage", "Plan", "adapted", "staged")
 
-ADAPTATIONS: tuple[Adaptation, ...] = (history, tool_names)
+ADAPTATIONS: tuple[Adaptation, ...] = (output, history, tool_names, prompted_tools)
 """All of them, in the order in which they are tried."""
 
 

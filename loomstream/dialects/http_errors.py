@@ -437,14 +437,15 @@ def _lead(target: Target, status: int, label: str, *, in_stream: bool) -> str:
 
 def _request_id(headers: Mapping[str, str]) -> str:
     for name in _REQUEST_ID_HEADERS:
-        if value := headers.get(name):
+        if value := headers.get(name, "").strip():
             return value
     return ""
 
 
 def request_id(headers: Mapping[str, str]) -> str:
     """Give the provider's id of the request out of the response's headers, or an empty string."""
-    return _request_id(headers).strip() or _request_id(_lower(headers))
+    names = "".join(headers)
+    return _request_id(headers if names == names.lower() else _lower(headers))
 
 
 def _retry_safety(should_retry: str, error: type[ProviderError]) -> RetrySafety | None:

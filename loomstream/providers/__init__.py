@@ -152,6 +152,16 @@ def look_up(name: str) -> Provider:
     return row
 
 
+def check_not_taken(name: str) -> None:
+    """Raise `ConfigError` where `looms.yaml` has an entry of this name, and the name is the table's: it is not used."""
+    from loomstream.providers.table import BY_NAME  # noqa: PLC0415 (as above)
+
+    if name in BY_NAME:
+        from loomstream.providers import custom  # noqa: PLC0415 (as above)
+
+        custom.check_not_taken(name)
+
+
 def is_known(name: str) -> bool:
     """Say whether `look_up` would find something under this name, be it usable or not."""
     from loomstream.providers.table import BY_NAME  # noqa: PLC0415 (as above)

@@ -7,7 +7,8 @@
         api_key_env: ACME_API_KEY
 
 Contract: the file is `$LOOM_CONFIG`, else the first `looms.yaml` in `$LOOM_DATA_DIR` (default `~/.loom`), the working
-folder, `/etc/loom`. It is read when a name is asked for that neither the table nor a package has; nothing in it is
+folder, `/etc/loom`. It is read when a name is asked for that neither the table nor a package has, and where it holds a
+name of the table that somebody connects to: an entry cannot take that one, and `connect` says so. Nothing in it is
 imported or run. An entry that is wrong breaks no other entry. Keys do not stand in an entry, they are named by it. A
 file that was merely found in the working folder may come from anybody: no host that it names gets a key from the
 environment or the keyring, and it cannot say where the key of a built-in provider goes.
@@ -41,6 +42,8 @@ CONFIG_VARIABLE = "LOOM_CONFIG"
 
 FILE_NAME = "looms.yaml"
 _SYSTEM_FOLDER = "/etc/loom"
+_MOST_BYTES = 1024 * 1024
+"""More than this is not looked through; `yaml_file` reads no larger file either."""
 
 _ELSEWHERE = ("active_provider", "communication", "database", "embedding", "llm", "logging", "mcp", "observability",
               "rate_limit", "server", "tools")  # fmt: skip
@@ -129,6 +132,32 @@ def provider(name: str) -> Provider | None:
     if isinstance(found, ConfigError):
         raise ConfigError(str(found), provider=name)
     return found
+
+
+def check_not_taken(name: str) -> None:
+    """Raise `ConfigError` where the configuration has an entry of this name, which is a built-in provider's.
+
+    Such an entry is not used, and whoever wrote it expects that it is. A file that cannot be read as a whole says
+    nothing here: no entry of it is used.
+    """
+    file = find_file()
+    if file is None or not _mentions(file, name):
+        return
+    try:
+        found = _pool().get(name)
+    except ConfigError:
+        return
+    if isinstance(found, ConfigError):
+        raise ConfigError(str(found), provider=name)
+
+
+def _mentions(file: File, name: str) -> bool:
+    """Say whether the file holds the name at all: only then is it worth to be read as YAML."""
+    try:
+        with file.path.open("rb") as opened:
+            return name.encode() in opened.read(_MOST_BYTES)
+    except OSError:
+        return False
 
 
 def names() -> tuple[str, ...]:

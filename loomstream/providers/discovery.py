@@ -1,8 +1,8 @@
-"""Asks a host which models it has and what they can do, where its row says how (`Provider.discovery`).
+"""Asks a host which models it has and what they can do, or to load one, where its row says how (`Provider.discovery`).
 
-Contract: each function sends one small request through the `Transport` it is given, within `LIMIT_S`, and closes the
-response before it returns. It knows no wire: what is asked, and how the answer reads, is the dialect's. Only
-`LoomstreamError`s come out.
+Contract: each function sends one small request through the `Transport` it is given, within `LIMIT_S` (loading has the
+request's own limits), and closes the response before it returns. It knows no wire: what is asked, and how the answer
+reads, is the dialect's. Only `LoomstreamError`s come out.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import msgspec
 
 from loomstream.auth import Authenticator
 from loomstream.dialects import Quirks, Target
-from loomstream.dialects.discovery import Abilities, DiscoveryDialect, HostModel
+from loomstream.dialects.discovery import Abilities, DiscoveryDialect, HostModel, LoadingDialect
 from loomstream.errors import ConfigError, FirstEventTimeout, LimitExceeded, LoomstreamError, ModelNotFound
+from loomstream.messages import Request
 from loomstream.providers import Provider, dialect_module
 from loomstream.transport import ByteResponse, Transport
 from loomstream.wire import WireRequest
@@ -53,6 +54,35 @@ async def abilities(
     dialect = _dialect(provider)
     wire_request = dialect.abilities_request(target)
     return dialect.parse_abilities(await _fetched(provider, wire_request, target, transport, authenticator))
+
+
+async def load(
+    provider: Provider,
+    target: Target,
+    transport: Transport,
+    authenticator: Authenticator | None,
+    request: Request,
+) -> None:
+    """Have the host load the target's model as the request would have it; do nothing where the host needs none of this.
+
+    Raises `FirstEventTimeout` after the request's `whole_s`, and what the transport, the authenticator and an error
+    answer raise: `ModelNotFound` where there is no such model.
+    """
+    if not provider.discovery:
+        return
+    dialect = _dialect(provider)
+    if not hasattr(dialect, "load_request"):
+        return
+    wire_request = cast("LoadingDialect", dialect).load_request(target, request)
+    limits = request.timeouts
+    with anyio.move_on_after(limits.whole_s):
+        await _answer(provider, wire_request, target, transport, authenticator, connect_s=limits.connect_s)
+        return
+    msg = (
+        f"{target.provider} did not load {target.model} within {limits.whole_s:g} s: choose a smaller model, or raise "
+        "Timeouts(whole_s=…)"
+    )
+    raise FirstEventTimeout(msg, provider=target.provider, model=target.model)
 
 
 def with_abilities(quirks: Quirks, found: Abilities) -> Quirks:
@@ -113,15 +143,27 @@ async def _fetched(
 ) -> bytes:
     """Give the body of the answer."""
     with anyio.move_on_after(LIMIT_S):
-        if authenticator is not None:
-            wire_request = await authenticator.authorize(wire_request)
-        async with transport.open(wire_request, connect_s=LIMIT_S) as response:
-            body = await _body(response, target)
-            if response.status >= _ERROR:
-                raise _status_error(provider, target, response, body, authenticator)
-            return body
+        return await _answer(provider, wire_request, target, transport, authenticator, connect_s=LIMIT_S)
     msg = f"{target.provider} did not say within {LIMIT_S:g} s what it has: is {target.base_url} the right host?"
     raise FirstEventTimeout(msg, provider=target.provider, model=target.model)
+
+
+async def _answer(
+    provider: Provider,
+    wire_request: WireRequest,
+    target: Target,
+    transport: Transport,
+    authenticator: Authenticator | None,
+    *,
+    connect_s: float | None,
+) -> bytes:
+    if authenticator is not None:
+        wire_request = await authenticator.authorize(wire_request)
+    async with transport.open(wire_request, connect_s=connect_s) as response:
+        body = await _body(response, target)
+        if response.status >= _ERROR:
+            raise _status_error(provider, target, response, body, authenticator)
+        return body
 
 
 def _status_error(

@@ -6,10 +6,26 @@ steps.
 
 from __future__ import annotations
 
+from msgspec import convert
 from msgspec.structs import replace
 
 from loomstream.dialects import Quirks
-from loomstream.providers import Profile, Provider, Setting
+from loomstream.providers import Profile, Provider, Setting, google_cloud
+from loomstream.providers.families import (
+    ANY_RESPONSES,
+    BEDROCK_FAMILIES,
+    CLAUDE,
+    GEMINI_THINKING,
+    LLAMA_CPP_RESPONSES,
+    MISTRAL,
+    OPENAI_ENCRYPTED,
+    OPENAI_OUTPUT,
+    OPENAI_REASONING,
+    OPENAI_RESPONSES,
+    OWN_OPTIONS,
+    RESPONSES,
+    SOUNDS,
+)
 
 
 def _host(
@@ -39,115 +55,6 @@ def _host(
     )
 
 
-_SAMPLING = ("temperature", "top_p")
-OPENAI_REASONING = (
-    # Neither knows a system role or tools, and both want max_completion_tokens.
-    Profile(
-        models=("o1-preview*", "o1-mini*"),
-        quirks={
-            "max_tokens_key": "max_completion_tokens",
-            "system_role": "user",
-            "refused": (*_SAMPLING, "tools", "tool_choice", "parallel_tool_calls", "reasoning_effort"),
-        },
-    ),
-    Profile(
-        models=("o1", "o1-2*", "o1-pro*", "o3*", "o4*"),
-        quirks={
-            "max_tokens_key": "max_completion_tokens",
-            "system_role": "developer",
-            "refused": (*_SAMPLING, "parallel_tool_calls"),
-        },
-    ),
-    Profile(models=("o3", "o3-2*", "o4-mini*"), quirks={"refused": (*_SAMPLING, "parallel_tool_calls", "stop")}),
-    Profile(
-        models=("gpt-[5-9]*",),
-        quirks={
-            "max_tokens_key": "max_completion_tokens",
-            "system_role": "developer",
-            "refused_with_effort": _SAMPLING,
-        },
-    ),
-    Profile(
-        models=("gpt-5", "gpt-5-2*", "gpt-5-mini*", "gpt-5-nano*", "gpt-5-pro*", "gpt-5-codex*"),
-        quirks={"refused": (*_SAMPLING, "stop")},
-    ),
-)
-"""What OpenAI's reasoning models refuse in Chat Completions, each with HTTP 400 and the parameter's name.
-
-Source: OpenAI, "Reasoning models" and the API reference of Chat Completions; the refused system role is also on record.
-"""
-
-_RESPONSES = "openai_responses"
-_OPENAI_ENCRYPTED = (
-    Profile(
-        models=("gpt-[5-9]*", "o1", "o1-2*", "o1-pro*", "o[3-9]*", "*codex*", "gpt-daybreak*"),
-        quirks={"encrypted_reasoning": True},
-    ),
-    Profile(models=("gpt-5-chat*",), quirks={"encrypted_reasoning": False}),
-)
-"""Which of OpenAI's models encrypt their reasoning."""
-_OPENAI_RESPONSES = (
-    Profile(
-        models=(
-            "gpt-[5-9]*",
-            "o[3-9]*",
-            "o1-pro*",
-            "*codex*",
-            "*-pro",
-            "*-pro-20*",
-            "computer-use*",
-            "*deep-research*",
-            "gpt-daybreak*",
-        ),
-        dialect=_RESPONSES,
-    ),
-    *_OPENAI_ENCRYPTED,
-    Profile(models=("*-search-preview*", "*-search-api*", "*audio*"), dialect="openai_chat"),
-)
-"""Which of OpenAI's models want Responses: those that reason keep their reasoning from turn to turn only there, and
-some (`-pro`, Codex, deep research, computer use) answer nowhere else. The models for search and audio answer in Chat
-Completions alone, and a model that does not reason refuses to be asked for encrypted reasoning.
-
-Source: OpenAI, "Migrate to the Responses API" and the pages of the models; the type `ResponsesModel` of its SDK.
-"""
-
-_ANY_RESPONSES = (Profile(models=(), dialect=_RESPONSES),)
-"""Responses for who selects it."""
-
-_GEMINI_THINKING = (
-    Profile(models=("*gemini-1*", "*gemini-2.0*", "*gemma*", "*learnlm*"), quirks={"thinking_by": "none"}),
-    Profile(models=("*gemini-2.5*",), quirks={"thinking_by": "budget"}),
-    Profile(models=("*gemini-2.5-pro*",), quirks={"least_thinking_budget": 128, "always_thinks": True}),
-    Profile(models=("*gemini-2.5-flash-lite*",), quirks={"least_thinking_budget": 512}),
-    Profile(models=("*gemini-3*-pro*", "*gemini-pro-latest*"), quirks={"thinking_levels": ("low", "medium", "high")}),
-    Profile(models=("*gemini-3-pro*",), quirks={"thinking_levels": ("low", "high")}),
-)
-"""How Gemini's generations are told to think; a name that says no generation (`gemini-flash-latest`) is the newest.
-
-Source: https://ai.google.dev/gemini-api/docs/thinking.
-"""
-
-_BEDROCK_FAMILIES = (
-    Profile(models=("*anthropic.claude*",), quirks={"top_k_field": "top_k", "reasoning_field": "thinking"}),
-    # Claude before adaptive thinking.
-    Profile(
-        models=("*claude-3*", "*claude-sonnet-4-[025]*", "*claude-haiku-4-5*", "*claude-opus-4-[0125]*"),
-        quirks={"reasoning_field": "thinking_budget"},
-    ),
-    Profile(models=("*amazon.nova-*",), quirks={"top_k_field": "inferenceConfig.topK"}),
-    Profile(models=("*amazon.nova-2-*",), quirks={"reasoning_field": "reasoningConfig"}),
-    Profile(models=("*openai.gpt-oss-*",), quirks={"reasoning_field": "reasoning_effort"}),
-    Profile(models=("*mistral.*",), quirks={"top_k_field": "top_k"}),
-    Profile(models=("*cohere.command-*",), quirks={"top_k_field": "k"}),
-    Profile(models=(), dialect="bedrock_invoke"),
-)
-"""What the model families take beside Converse's own settings; the ARN of an application's profile hides the family.
-
-Source: https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters.html and recorded requests.
-"""
-
-_VERTEX_MODELS = "/v1/projects/{project}/locations/{location}/publishers"
-
 TABLE: tuple[Provider, ...] = (
     Provider(
         name="anthropic",
@@ -160,6 +67,7 @@ TABLE: tuple[Provider, ...] = (
         default_model="claude-sonnet-4-5-20250929",
         model_environment=("LOOM_LLM_ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_MODEL"),
         quirks=Quirks(needs_max_tokens=4096),
+        profiles=CLAUDE,
     ),
     Provider(
         name="openai",
@@ -183,9 +91,11 @@ TABLE: tuple[Provider, ...] = (
         ),
         quirks=Quirks(
             max_tokens_key="max_completion_tokens",
+            end_user_key="safety_identifier",
+            metadata_needs_store=True,
             headers={"openai-organization": "{organization}", "openai-project": "{project}"},
         ),
-        profiles=(*OPENAI_REASONING, *_OPENAI_RESPONSES),
+        profiles=(*OPENAI_REASONING, *OPENAI_OUTPUT, *OPENAI_RESPONSES),
     ),
     Provider(
         name="azure-openai",
@@ -229,7 +139,9 @@ TABLE: tuple[Provider, ...] = (
         # v1 by default: dated versions before 2024-12-01-preview refuse the models that reason. Those before 2024-09
         # refuse max_completion_tokens, so in the dated ones it is for the models that refuse max_tokens.
         quirks=Quirks(
-            path="/openai/deployments/{model}/chat/completions?api-version={api_version}", base_suffix="/openai/v1"
+            path="/openai/deployments/{model}/chat/completions?api-version={api_version}",
+            base_suffix="/openai/v1",
+            metadata_needs_store=True,
         ),
         profiles=(
             Profile(
@@ -237,8 +149,9 @@ TABLE: tuple[Provider, ...] = (
                 quirks={"path": "/openai/v1/chat/completions", "max_tokens_key": "max_completion_tokens"},
             ),
             *OPENAI_REASONING,
-            *_OPENAI_ENCRYPTED,
-            Profile(models=(), dialect=_RESPONSES, quirks={"path": "/openai/v1/responses"}),
+            *OPENAI_OUTPUT,
+            *OPENAI_ENCRYPTED,
+            Profile(models=(), dialect=RESPONSES, quirks={"path": "/openai/v1/responses"}),
         ),
     ),
     Provider(
@@ -249,15 +162,7 @@ TABLE: tuple[Provider, ...] = (
         keyring="mistral_api_key",
         default_model="mistral-large-latest",
         model_environment=("LOOM_LLM_MISTRAL_MODEL",),
-        # A key that its schema does not know is HTTP 422, and usage comes unasked.
-        quirks=Quirks(
-            stream_usage=False,
-            seed_key="random_seed",
-            any_tool_word="any",
-            tool_id_chars=9,
-            refusal_key=False,
-            reasoning_back="parts",
-        ),
+        quirks=convert(MISTRAL, Quirks),
     ),
     Provider(
         name="huggingface",
@@ -267,6 +172,7 @@ TABLE: tuple[Provider, ...] = (
         keyring="huggingface_token",
         default_model="meta-llama/Meta-Llama-3.1-70B-Instruct",
         model_environment=("LOOM_LLM_HUGGINGFACE_MODEL",),
+        quirks=Quirks(routing_suffix=True),
     ),
     Provider(
         name="litellm",
@@ -304,7 +210,7 @@ TABLE: tuple[Provider, ...] = (
         keyring="gemini_api_key",
         default_model="gemini-2.5-flash",
         model_environment=("LOOM_LLM_GEMINI_MODEL",),
-        profiles=_GEMINI_THINKING,
+        profiles=GEMINI_THINKING,
     ),
     Provider(
         name="vertex-ai",
@@ -338,6 +244,11 @@ TABLE: tuple[Provider, ...] = (
                 help="a region (us-central1), a multi-region (us, eu), or global",
             ),
             Setting(
+                name="express",
+                environment=("LOOM_LLM_VERTEX_EXPRESS",),
+                help="yes: Gemini without project and location; found where there is a key and no project",
+            ),
+            Setting(
                 name="credentials",
                 environment=("LOOM_LLM_VERTEX_CREDENTIALS",),
                 keyring="gcp_credentials",
@@ -349,27 +260,24 @@ TABLE: tuple[Provider, ...] = (
                 help="the project that is billed, where it is not the credentials' own",
             ),
         ),
-        quirks=Quirks(
-            path=f"{_VERTEX_MODELS}/google/models/{{model}}:generateContent",
-            stream_path=f"{_VERTEX_MODELS}/google/models/{{model}}:streamGenerateContent?alt=sse",
-        ),
+        quirks=google_cloud.OWN,
         profiles=(
-            # Source of the hosts: the Anthropic SDK for Python, anthropic/lib/vertex.
-            Profile(settings={"location": "global"}, base_url="https://aiplatform.googleapis.com"),
-            Profile(settings={"location": "us"}, base_url="https://aiplatform.us.rep.googleapis.com"),
-            Profile(settings={"location": "eu"}, base_url="https://aiplatform.eu.rep.googleapis.com"),
-            *_GEMINI_THINKING,
-            Profile(
-                models=("claude-*",),
-                dialect="anthropic_messages",
-                quirks={
-                    "path": f"{_VERTEX_MODELS}/anthropic/models/{{model}}:rawPredict",
-                    "stream_path": f"{_VERTEX_MODELS}/anthropic/models/{{model}}:streamRawPredict",
+            *google_cloud.HOSTS,
+            *GEMINI_THINKING,
+            google_cloud.published(
+                "anthropic",
+                ("claude-*",),
+                "anthropic_messages",
+                {
                     "anthropic_version": "vertex-2023-10-16",
                     "model_in_body": False,
                     "needs_max_tokens": 4096,
+                    "url_sources": False,
                 },
             ),
+            *CLAUDE,
+            google_cloud.published("mistralai", ("mistral-*", "ministral-*", "codestral-*"), "openai_chat", MISTRAL),
+            google_cloud.OPEN_MODELS,
         ),
     ),
     Provider(
@@ -413,7 +321,8 @@ TABLE: tuple[Provider, ...] = (
                 help="of temporary AWS credentials",
             ),
         ),
-        profiles=_BEDROCK_FAMILIES,
+        quirks=Quirks(output_by="tool"),
+        profiles=BEDROCK_FAMILIES,
     ),
     Provider(
         name="ollama",
@@ -423,6 +332,7 @@ TABLE: tuple[Provider, ...] = (
         base_url_environment=("LOOM_LLM_OLLAMA_ENDPOINT", "OLLAMA_ENDPOINT", "OLLAMA_BASE_URL", "OLLAMA_HOST"),
         default_model="qwen2.5:7b",
         model_environment=("LOOM_LLM_OLLAMA_MODEL",),
+        quirks=Quirks(output_grammar=True),
         profiles=(Profile(models=("*gpt-oss*",), quirks={"think_levels": ("low", "medium", "high")}),),
         discovery="loomstream.dialects.ollama_chat.discovery",
         connect_hint="start the server with `ollama serve`, or set OLLAMA_HOST to where it runs",
@@ -432,8 +342,8 @@ TABLE: tuple[Provider, ...] = (
         auth="bearer",
         default_model="smollm2-135m-instruct",
         model_environment=("LOOM_LLM_LOCAL_MODEL",),
-        quirks=Quirks(top_k=True),
-        profiles=_ANY_RESPONSES,
+        quirks=Quirks(top_k=True, output_grammar=True, unknown=OWN_OPTIONS),
+        profiles=LLAMA_CPP_RESPONSES,
         launch="loomstream.local:launch",
     ),
     Provider(
@@ -444,15 +354,19 @@ TABLE: tuple[Provider, ...] = (
         keyring="openai_compatible_api_key",
         model_environment=("LOOM_LLM_OPENAI_COMPATIBLE_MODEL",),
         quirks=Quirks(top_k=True),
-        profiles=_ANY_RESPONSES,
+        profiles=ANY_RESPONSES,
     ),
     _host(
         "alibaba",
         "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
         keys=("DASHSCOPE_API_KEY",),
-        quirks=Quirks(top_k=True),
+        quirks=Quirks(top_k=True, output_by="tool"),  # a few of its models know JSON of a schema
     ),
-    _host("cerebras", "https://api.cerebras.ai/v1", quirks=Quirks(max_tokens_key="max_completion_tokens")),
+    _host(
+        "cerebras",
+        "https://api.cerebras.ai/v1",
+        quirks=Quirks(max_tokens_key="max_completion_tokens", unknown=("metadata",), documents="", audio_formats=()),
+    ),
     replace(
         _host(
             "cloudflare",
@@ -492,9 +406,20 @@ TABLE: tuple[Provider, ...] = (
             "deepseek",
             "https://api.deepseek.com/v1",
             default_model="deepseek-chat",
-            quirks=Quirks(reasoning_back="reasoning_content"),
+            quirks=Quirks(
+                reasoning_back="reasoning_content",
+                unknown=OWN_OPTIONS,
+                output_by="tool",
+                json_schema=False,
+                prefix_at="/beta",
+                documents="",
+                audio_formats=(),
+            ),
         ),
-        profiles=(Profile(models=(), dialect=_RESPONSES, base_url="https://api.deepseek.com"),),
+        profiles=(
+            Profile(models=("*reasoner*",), quirks={"output_by": "prompt"}),  # it refuses a tool that must be called
+            Profile(models=(), dialect=RESPONSES, base_url="https://api.deepseek.com"),
+        ),
     ),
     _host("doubleword", "https://api.doubleword.ai/v1", quirks=Quirks(top_k=True)),
     _host(
@@ -524,36 +449,72 @@ TABLE: tuple[Provider, ...] = (
                 help="the editor's name and version",
             ),
         ),
-        profiles=(Profile(models=("*codex*",), dialect=_RESPONSES),),  # refused on chat
+        profiles=(Profile(models=("*codex*",), dialect=RESPONSES),),  # refused on chat
     ),
     replace(
-        _host("gpustack", "http://localhost/v1", quirks=Quirks(top_k=True, reasoning_back="reasoning_content")),
+        _host(
+            "gpustack",
+            "http://localhost/v1",
+            quirks=Quirks(top_k=True, reasoning_back="reasoning_content", unknown=OWN_OPTIONS),
+        ),
         base_url_environment=("LOOM_LLM_GPUSTACK_BASE_URL", "GPUSTACK_BASE_URL", "GPUSTACK_API_BASE"),
     ),
-    _host("groq", "https://api.groq.com/openai/v1"),
-    replace(
-        _host("llamacpp", "http://localhost:8080/v1", quirks=Quirks(top_k=True, reasoning_back="reasoning_content")),
-        profiles=_ANY_RESPONSES,
+    _host(
+        "groq",
+        "https://api.groq.com/openai/v1",
+        quirks=Quirks(
+            unknown=("logprobs", "prediction", "prompt_cache_key", "metadata"),
+            output_by="tool",  # few of its models know JSON of a schema, and not while streaming
+            documents="",
+            audio_formats=(),
+        ),
     ),
     replace(
-        _host("lmstudio", "http://localhost:1234/v1", quirks=Quirks(top_k=True)),
-        profiles=_ANY_RESPONSES,
+        _host(
+            "llamacpp",
+            "http://localhost:8080/v1",
+            quirks=Quirks(top_k=True, reasoning_back="reasoning_content", unknown=OWN_OPTIONS),
+        ),
+        profiles=LLAMA_CPP_RESPONSES,
     ),
     replace(
-        _host("mistralrs", "http://localhost:1234/v1", quirks=Quirks(top_k=True)),
-        profiles=_ANY_RESPONSES,
+        _host("lmstudio", "http://localhost:1234/v1", quirks=Quirks(top_k=True, unknown=OWN_OPTIONS)),
+        profiles=ANY_RESPONSES,
     ),
-    _host("moonshot", "https://api.moonshot.ai/v1", quirks=Quirks(reasoning_back="reasoning_content")),
+    replace(
+        _host("mistralrs", "http://localhost:1234/v1", quirks=Quirks(top_k=True, unknown=OWN_OPTIONS)),
+        profiles=ANY_RESPONSES,
+    ),
+    _host(
+        "moonshot",
+        "https://api.moonshot.ai/v1",
+        quirks=Quirks(reasoning_back="reasoning_content", end_user_key="safety_identifier", output_by="tool"),
+    ),
     _host("nvidia", "https://integrate.api.nvidia.com/v1"),
     replace(
-        _host("openrouter", "https://openrouter.ai/api/v1", quirks=Quirks(done_marker=True, top_k=True)),
+        _host(
+            "openrouter",
+            "https://openrouter.ai/api/v1",
+            quirks=Quirks(
+                done_marker=True,
+                top_k=True,
+                cache_points="cache_control",
+                documents="file_or_url",
+                audio_formats=SOUNDS,
+            ),
+        ),
         profiles=(
-            *_ANY_RESPONSES,
+            *ANY_RESPONSES,
             Profile(models=("openai/gpt-[5-9]*", "openai/o[1-9]*"), quirks={"encrypted_reasoning": True}),
             Profile(models=("openai/gpt-5-chat*",), quirks={"encrypted_reasoning": False}),
         ),
     ),
-    _host("perplexity", "https://api.perplexity.ai", default_model="sonar", quirks=Quirks(top_k=True)),
+    _host(
+        "perplexity",
+        "https://api.perplexity.ai",
+        default_model="sonar",
+        quirks=Quirks(top_k=True, unknown=(*OWN_OPTIONS, "seed"), documents="file_url", audio_formats=()),
+    ),
     _host("sambanova", "https://api.sambanova.ai/v1", quirks=Quirks(top_k=True)),
     replace(
         _host(
@@ -570,23 +531,44 @@ TABLE: tuple[Provider, ...] = (
             ),
         ),
     ),
-    _host("together", "https://api.together.xyz/v1", quirks=Quirks(top_k=True)),
+    _host(
+        "together",
+        "https://api.together.xyz/v1",
+        quirks=Quirks(top_k=True, unknown=OWN_OPTIONS, logprobs_by="count", documents="", audio_formats=()),
+    ),
     _host("venice", "https://api.venice.ai/api/v1", quirks=Quirks(top_k=True)),
     _host("vercel-gateway", "https://ai-gateway.vercel.sh/v1", keys=("AI_GATEWAY_API_KEY", "VERCEL_OIDC_TOKEN")),
     replace(
-        _host("vllm", "http://localhost:8000/v1", quirks=Quirks(top_k=True, reasoning_back="reasoning")),
-        profiles=_ANY_RESPONSES,
+        _host(
+            "vllm",
+            "http://localhost:8000/v1",
+            quirks=Quirks(top_k=True, reasoning_back="reasoning", unknown=OWN_OPTIONS),
+        ),
+        profiles=ANY_RESPONSES,
     ),
     replace(
-        _host("xai", "https://api.x.ai/v1", quirks=Quirks(reasoning_back="reasoning_content")),
+        _host(
+            "xai",
+            "https://api.x.ai/v1",
+            quirks=Quirks(reasoning_back="reasoning_content", unknown=("prediction", "prompt_cache_key", "metadata")),
+        ),
         profiles=(
             Profile(models=("grok-4*", "grok-3-mini*", "grok-code*"), quirks={"refused": ("stop",)}),
             Profile(models=("grok-4", "grok-4-0709"), quirks={"refused": ("stop", "reasoning_effort")}),
-            Profile(models=(), dialect=_RESPONSES, quirks={"encrypted_reasoning": True}),
+            Profile(models=(), dialect=RESPONSES, quirks={"encrypted_reasoning": True, "unknown": ("metadata",)}),
             Profile(models=("*non-reasoning*",), quirks={"refused": (), "encrypted_reasoning": False}),
         ),
     ),
-    _host("zai", "https://api.z.ai/api/paas/v4", quirks=Quirks(reasoning_back="reasoning_content")),
+    _host(
+        "zai",
+        "https://api.z.ai/api/paas/v4",
+        quirks=Quirks(
+            reasoning_back="reasoning_content",
+            unknown=("logprobs", *OWN_OPTIONS),
+            output_by="prompt",  # it knows JSON of any shape, and no tool that must be called
+            json_schema=False,
+        ),
+    ),
 )
 """Every provider that ships with loomstream."""
 

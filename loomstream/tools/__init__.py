@@ -1,7 +1,8 @@
-"""Tools from functions: schemas from type hints and docstrings, decoding of arguments, running of calls.
+"""Tools from functions, answers of types: schemas from type hints and docstrings, decoding, running of calls.
 
 Contract: `tool` makes a `FunctionTool`, which stands wherever a `loomstream.Tool` does; `with_tools` makes one of each
-bare function among a request's options. Nothing here knows models, streams or providers; only `run` calls functions.
+bare function among a request's options, `with_output` an `Output` of a type there. Nothing here knows models, streams
+or providers, but as what can be read or asked; only `run` calls functions.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from typing import cast
 
 from loomstream.messages import AsTool, RequestOptions, Tool
 from loomstream.tools.function import FunctionTool, tool
+from loomstream.tools.outputs import Partial, with_output
 
-__all__ = ("FunctionTool", "tool", "with_tools")
+__all__ = ("FunctionTool", "Partial", "tool", "with_output", "with_tools")
 
 
 def with_tools(options: RequestOptions) -> RequestOptions:

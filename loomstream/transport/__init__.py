@@ -23,7 +23,8 @@ class ByteResponse(Struct, frozen=True):
     `headers` have lower-case names; a name that came twice has its values joined by a comma. `chunks` are the
     body's bytes after content decoding; whatever it raises is a `LoomstreamError`. `wake`, where there is one, makes
     a read that is waiting raise the given error at once, unless bytes have arrived for it: the cheap road for time
-    limits. `at_end`, where there is one, says whether the body was read to its end. Both exist on asyncio only.
+    limits. `at_end`, where there is one, says whether the body was read to its end, after which leaving the response
+    waits for nothing. Both exist on asyncio only.
     `notices` say what the transport had to do again to get this answer.
     """
 

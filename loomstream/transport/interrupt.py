@@ -70,6 +70,11 @@ class Interrupt:
         """Give the time of the event loop's clock, in seconds."""
         return 0.0 if self._loop is None else self._loop.time()
 
+    def check(self) -> None:
+        """Raise the error where it is set already: for what takes no waiting."""
+        if self.error is not None:
+            raise self.error
+
     def mark(self) -> None:
         """Say that a step begins in the running task. Raises the error where it is set already."""
         if self.error is not None:
@@ -115,7 +120,11 @@ class ScopeInterrupt(Interrupt):
         return anyio.current_time()
 
     def mark(self) -> None:
-        """Say that a step begins. Raises the error where it is set already, or the deadline has passed."""
+        """Say that a step begins; raises as `check` does."""
+        self.check()
+
+    def check(self) -> None:
+        """Raise the error where it is set already, or the deadline has passed."""
         if self.error is None and self._deadline < math.inf and anyio.current_time() >= self._deadline:
             self.error = self._make_error()
         if self.error is not None:

@@ -13,6 +13,7 @@ import os
 import ssl
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -136,6 +137,19 @@ async def _close_at_end(lane: Lane) -> AsyncGenerator[None]:
         await lane.aclose()
 
 
+_LaneKey = tuple[str, object]
+"""What carries the requests (see `_MAKERS`), and the event loop."""
+
+
+@lru_cache(maxsize=64)
+def _own_headers(named: tuple[str, ...]) -> list[tuple[bytes, bytes]]:
+    """Give the headers that we add to a request which names these."""
+    agent = f"loomstream/{version('loomstream')}"
+    own = {"accept": "*/*", "accept-encoding": "identity", "user-agent": agent}
+    taken = {name.lower() for name in named}
+    return [(name.encode(), value.encode()) for name, value in own.items() if name not in taken]
+
+
 class Lanes:
     """Picks the lane of the running event loop; see the module's contract."""
 
@@ -144,16 +158,14 @@ class Lanes:
         self._proxies = proxies
         self._context: ssl.SSLContext | None = None
         self._routes: dict[Target, Route] = {}
-        self._lanes: dict[tuple[str, object], _Kept] = {}
-        agent = f"loomstream/{version('loomstream')}"
-        own = {"accept": "*/*", "accept-encoding": "identity", "user-agent": agent}
-        self._headers = [(name, (name.encode(), value.encode())) for name, value in own.items()]
+        self._lanes: dict[_LaneKey, _Kept] = {}
 
     async def send(self, wire_request: WireRequest, target: Target, connect_s: float | None) -> Answer:
         """Send a request; raises as `HttpTransport.open` says."""
         route = self._routes.get(target) or self._route(target)
-        lane = await self._lane()
-        answer = await lane.send(self._outgoing(wire_request, connect_s, route))
+        key = _lane_key()
+        kept = self._lanes.get(key) or await self._begin(key)
+        answer = await kept.lane.send(self._outgoing(wire_request, connect_s, route))
         if route.proxy is not None and answer.status == _PROXY_AUTHENTICATION_REQUIRED:
             await answer.aclose()
             raise proxy_refused(route.peer, "407 Proxy Authentication Required")
@@ -162,14 +174,15 @@ class Lanes:
     def _outgoing(self, wire_request: WireRequest, connect_s: float | None, route: Route) -> Outgoing:
         """Give what goes to the wire; what `wire_request` does not name is added, never doubled."""
         headers = reveal_headers(wire_request.headers)
-        named = {name.lower() for name in wire_request.headers}
-        headers += [pair for name, pair in self._headers if name not in named]
+        headers += _own_headers(tuple(wire_request.headers))
         return Outgoing(wire_request.method, wire_request.url, headers, wire_request.body, connect_s, route)
 
     async def prepare(self, target: Target) -> None:
         """Load what a request to `target` needs; connects to nobody."""
         self._route(target)
-        await self._lane()
+        key = _lane_key()
+        if key not in self._lanes:
+            await self._begin(key)
 
     def _route(self, target: Target) -> Route:
         proxy = self._proxies.find(target)
@@ -186,15 +199,11 @@ class Lanes:
         for key in [key for key in self._lanes if key[1] is loop]:
             await self._lanes.pop(key).aclose()
 
-    async def _lane(self) -> Lane:
-        kind, loop = _running()
-        key = ("respx" if respx_is_active() else kind, loop)
-        kept = self._lanes.get(key)
-        if kept is None:
-            self._forget_ended_loops()
-            kept = self._lanes[key] = _Kept(_MAKERS[key[0]](self._options))
-            await kept.begin()
-        return kept.lane
+    async def _begin(self, key: _LaneKey) -> _Kept:
+        self._forget_ended_loops()
+        kept = self._lanes[key] = _Kept(_MAKERS[key[0]](self._options))
+        await kept.begin()
+        return kept
 
     def _forget_ended_loops(self) -> None:
         for key in [key for key in self._lanes if _has_ended(key[1])]:
@@ -217,6 +226,11 @@ def _running() -> tuple[str, object]:
     import trio  # noqa: PLC0415 (it runs already)
 
     return "trio", trio.lowlevel.current_trio_token()
+
+
+def _lane_key() -> _LaneKey:
+    kind, loop = _running()
+    return ("respx" if respx_is_active() else kind), loop
 
 
 def _has_ended(loop: object) -> bool:

@@ -17,7 +17,6 @@ from loomstream.transport.proxies import Target, is_loopback
 from loomstream.wire import Secret
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _PORTS = {"http": 80, "https": 443}
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 (nothing is bound)
 _UNSPECIFIED = re.compile(r"^(https?://)(0\.0\.0\.0|\[::\])(?=[:/]|$)")
@@ -110,15 +109,22 @@ def _shown(url: str) -> str:
 
 def reveal_headers(headers: Mapping[str, str | Secret]) -> list[tuple[bytes, bytes]]:
     """Give the headers as they go to the wire. Raises `ConfigError` for a name or a value that HTTP does not allow."""
+    revealed = _revealed(headers)
+    if isinstance(revealed, str):
+        raise ConfigError(revealed)
+    return revealed
+
+
+def _revealed(headers: Mapping[str, str | Secret]) -> list[tuple[bytes, bytes]] | str:
+    """Give the headers, or what is wrong with one: who raises holds no value."""
+    pairs: list[tuple[bytes, bytes]] = []
     for name, value in headers.items():
-        problem = _problem_of_name(name) or _problem_of_value(name, value)
+        text = value.reveal() if isinstance(value, Secret) else value
+        problem = _problem_of_name(name) or _problem_of_value(name, text)
         if problem:
-            raise ConfigError(problem)
-    return [(name.encode(), _reveal(value).strip(" \t").encode()) for name, value in headers.items()]
-
-
-def _reveal(value: str | Secret) -> str:
-    return value.reveal() if isinstance(value, Secret) else value
+            return problem
+        pairs.append((name.encode(), text.strip(" \t").encode()))
+    return pairs
 
 
 @lru_cache(maxsize=256)
@@ -130,8 +136,8 @@ def _problem_of_name(name: str) -> str:
     return ""
 
 
-def _problem_of_value(name: str, value: str | Secret) -> str:
-    if _VALUE.fullmatch(_reveal(value)):
+def _problem_of_value(name: str, value: str) -> str:
+    if value.isascii() and value.replace("\t", " ").isprintable():
         return ""
     return (
         f"the value of the header {name!r} holds a line break, a control character or a character beyond ASCII: "

@@ -58,13 +58,14 @@ class Watch:
         """
         return _Opening(self, transport.open(wire_request, connect_s=self._timeouts.connect_s))
 
-    async def enter(self, opening: AbstractAsyncContextManager[ByteResponse]) -> ByteResponse:
+    def enter(self, opening: AbstractAsyncContextManager[ByteResponse]) -> CoroutineType[Any, Any, ByteResponse]:
         """Enter what `transport.open` gave, within the limit; for the context that `open` gives."""
         from loomstream.transport.loops import running_loop  # noqa: PLC0415 (loads asyncio, which runs by now)
 
         loop = running_loop()
-        if loop is not None:
-            return await self._enter_on(loop, opening)
+        return self._enter_in_scope(opening) if loop is None else self._enter_on(loop, opening)
+
+    async def _enter_in_scope(self, opening: AbstractAsyncContextManager[ByteResponse]) -> ByteResponse:
         since = anyio.current_time()
         with anyio.move_on_after(self._limit_s):
             response = await opening.__aenter__()
@@ -79,10 +80,10 @@ class Watch:
 
         The alarm cancels the task and takes that back, as `asyncio.timeout` does: half the cost of a scope.
         """
-        from asyncio import CancelledError, current_task  # noqa: PLC0415 (it runs by now)
+        import asyncio  # noqa: PLC0415 (it runs by now; cheaper than to import names from it)
 
         rang = False
-        task = current_task(loop)
+        task = asyncio.current_task(loop)
         assert task is not None  # noqa: S101 (for the type checker: a coroutine runs in a task)
         cancel = task.cancel
 
@@ -98,7 +99,7 @@ class Watch:
             self._arm(since + self._limit_s)
         try:
             response = await opening.__aenter__()
-        except (Exception, CancelledError):
+        except (Exception, asyncio.CancelledError):
             self.close()
             if rang and task.uncancel() <= cancelling:
                 raise self._timeout() from None

@@ -22,6 +22,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import NamedTuple
 from zlib import crc32
 
 from loomstream.errors import BadFrame, ChecksumMismatch, Failure, LimitExceeded, WireError
@@ -56,11 +57,25 @@ _NUMBERS[8] = _NUMBERS[5]
 _BYTES, _STRING, _UUID = 6, 7, 9
 _UUID_BYTES = 16
 
-_MAX_KNOWN_HEADS = 64
+_MAX_KNOWN_HEADS = 128
 _MAX_KNOWN_HEAD_BYTES = 512
 
 Headers = Mapping[str, object]
 """Header names to values: bool, int, bytes (a UUID too) or str."""
+
+
+class _Head(NamedTuple):
+    """What the lengths and the headers of a message say; `crc` is the checksum so far, `size` their own bytes.
+
+    `fault` is None where the headers are readable.
+    """
+
+    total: int
+    size: int
+    crc: int
+    name: str
+    headers: Headers
+    fault: BadFrame | None
 
 
 def fault_kind(headers: Headers | None) -> str:
@@ -76,7 +91,7 @@ class AWSDecoder:
         max_message_bytes: a message that says it is longer ends the stream with `LimitExceeded`.
     """
 
-    __slots__ = ("_heads", "_max_message_bytes", "_needed_bytes", "_offset", "_over", "_rest")
+    __slots__ = ("_heads", "_likely_size", "_max_message_bytes", "_needed_bytes", "_offset", "_over", "_rest")
 
     def __init__(self, *, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
         self._max_message_bytes = max_message_bytes
@@ -86,8 +101,10 @@ class AWSDecoder:
         """How long `_rest` must be before it is worth another look."""
         self._offset = 0
         """Where in the body the message begins."""
-        self._heads: dict[bytes, tuple[str, Headers]] = {}
-        """Headers as bytes to the name and the headers that they are: a stream repeats a handful of them."""
+        self._heads: dict[bytes, _Head] = {}
+        """Lengths, their checksum and headers, as the bytes that were checked and read once: a stream repeats them."""
+        self._likely_size = 0
+        """How many bytes those of the message before were."""
         self._over = False
 
     def feed(self, chunk: bytes) -> list[Frame | Failure]:
@@ -118,41 +135,50 @@ class AWSDecoder:
 
     def _take(self, data: bytes, out: list[Frame | Failure]) -> int:
         """Take whole messages; give the position behind the last one."""
-        size, start, longest = len(data), 0, self._max_message_bytes
-        unpack, known, checksum_at = _prelude.unpack_from, self._heads.get, _checksum.unpack_from
+        size, start = len(data), 0
+        known, checksum_at = self._heads.get, _checksum.unpack_from
         while size - start >= _PRELUDE_BYTES:
-            total, headers_bytes, prelude_crc = unpack(data, start)
-            crc = crc32(data[start : start + _CHECKED_BYTES])  # for small messages a copy is cheaper than a view
-            if crc != prelude_crc or not headers_bytes + _LEAST_BYTES <= total <= longest:
-                return self._fail(self._bad_prelude(total, headers_bytes, crc == prelude_crc), start, out)
-            if headers_bytes > MAX_HEADERS_BYTES:
-                return self._fail(_too_large("headers", headers_bytes, MAX_HEADERS_BYTES), start, out)
+            head = known(data[start : start + self._likely_size])
+            if head is None:
+                head = self._read_head(data, start)
+                if isinstance(head, WireError):
+                    return self._fail(head, start, out)
+            total, head_bytes, crc, name, headers, fault = head
             end = start + total
             if end > size:
                 self._needed_bytes = total
                 return start
-            payload_end = end - _CHECKSUM_BYTES
-            if crc32(data[start + _CHECKED_BYTES : payload_end], crc) != checksum_at(data, payload_end)[0]:
+            payload = data[start + head_bytes : end - _CHECKSUM_BYTES]
+            if crc32(payload, crc) != checksum_at(data, end - _CHECKSUM_BYTES)[0]:
                 return self._fail(ChecksumMismatch("the checksum of a message does not match its bytes"), start, out)
-            payload_start = start + _PRELUDE_BYTES + headers_bytes
-            block = data[start + _PRELUDE_BYTES : payload_start]
-            name, headers = known(block) or self._read_head(block)
-            if isinstance(headers, BadFrame):
-                return self._fail(headers, start, out)
-            out.append(Frame(name, data[payload_start:payload_end], headers))
+            if fault is not None:
+                return self._fail(fault, start, out)
+            out.append(Frame(name, payload, headers))
             start = end
         self._needed_bytes = _PRELUDE_BYTES
         return start
 
-    def _read_head(self, block: bytes) -> tuple[str, Headers | BadFrame]:
-        headers = _read_headers(block)
+    def _read_head(self, data: bytes, start: int) -> _Head | WireError:
+        """Check the lengths that begin here; read the headers behind them, and remember both once they are whole."""
+        total, headers_bytes, prelude_crc = _prelude.unpack_from(data, start)
+        crc = crc32(data[start : start + _CHECKED_BYTES])
+        if crc != prelude_crc or not headers_bytes + _LEAST_BYTES <= total <= self._max_message_bytes:
+            return self._bad_prelude(total, headers_bytes, crc == prelude_crc)
+        if headers_bytes > MAX_HEADERS_BYTES:
+            return _too_large("headers", headers_bytes, MAX_HEADERS_BYTES)
+        size = _PRELUDE_BYTES + headers_bytes
+        whole = data[start : start + size]
+        if len(whole) < size:
+            return _Head(total, size, 0, "", {}, None)
+        headers = _read_headers(whole[_PRELUDE_BYTES:])
         if isinstance(headers, BadFrame):
-            return "", headers
-        kind = headers.get(_MESSAGE_TYPE)
-        name = headers.get(_NAMES.get(kind, _EVENT_NAME) if isinstance(kind, str) else _EVENT_NAME)
-        head = name if isinstance(name, str) else "", MappingProxyType(headers)
-        if len(block) <= _MAX_KNOWN_HEAD_BYTES and len(self._heads) < _MAX_KNOWN_HEADS:
-            self._heads[block] = head
+            return _Head(total, size, crc32(whole), "", {}, headers)
+        head = _Head(total, size, crc32(whole), _name(headers), headers, None)
+        if size <= _MAX_KNOWN_HEAD_BYTES:
+            if len(self._heads) == _MAX_KNOWN_HEADS:
+                self._heads.clear()
+            self._heads[whole] = head
+            self._likely_size = size
         return head
 
     def _bad_prelude(self, total: int, headers_bytes: int, checked: bool) -> WireError:  # noqa: FBT001 (private)
@@ -180,7 +206,14 @@ def _too_large(what: str, length: int, limit: int) -> LimitExceeded:
 # --- headers -----------------------------------------------------------------------------------------------------
 
 
-def _read_headers(block: bytes) -> dict[str, object] | BadFrame:
+def _name(headers: Headers) -> str:
+    """Give the name of a message: see the module's docstring."""
+    kind = headers.get(_MESSAGE_TYPE)
+    name = headers.get(_NAMES.get(kind, _EVENT_NAME) if isinstance(kind, str) else _EVENT_NAME)
+    return name if isinstance(name, str) else ""
+
+
+def _read_headers(block: bytes) -> Headers | BadFrame:
     headers: dict[str, object] = {}
     position = 0
     try:
@@ -192,7 +225,7 @@ def _read_headers(block: bytes) -> dict[str, object] | BadFrame:
             headers[name], position = _read_value(block, name_end)
     except (struct.error, IndexError, ValueError) as error:
         return BadFrame(f"the headers of a message cannot be read: {error}")
-    return headers
+    return MappingProxyType(headers)
 
 
 def _read_value(block: bytes, position: int) -> tuple[object, int]:

@@ -114,11 +114,14 @@ class Reader(Generic[_T]):
         except _UNREADABLE as error:
             return Failure(BadFrame(f"unreadable JSON ({error}): {quote(data)}"))
         self.carried = self.carried or carried != text
-        self.replaced = self.replaced or not _is_utf_8(data)
+        self.replaced = self.replaced or not is_utf_8(data)
         return value
 
 
-def _is_utf_8(data: bytes) -> bool:
+def is_utf_8(data: bytes) -> bool:
+    """Say whether the bytes are UTF-8."""
+    if data.isascii():
+        return True
     try:
         data.decode()
     except UnicodeDecodeError:

@@ -144,8 +144,14 @@ async def test_a_key_needs_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
     authenticator = scheme("google")(Given(key="canary-key"))
     await authenticator.prepare()
     assert await _sent(authenticator) == {"x-goog-api-key": "canary-key"}
-    assert authenticator.discovered == {}
+    assert authenticator.discovered == {"express": "yes"}
     assert not await authenticator.renew()
+
+
+async def test_a_key_with_a_project_is_no_express_mode() -> None:
+    authenticator = scheme("google")(Given(key="canary-key", settings={"project": "p"}))
+    await authenticator.prepare()
+    assert authenticator.discovered == {}
 
 
 async def test_a_callable_gives_tokens() -> None:

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 from botocore.eventstream import EventStreamBuffer
+from botocore.session import get_session
 from goldens import Goldens, split
 
 from loomstream import decode
 from loomstream.accumulate import fold
 from loomstream.dialects import Quirks, Target
 from loomstream.dialects import bedrock_invoke as dialect
-from loomstream.errors import BadFrame, RequestError, UnexpectedContent
-from loomstream.messages import Request, Tool, system, user
+from loomstream.errors import BadFrame, RequestError, UnexpectedContent, Unsupported
+from loomstream.messages import Document, Image, Message, Output, Request, Tool, system, user
 from loomstream.providers import look_up, route
 from loomstream.testing import check_order
 from loomstream.wire import Frame
@@ -22,7 +23,8 @@ from loomstream.wire import Frame
 HOST = "https://bedrock-runtime.us-west-2.amazonaws.com"
 TARGET = Target(provider="bedrock", model="us.anthropic.claude-opus-4-6-v1", base_url=HOST)
 VERSION = {"anthropic_version": "bedrock-2023-05-31"}
-HI = {"role": "user", "content": [{"type": "text", "text": "Hi"}]}
+HI: Any = {"role": "user", "content": [{"type": "text", "text": "Hi"}]}
+HOUR = {"type": "ephemeral", "ttl": "1h"}
 
 
 def aws_frames(body: bytes) -> list[Frame]:
@@ -123,6 +125,29 @@ BODIES: dict[str, tuple[Request, Any]] = {
         asked(max_tokens=9, extra_headers={"Anthropic-Beta": "one-2026, two-2026,", "x-own": "1"}),
         {**VERSION, "messages": [HI], "max_tokens": 9, "anthropic_beta": ["one-2026", "two-2026"]},
     ),
+    "cache": (
+        asked(max_tokens=9, system="S", cache_prompt="1h"),
+        {
+            **VERSION,
+            "messages": [{"role": "user", "content": [{**HI["content"][0], "cache_control": HOUR}]}],
+            "system": [{"type": "text", "text": "S", "cache_control": HOUR}],
+            "max_tokens": 9,
+        },
+    ),
+    "output": (
+        asked(max_tokens=9, output=Output(schema={"type": "object", "properties": {}})),
+        {
+            **VERSION,
+            "messages": [HI],
+            "max_tokens": 9,
+            "output_config": {
+                "format": {
+                    "type": "json_schema",
+                    "schema": {"type": "object", "properties": {}, "additionalProperties": False},
+                }
+            },
+        },
+    ),
     "extra": (
         asked(max_tokens=9, extra_body={"anthropic_beta": ["three"]}, extra_headers={"anthropic-beta": "one"}),
         {**VERSION, "messages": [HI], "max_tokens": 9, "anthropic_beta": ["three"]},
@@ -148,6 +173,42 @@ def test_the_addresses_and_headers() -> None:
         "x-own": "1",
     }
     assert whole.headers == {"content-type": "application/json", "accept": "application/json"}
+
+
+def test_labels_latency_and_service_tier_are_headers() -> None:
+    request = asked(metadata={"team": "a", "n": "1"}, latency="optimized", service_tier="flex")
+    streamed = dialect.build_request(request, TARGET)
+    assert streamed.body == dialect.build_request(asked(), TARGET).body
+    assert streamed.headers == {
+        **dialect.build_request(asked(), TARGET).headers,
+        "x-amzn-bedrock-performanceconfig-latency": "optimized",
+        "x-amzn-bedrock-service-tier": "flex",
+        "x-amzn-bedrock-request-metadata": '{"team":"a","n":"1"}',
+    }
+    assert streamed.warnings == ()
+    members = get_session().get_service_model("bedrock-runtime").operation_model("InvokeModel").input_shape.members
+    known = {shape.serialization.get("name", "").lower() for shape in members.values()}
+    assert {name for name in streamed.headers if name.startswith("x-amzn-bedrock-") and "accept" not in name} <= known
+
+
+def test_labels_that_cannot_be_kept_are_refused() -> None:
+    with pytest.raises(RequestError, match=r"metadata\['a!'\]"):
+        dialect.build_request(asked(metadata={"a!": "b"}), TARGET)
+
+
+@pytest.mark.parametrize("block", [Image(url="https://e.x/a.png"), Document(url="https://e.x/a.pdf")])
+def test_nothing_is_fetched_here(block: Image | Document) -> None:
+    with pytest.raises(Unsupported, match=r"messages\[0\]\.content\[0\]: bedrock fetches nothing for this model"):
+        dialect.build_request(Request(messages=(Message("user", (block,)),)), TARGET)
+
+
+def test_who_asks_is_not_sent_and_told() -> None:
+    written = dialect.build_request(asked(end_user_id="u", logprobs=1), TARGET)
+    assert written.body == dialect.build_request(asked(), TARGET).body
+    assert written.warnings == (
+        "logprobs is not sent: this wire has none",
+        "end_user_id is not sent: this wire has none",
+    )
 
 
 def test_a_rows_own_quirks_count() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from goldens import Goldens, Outcome, frame, split, sse_frames
+from msgspec.structs import replace
 
 from loomstream.accumulate import fold
 from loomstream.dialects import Target
@@ -39,7 +40,7 @@ from loomstream.events import (
     ToolCallEnd,
     Unknown,
 )
-from loomstream.messages import FileBlock, Reasoning
+from loomstream.messages import FileBlock, Message, Reasoning, Text
 from loomstream.testing import check_order
 from loomstream.wire import Frame
 
@@ -84,7 +85,13 @@ def test_no_damaged_node_breaks_the_law(name: str) -> None:
     whole = fold(translate(GOLDENS.respelt(name))[0])
     for path, (events, error) in GOLDENS.damage(name):
         if path[-1] in ("sequence_number", "obfuscation", "logprobs", "model", "object") and error is None:
-            assert fold(events).message == whole.message
+            assert plain(fold(events).message) == plain(whole.message)
+
+
+def plain(message: Message) -> Message:
+    """Give a message without its token probabilities."""
+    blocks = (replace(block, logprobs=()) if isinstance(block, Text) else block for block in message.content)
+    return replace(message, content=tuple(blocks))
 
 
 def test_messages_that_grow_side_by_side() -> None:

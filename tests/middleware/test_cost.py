@@ -1,6 +1,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from typing import Self
 
 import pytest
 from msgspec import Raw as RawJSON
@@ -57,6 +58,44 @@ async def run(
 
 def costs(events: Sequence[Event]) -> list[Cost]:
     return [event for event in events if isinstance(event, Cost)]
+
+
+class Batched:
+    """A handler whose events come by several at once."""
+
+    def __init__(self, *batches: list[Event]) -> None:
+        self._batches = iter(batches)
+
+    def __call__(self, _request: Request) -> Self:
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        raise NotImplementedError
+
+    async def __loomstream_batch__(self) -> list[Event]:
+        for batch in self._batches:
+            return batch
+        raise StopAsyncIteration
+
+
+async def test_events_that_come_at_once_tell_one_running_cost() -> None:
+    counts: list[Event] = [Usage(input_tokens=1000, output_tokens=output) for output in (100, 200, 300)]
+    batches = [Start(), *TEXT, *counts], [*counts[1:], Usage(input_tokens=1000, output_tokens=400), FINAL, STOP]
+    handler = compose(Batched(*batches), cost("openai", "gpt-4o", Clock(0, 1)))
+    async with handler(Request(messages=(user("Hi"),))) as stream:
+        seen = [event async for event in stream]
+    told = [(position, event.amount_usd) for position, event in enumerate(seen) if isinstance(event, Cost)]
+    first, second = 1 + len(TEXT) + 1, 1 + len(TEXT) + 1 + 3 + 1
+    assert told == [(first, Decimal("0.0035")), (second, Decimal("0.0045")), (len(seen) - 2, Decimal("0.01125"))]
+    assert [event for event in seen if not isinstance(event, Cost)] == [*batches[0], *batches[1]]
 
 
 async def test_one_exact_cost_stands_right_before_the_stop() -> None:

@@ -377,6 +377,22 @@ def test_an_entry_that_is_wrong_says_where_and_breaks_itself_alone(write: Write,
     assert listed["good"].row is not None
 
 
+@pytest.mark.parametrize("text", [entry(GOOD, "openai"), entry("base_url: http://x", "openai")])
+def test_connecting_says_that_a_built_in_provider_is_not_replaced(write: Write, write_here: Write, text: str) -> None:
+    for path in (write_here(text), write(text)):
+        with pytest.raises(ConfigError, match=r"looms\.yaml:\d+:\d+: providers\[0\]"):
+            connect("openai:gpt-4o")
+        assert connect("mistral").provider == "mistral"
+        path.unlink()
+    assert connect("openai:gpt-4o").provider == "openai"
+
+
+@pytest.mark.parametrize("text", ["openai: [", "llm: {provider: openai}", entry("provider: openai", "mine")])
+def test_a_file_without_an_entry_of_that_name_is_no_matter(write: Write, text: str) -> None:
+    write(text)
+    assert connect("openai:gpt-4o").provider == "openai"
+
+
 @pytest.mark.parametrize(
     ("text", "name", "what"),
     [

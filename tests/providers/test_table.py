@@ -169,7 +169,7 @@ def test_what_decides_where_a_key_goes() -> None:
         "cloudflare": {"account_id"},
         "databricks": {"workspace"},
         "snowflake": {"account"},
-        "vertex-ai": {"location"},
+        "vertex-ai": {"location", "express"},
     }
 
 

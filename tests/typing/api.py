@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import assert_type
+from typing import TypedDict, assert_type
 
 import httpx
 import httpx2
 
 import loomstream as ls
 from loomstream.messages import ToolCall
+from loomstream.tools import Partial
 
 
 async def streaming(spec: str) -> None:
@@ -35,6 +36,20 @@ async def streaming(spec: str) -> None:
             assert_type(stream.cost, ls.Cost)
             assert_type(stream.response.tool_calls, tuple[ToolCall, ...])
         assert_type(await model.complete([ls.user("a"), ls.assistant("b")]), ls.Response)
+
+
+class Recipe(TypedDict):
+    title: str
+
+
+async def outputs(model: ls.Model) -> None:
+    assert_type(await model.extract("cook", Recipe, repair=2, max_tokens=100), Recipe)
+    assert_type(await model.extract("count", list[int]), list[int])
+    async with model.stream("cook", output=Recipe) as stream:
+        async for partial in stream.objects(Recipe):
+            assert_type(partial, Partial[Recipe])
+            assert_type(partial.is_whole, bool)
+            assert_type(partial.final, Recipe)
 
 
 @ls.tool

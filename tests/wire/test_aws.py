@@ -172,6 +172,24 @@ def test_headers_that_never_repeat_take_no_memory() -> None:
     assert held < 200_000
 
 
+def test_messages_of_very_many_lengths_are_read() -> None:
+    head = header(b":event-type", 7, sized(b"chunk"))
+    payloads = [b"x" * size for size in range(300)] * 2
+    frames = AWSDecoder().feed(b"".join(sealed(head, payload) for payload in payloads))
+    assert [frame.data for frame in frames if isinstance(frame, Frame)] == payloads
+    assert {frame.name for frame in frames if isinstance(frame, Frame)} == {"chunk"}
+
+
+def test_a_damaged_message_behind_one_with_the_same_head_is_found() -> None:
+    head = header(b":event-type", 7, sized(b"chunk"))
+    good = sealed(head, b"good")
+    decoder = AWSDecoder()
+    assert [frame.data for frame in decoder.feed(good * 2) if isinstance(frame, Frame)] == [b"good"] * 2
+    (failure,) = decoder.feed(good.replace(b"good", b"gone"))
+    assert isinstance(failure, Failure)
+    assert isinstance(failure.error, ChecksumMismatch)
+
+
 def test_headers_that_are_long_are_read_each_time() -> None:
     body = encode({":event-type": "x" * 1000}, b"") * 2
     assert [item[0] for item in decode(body)] == ["x" * 1000] * 2

@@ -19,6 +19,7 @@ from loomstream.dialects import Target
 from loomstream.dialects.bedrock_converse.wire import (
     Block,
     Delta,
+    PlainEvent,
     ReasoningPiece,
     ToolPiece,
     block_decoder,
@@ -162,6 +163,19 @@ class Parts:
         self.stop(index, out)
 
     # --- delta -----------------------------------------------------------------------------------
+
+    def plain(self, event: PlainEvent) -> TextDelta | ReasoningDelta | None:
+        """Give the delta of an event that only goes on with an open block of its own kind."""
+        part = self._open.get(event.content_block_index)
+        if part is None:
+            return None
+        delta = event.delta
+        text, reasoning = delta.text, delta.reasoning_content
+        if text:
+            return TextDelta(part.block.index, text) if part.kind == "text" and reasoning is None else None
+        if reasoning is not None and reasoning.text and text is None and part.kind == "reasoning":
+            return ReasoningDelta(part.block.index, reasoning.text)
+        return None
 
     def delta(self, index: int | None, delta: Delta, frame: Frame, out: _Out) -> None:
         """Add to a block, and open it where nothing did."""

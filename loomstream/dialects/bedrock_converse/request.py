@@ -2,46 +2,31 @@
 
 Contract: pure. What the wire cannot carry is left out and named by `warnings`; unset fields are not sent. Turns of one
 role that follow each other are joined; tool results are user content; system turns move to the `system` field. Signed
-reasoning goes back to its issuer alone, byte for byte. `extra_body` is laid over the body key by key, and a list in it
-replaces the body's own: `guardrailConfig`, `requestMetadata`, `performanceConfig`, `serviceTier`, `outputConfig` and
-`additionalModelResponseFieldPaths` go that way, and cache points, as in
-
-    extra_body={"system": [{"text": "…"}, {"cachePoint": {"type": "default"}}]}
+reasoning goes back to its issuer alone, byte for byte. A cache point is a `cachePoint` block; `cache_prompt` puts one
+behind the tools, the system, and the last two turns of the user. `extra_body` is laid over the body key by key, and a
+list in it replaces the body's own: `guardrailConfig` and `additionalModelResponseFieldPaths` go that way.
 """
 
 from __future__ import annotations
 
-import base64
-import re
 from collections.abc import Callable
 from typing import cast
 
+import msgspec
+
 from loomstream.dialects import Target, endpoint_url, host_headers
-from loomstream.dialects.bedrock_converse.parts import LOCATIONS, REDACTED, SIGNATURE
-from loomstream.dialects.bodies import arguments_of, encode_body
-from loomstream.dialects.fields import JSONObject, read_object
+from loomstream.dialects.aws_metadata import checked_metadata
+from loomstream.dialects.bedrock_converse.turns import Slot, Turns
+from loomstream.dialects.bodies import encode_body
+from loomstream.dialects.cache_points import Slots
+from loomstream.dialects.closed_schemas import closed_schema
+from loomstream.dialects.fields import JSONObject
 from loomstream.dialects.honoured import unhonoured
-from loomstream.errors import Unsupported
-from loomstream.messages import (
-    ContentBlock,
-    FileBlock,
-    Image,
-    Message,
-    Reasoning,
-    Refusal,
-    Request,
-    ServerToolCallBlock,
-    ServerToolResultBlock,
-    Text,
-    Tool,
-    ToolCall,
-    ToolChoice,
-    ToolResult,
-)
+from loomstream.messages import CacheTTL, Request, Tool, ToolCall, ToolChoice, ToolResult
 from loomstream.wire import WireRequest
 from loomstream.wire.aws import MEDIA_TYPE
 
-HONOURED: frozenset[str] = frozenset()
+HONOURED = frozenset({"output", "cache_prompt", "metadata", "service_tier", "latency"})
 """The optional fields of a request (see `loomstream.dialects.honoured`) that this wire has a place for."""
 
 MIN_BUDGET_TOKENS = 1024
@@ -50,37 +35,14 @@ MIN_BUDGET_TOKENS = 1024
 _BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576, "max": 32000}
 _LEVELS = {"minimal": "low", "xhigh": "high", "max": "high"}
 """Efforts that the models without a budget do not know."""
-_FOREIGN_IN_ID = re.compile(r"[^a-zA-Z0-9_.:-]")
-_MAX_ID_CHARS = 64
-# Source: the enumerations ImageFormat, DocumentFormat and VideoFormat of the API.
-_MEDIA: dict[str, tuple[str, str]] = {
-    "image/png": ("image", "png"),
-    "image/jpeg": ("image", "jpeg"),
-    "image/jpg": ("image", "jpeg"),
-    "image/gif": ("image", "gif"),
-    "image/webp": ("image", "webp"),
-    "application/pdf": ("document", "pdf"),
-    "text/csv": ("document", "csv"),
-    "application/msword": ("document", "doc"),
-    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": ("document", "docx"),
-    "application/vnd.ms-excel": ("document", "xls"),
-    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": ("document", "xlsx"),
-    "text/html": ("document", "html"),
-    "text/plain": ("document", "txt"),
-    "text/markdown": ("document", "md"),
-    "video/mp4": ("video", "mp4"),
-    "video/quicktime": ("video", "mov"),
-    "video/webm": ("video", "webm"),
-    "video/x-matroska": ("video", "mkv"),
-    "video/mpeg": ("video", "mpeg"),
-}
 
 
 def build_request(request: Request, target: Target) -> WireRequest:
     """Give the wire request for `POST {base_url}/model/{model}/converse-stream`, or `/converse` without a stream.
 
     The model is an id, the id of an inference profile or an ARN; it is percent-encoded. Raises `RequestError` where
-    the body cannot be written as JSON, `Unsupported` for an image by URL (other than `s3://`) or of an unknown type.
+    the body cannot be written as JSON or a label cannot be kept, `Unsupported`, with its place, for an image, a
+    document or a sound by URL (other than `s3://`) or of an unknown type, and for an output of keys that have no names.
     """
     operation = "converse-stream" if request.stream else "converse"
     accepted = f"{MEDIA_TYPE}, application/json" if request.stream else "application/json"
@@ -104,16 +66,23 @@ class _Writer:
     def __init__(self, request: Request, target: Target) -> None:
         self._request = request
         self._target = target
-        self._documents = 0
         self.warnings: list[str] = []
-        self.body: JSONObject = {"messages": self._messages()}
+        slots: Slots[Slot] = Slots()
+        turns = Turns(request, target, slots)
+        tools = self._tools(slots)  # models read them first, then the system
+        system, messages = turns.system(), turns.messages()
+        for slot, ttl in slots.breakpoints(request.cache_prompt, target.quirks.longest_cache_ttl):
+            _insert(slot, ttl)
+        self.body: JSONObject = {"messages": messages}
         optional: JSONObject = {
-            "system": self._system(),
+            "system": system,
             "inferenceConfig": self._inference(),
-            "toolConfig": self._tools(),
+            "toolConfig": tools,
             "additionalModelRequestFields": self._additional(),
+            **self._options(),
         }
         self.body.update((key, value) for key, value in optional.items() if value)
+        self.warnings += [*turns.warnings, *slots.warnings]
         for name in ("seed", "parallel_tool_calls"):
             if getattr(request, name) is not None:
                 self.warnings.append(f"{name} is not sent: this wire has none")
@@ -124,15 +93,44 @@ class _Writer:
         request = self._request
         settings: JSONObject = {
             "maxTokens": request.max_tokens,
-            "temperature": request.temperature,
-            "topP": request.top_p,
+            "temperature": self._taken("temperature"),
+            "topP": self._taken("top_p"),
             "stopSequences": list(request.stop_sequences) or None,
         }
         return {key: value for key, value in settings.items() if value is not None}
 
+    def _taken(self, name: str) -> object:
+        """Give an option's value, where the model takes the option."""
+        value: object = getattr(self._request, name)
+        if value is None or name not in self._target.quirks.refused:
+            return value
+        self.warnings.append(f"{name} is not sent: this model does not take it")
+        return None
+
+    def _options(self) -> JSONObject:
+        request = self._request
+        return {
+            "outputConfig": self._output(),
+            "performanceConfig": {"latency": request.latency} if request.latency else None,
+            "serviceTier": {"type": request.service_tier} if request.service_tier else None,
+            "requestMetadata": checked_metadata(request.metadata),
+        }
+
+    def _output(self) -> JSONObject | None:
+        """Write the schema, which goes as a text; the description has a place of its own."""
+        output = self._request.output
+        if output is None:
+            return None
+        schema, warnings = closed_schema(msgspec.structs.replace(output, description=""))
+        self.warnings += warnings
+        definition: JSONObject = {"schema": encode_body(schema, {}).decode(), "name": output.name}
+        if output.description:
+            definition["description"] = output.description
+        return {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": definition}}}
+
     def _additional(self) -> JSONObject:
         fields = self._reasoning()
-        if self._request.top_k is None:
+        if self._taken("top_k") is None:
             return fields
         path = self._target.quirks.top_k_field
         if not path:
@@ -158,15 +156,20 @@ class _Writer:
         return written
 
     def thinking(self, off: bool) -> JSONObject:  # noqa: FBT001 (one signature)
-        """Write adaptive thinking with an effort, or a budget where one is asked for."""
-        if off or self._request.reasoning_budget_tokens is not None:
+        """Write adaptive thinking with an effort, or a budget where one is asked for and taken."""
+        budget = self._request.reasoning_budget_tokens
+        if budget and not self._target.quirks.thinking_budgets:
+            self.warnings.append("reasoning_budget_tokens is not sent: this model takes reasoning_effort alone")
+        elif off or budget is not None:
             return self.thinking_budget(off)
-        return {"thinking": {"type": "adaptive"}, "output_config": {"effort": self._level("minimal")}}
+        level = self._level("minimal")
+        effort: JSONObject = {"output_config": {"effort": level}} if level not in {"", "none"} else {}
+        return {"thinking": {"type": "adaptive"}, **effort}
 
     def thinking_budget(self, off: bool) -> JSONObject:  # noqa: FBT001 (one signature)
         """Write thinking with a budget: the one that is asked for, or the effort's."""
         if off:
-            return {"thinking": {"type": "disabled"}}
+            return self._off()
         request, limit = self._request, self._request.max_tokens
         asked = request.reasoning_budget_tokens or _BUDGETS.get(request.reasoning_effort or "", 0)
         budget = max(asked, MIN_BUDGET_TOKENS)
@@ -178,6 +181,12 @@ class _Writer:
             budget = limit - 1
             self.warnings.append(f"the reasoning budget is cut to {budget} tokens: it must be below max_tokens")
         return {"thinking": {"type": "enabled", "budget_tokens": budget}}
+
+    def _off(self) -> JSONObject:
+        off = self._target.quirks.thinking_off
+        if off == "between_tools":
+            self.warnings.append("reasoning is not off: this model thinks between calls of tools all the same")
+        return {"thinking": {"type": off}} if off else {}
 
     def config(self, off: bool) -> JSONObject:  # noqa: FBT001 (one signature)
         """Write an effort among the model's own settings."""
@@ -203,7 +212,15 @@ class _Writer:
 
     # --- tools -----------------------------------------------------------------------------------
 
-    def _tools(self) -> JSONObject:
+    def _tools(self, slots: Slots[Slot]) -> JSONObject:
+        config = self._tool_config()
+        if config and "tools" in self._target.quirks.cache_points_in:
+            tools = cast("list[object]", config["tools"])
+            slots.add((tools, cast("JSONObject", tools[-1])))
+            slots.end("tools")
+        return config
+
+    def _tool_config(self) -> JSONObject:
         request, choice = self._request, self._request.tool_choice
         if not request.tools:
             if choice is not None and choice.mode != "none":
@@ -215,7 +232,14 @@ class _Writer:
             self.warnings.append("tool_choice none is not sent: this wire has none, and earlier turns need the tools")
             choice = None
         config: JSONObject = {"tools": [_tool(tool) for tool in request.tools]}
-        return config if choice is None else {**config, "toolChoice": _choice(choice)}
+        return config if choice is None else {**config, "toolChoice": _choice(self._choosable(choice))}
+
+    def _choosable(self, choice: ToolChoice) -> ToolChoice:
+        """Give the choice, or the nearest one that the model takes."""
+        if self._target.quirks.forced_tools or choice.mode == "auto":
+            return choice
+        self.warnings.append(f"tool_choice {choice.mode} is sent as auto: this model cannot be made to call a tool")
+        return ToolChoice()
 
     def _tools_of_history(self) -> JSONObject:
         """Declare what earlier turns called: the wire refuses such turns in a request without tools."""
@@ -229,119 +253,7 @@ class _Writer:
             )
         return {"tools": [_tool(Tool(name)) for name in names]} if names else {}
 
-    # --- messages --------------------------------------------------------------------------------
 
-    def _system(self) -> list[object]:
-        texts = [self._request.system]
-        texts += [message.text for message in self._request.messages if message.role == "system"]
-        turns = [message.role for message in self._request.messages]
-        if "system" in turns[turns.count("system") :]:
-            self.warnings.append("system messages within the conversation are sent at its beginning")
-        return [{"text": text} for text in texts if text.strip()]
-
-    def _messages(self) -> list[JSONObject]:
-        written: list[JSONObject] = []
-        for message in self._request.messages:
-            role = "assistant" if message.role == "assistant" else "user"
-            blocks = [] if message.role == "system" else self._blocks(message)
-            if not blocks:
-                continue
-            if written and written[-1]["role"] == role:
-                cast("list[object]", written[-1]["content"]).extend(blocks)
-            else:
-                written.append({"role": role, "content": blocks})
-        return written
-
-    def _blocks(self, message: Message) -> list[object]:
-        return [block for content in message.content for block in _WRITERS[type(content)](self, content, message)]
-
-    def _left_out(self, what: str) -> list[object]:
-        self.warnings.append(f"{what} not sent")
-        return []
-
-    def text(self, block: Text, message: Message) -> list[object]:
-        """Write text, with the citations that came over this wire; the wire refuses a block of nothing but space."""
-        if not block.text.strip():
-            return []
-        cited = [citation.raw for citation in block.citations if citation.kind in LOCATIONS]
-        if message.role == "assistant" and cited:
-            return [{"citationsContent": {"content": [{"text": block.text}], "citations": cited}}]
-        return [{"text": block.text}]
-
-    def refusal(self, block: Refusal, message: Message) -> list[object]:
-        """Write a refusal as the text that it is."""
-        return self.text(Text(block.text), message)
-
-    def reasoning(self, block: Reasoning, message: Message) -> list[object]:  # noqa: ARG002 (one signature)
-        """Write reasoning back to the provider that signed it."""
-        written: list[object] = []
-        for opaque in block.opaque:
-            if opaque.issuer != self._target.provider:
-                continue
-            if opaque.kind == SIGNATURE:
-                inner: JSONObject = {"reasoningText": {"text": block.text, "signature": opaque.data}}
-                written.append({"reasoningContent": inner})
-            elif opaque.kind == REDACTED:
-                written.append({"reasoningContent": {"redactedContent": opaque.data}})
-        return written or self._left_out("reasoning blocks of earlier turns that this provider did not sign are")
-
-    def tool_call(self, block: ToolCall, message: Message) -> list[object]:  # noqa: ARG002 (one signature)
-        """Write a call; arguments that are no JSON object go as a text."""
-        arguments = arguments_of(block.arguments) or {"INVALID_JSON": block.arguments}
-        return [{"toolUse": {"toolUseId": _wire_id(block.id), "name": block.name, "input": arguments}}]
-
-    def tool_result(self, block: ToolResult, message: Message) -> list[object]:
-        """Write a tool's answer; only some models take a status, so success goes without one."""
-        content = [written for inner in block.content for written in _WRITERS[type(inner)](self, inner, message)]
-        written: JSONObject = {"toolUseId": _wire_id(block.tool_call_id), "content": content}
-        if block.is_error:
-            written["status"] = "error"
-        return [{"toolResult": written}]
-
-    def image(self, block: Image, message: Message) -> list[object]:
-        """Write an image, a document or a film; only users show them."""
-        if message.role == "assistant":
-            return self._left_out("images in assistant turns are")
-        kind, form = _MEDIA.get(block.media_type.partition(";")[0].strip().lower(), ("", ""))
-        if not kind:
-            msg = f"Converse takes no {block.media_type!r}: give one of {', '.join(_MEDIA)}"
-            raise Unsupported(msg, provider=self._target.provider, model=self._target.model)
-        written: JSONObject = {"format": form, "source": self._source(block)}
-        if kind == "document":
-            self._documents += 1
-            written["name"] = f"document-{self._documents}"
-        return [{kind: written}]
-
-    def _source(self, block: Image) -> JSONObject:
-        if not block.url:
-            return {"bytes": base64.b64encode(block.data).decode()}
-        if block.url.startswith("s3://"):
-            return {"s3Location": {"uri": block.url}}
-        msg = f"Converse fetches nothing but s3:// addresses, not {block.url[:100]!r}: give the image's bytes"
-        raise Unsupported(msg, provider=self._target.provider, model=self._target.model)
-
-    def server_block(self, block: ServerToolCallBlock | ServerToolResultBlock, message: Message) -> list[object]:  # noqa: ARG002
-        """Write back what the host's own tools did, where it is of this wire."""
-        if read_object(block.raw).keys() & {"toolUse", "toolResult"}:
-            return [block.raw]
-        return self._left_out("calls of another provider's own tools, and their results, are")
-
-    def file(self, block: FileBlock, message: Message) -> list[object]:  # noqa: ARG002 (one signature)
-        """Leave out a file that a model made."""
-        return self._left_out("files that a model made are")
-
-
-_WRITERS: dict[type[ContentBlock], Callable[..., list[object]]] = {
-    Text: _Writer.text,
-    Refusal: _Writer.refusal,
-    Reasoning: _Writer.reasoning,
-    ToolCall: _Writer.tool_call,
-    ToolResult: _Writer.tool_result,
-    Image: _Writer.image,
-    ServerToolCallBlock: _Writer.server_block,
-    ServerToolResultBlock: _Writer.server_block,
-    FileBlock: _Writer.file,
-}
 _REASONING: dict[str, Callable[[_Writer, bool], JSONObject]] = {
     "thinking": _Writer.thinking,
     "thinking_budget": _Writer.thinking_budget,
@@ -350,9 +262,12 @@ _REASONING: dict[str, Callable[[_Writer, bool], JSONObject]] = {
 }
 
 
-def _wire_id(call_id: str) -> str:
-    """Give an id that the wire takes: ids of other providers may be longer, or hold other characters."""
-    return _FOREIGN_IN_ID.sub("_", call_id)[-_MAX_ID_CHARS:]
+def _insert(slot: Slot, ttl: CacheTTL) -> None:
+    """Put a cache point behind a block; without a time it is 5 minutes, also for models that know no other."""
+    container, block = slot
+    position = next(number for number, other in enumerate(container) if other is block)
+    point: JSONObject = {"type": "default", **({"ttl": ttl} if ttl == "1h" else {})}
+    container.insert(position + 1, {"cachePoint": point})
 
 
 def _has_tool_turns(request: Request) -> bool:

@@ -7,7 +7,7 @@ and additional response fields, which a request must ask for, as a `Notice`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 import msgspec
@@ -17,13 +17,19 @@ from loomstream.dialects import Target
 from loomstream.dialects.aws_errors import fault, parse_error
 from loomstream.dialects.bedrock_converse.parts import Parts, unknown
 from loomstream.dialects.bedrock_converse.usage import read_usage
-from loomstream.dialects.bedrock_converse.wire import StreamEvent, answer_decoder, stream_event_decoder
+from loomstream.dialects.bedrock_converse.wire import (
+    StreamEvent,
+    answer_decoder,
+    plain_decoder,
+    stream_event_decoder,
+)
 from loomstream.dialects.blocks import Sealer
 from loomstream.dialects.bodies import compact
 from loomstream.dialects.failures import bad_frame, broken
 from loomstream.dialects.fields import is_null, read_text
+from loomstream.dialects.shortcut import PlainReader
 from loomstream.errors import BadFrame, Failure, StreamTruncated
-from loomstream.events import Event, Notice, Start, Stop, StopReason, Usage
+from loomstream.events import Event, Notice, ReasoningDelta, Start, Stop, StopReason, TextDelta, Usage
 from loomstream.wire import Frame
 from loomstream.wire.aws import fault_kind
 from loomstream.wire.json import Reader, quote
@@ -46,6 +52,7 @@ STOP_REASONS: dict[str, StopReason] = {
 
 _DELTA, _METADATA = "contentBlockDelta", "metadata"
 _OK = 200
+_GROWTH = frozenset((TextDelta, ReasoningDelta))
 
 
 class ConverseTranslator:
@@ -54,6 +61,9 @@ class ConverseTranslator:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._reader = Reader(stream_event_decoder)
+        self._plain = PlainReader(plain_decoder)
+        self._growing = False
+        """Whether the last frame did nothing but add to a block of text or reasoning."""
         self._sealer = Sealer(self._reader)
         self._parts = Parts(target)
         self._started = False
@@ -66,9 +76,27 @@ class ConverseTranslator:
 
     def feed(self, frame: Frame) -> list[Event | Failure]:
         """Take a frame, give its events."""
+        return self.feed_all((frame,))
+
+    def feed_all(self, frames: Iterable[Frame]) -> list[Event | Failure]:
+        """Take frames one after the other, give the events of all."""
+        out: _Out = []
+        read = self._plain.read
+        for frame in frames:
+            plain = read(frame.data) if self._growing and frame.name == _DELTA else None
+            delta = None if plain is None else self._parts.plain(plain)
+            if delta is None:
+                out += self._read(frame)
+            else:
+                out.append(delta)
+        return out
+
+    def _read(self, frame: Frame) -> list[Event | Failure]:
+        """Give the events of a frame that is read in full."""
         if self._sealer.over:
             return []
         out: _Out = []
+        self._growing = False
         if frame.name == _DELTA:
             event = self._reader.read(frame.data)
             if isinstance(event, Failure):
@@ -77,6 +105,7 @@ class ConverseTranslator:
                 self._odd_delta(event, frame, out)
             else:
                 self._parts.delta(event.content_block_index, event.delta, frame, out)
+                self._growing = len(out) == 1 and out[0].__class__ in _GROWTH and not self._reader.carried
         else:
             self._dispatch(frame, out)
         return self._sealer.seal(out)

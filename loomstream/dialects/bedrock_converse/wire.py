@@ -46,6 +46,27 @@ class StreamEvent(Struct, gc=False, rename="camel"):
     trace: RawJSON = NULL
 
 
+class PlainReasoning(Struct, gc=False, forbid_unknown_fields=True):
+    """Reasoning that is nothing but text."""
+
+    text: str
+
+
+class PlainDelta(Struct, gc=False, forbid_unknown_fields=True, rename="camel"):
+    """A delta of text or of reasoning."""
+
+    text: str | None = None
+    reasoning_content: PlainReasoning | None = None
+
+
+class PlainEvent(Struct, gc=False, forbid_unknown_fields=True, rename="camel"):
+    """The whole payload of a `contentBlockDelta` that adds text; `p` is padding."""
+
+    content_block_index: int
+    delta: PlainDelta
+    p: str = ""
+
+
 class WholeReasoning(Struct, gc=False, rename="camel"):
     """A whole block of reasoning."""
 
@@ -101,5 +122,6 @@ class Answer(Struct, gc=False, rename="camel"):
 
 
 stream_event_decoder = msgspec.json.Decoder(StreamEvent)
+plain_decoder = msgspec.json.Decoder(PlainEvent)
 block_decoder = msgspec.json.Decoder(Block)
 answer_decoder = msgspec.json.Decoder(Answer)

@@ -68,7 +68,7 @@ class InvokeTranslator:
         self._inner = inner
         events = inner.feed(Frame("", data))
         self._over = bool(events) and events[-1].__class__ in _ENDS
-        return _with_own(events, data) if _OWN in data else events
+        return _with_own(events, data) if self._over and _OWN in data else events
 
     def finish(self) -> list[Event | Failure]:
         """Say that the body is over, give what was still to come."""

@@ -1,4 +1,4 @@
-"""Cohere's chat API, version 2: requests, streams, whole answers and errors.
+"""Cohere's chat API, version 2 (version 1 is not spoken): requests, streams, whole answers and errors.
 
 Terminal marker: `message-end`; the `data: [DONE]` behind it says nothing. Frames are told apart by the `type` in their
 JSON. The plan that a model makes before it calls tools (`tool_plan`) is reasoning. Must know no provider: what differs

@@ -12,11 +12,12 @@ from msgspec import Raw as RawJSON
 from loomstream.dialects import Target
 from loomstream.dialects.blocks import MAX_BLOCKS, Blocks, OpenBlock
 from loomstream.dialects.bodies import frozen
+from loomstream.dialects.cohere_chat.logprobs import read_logprobs
 from loomstream.dialects.cohere_chat.wire import Call, Content
 from loomstream.dialects.failures import broken
-from loomstream.dialects.fields import JSONObject, as_list, as_object, as_text, read_object, read_text
+from loomstream.dialects.fields import JSONObject, as_list, as_object, as_text, is_null, read_object, read_text
 from loomstream.errors import Failure, LimitExceeded
-from loomstream.events import Citation, Event, Opaque, ReasoningDelta, TextDelta, Unknown
+from loomstream.events import Citation, Event, Logprobs, Notice, Opaque, ReasoningDelta, TextDelta, Unknown
 from loomstream.wire import Frame
 
 _Out = list[Event | Failure]
@@ -51,6 +52,7 @@ class Parts:
         self._plan_pieces: list[str] = []
         self.called = False
         """Whether a tool was called."""
+        self._told_of_logprobs = False
 
     @property
     def empty(self) -> bool:
@@ -176,6 +178,19 @@ class Parts:
             out.append(unknown(frame))
         else:
             out.append(_citation(block, fields, raw))
+
+    # --- token probabilities ---------------------------------------------------------------------
+
+    def add_logprobs(self, raw: RawJSON, out: _Out, *, of_text: bool = True) -> None:
+        """Give the probabilities of the last text's tokens; those of thinking are left out."""
+        if is_null(raw):
+            return
+        tokens = read_logprobs(raw)
+        if tokens and of_text and self._last_text is not None:
+            out.append(Logprobs(self._last_text, tokens))
+        elif tokens != () and not self._told_of_logprobs:
+            self._told_of_logprobs = True
+            out.append(Notice("warning", "token probabilities that belong to no text, or cannot be read, are left out"))
 
     # --- end -------------------------------------------------------------------------------------
 

@@ -2,8 +2,8 @@
 
 Contract: pure. What the wire cannot carry is left out and named by `warnings`; unset fields are not sent. System turns
 are sent as one, at the beginning, where the wire wants them. A plan goes back to its issuer as `tool_plan`, byte for
-byte; citations stay behind, the wire does not ask for them. Documents, `citation_options`, `safety_mode`,
-`strict_tools` and `response_format` come in by `extra_body`.
+byte; citations stay behind, the wire does not ask for them. Documents of text stand beside the conversation, where the
+model can cite them. `citation_options`, `safety_mode`, `strict_tools` and `priority` come in by `extra_body`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,21 @@ from loomstream.dialects.bodies import arguments_of, encode_body
 from loomstream.dialects.cohere_chat.parts import TOOL_PLAN
 from loomstream.dialects.fields import JSONObject
 from loomstream.dialects.honoured import unhonoured
+from loomstream.dialects.schemas import PLACE, output_warnings, schema_of
+from loomstream.errors import RequestError
 from loomstream.messages import (
+    Audio,
+    CachePoint,
     ContentBlock,
+    Document,
+    FileBlock,
     Image,
     Message,
     Reasoning,
     Refusal,
     Request,
+    ServerToolCallBlock,
+    ServerToolResultBlock,
     Text,
     Tool,
     ToolCall,
@@ -31,21 +39,32 @@ from loomstream.messages import (
 )
 from loomstream.wire import WireRequest
 
-HONOURED: frozenset[str] = frozenset()
+HONOURED = frozenset({"logprobs", "output"})
 """The optional fields of a request (see `loomstream.dialects.honoured`) that this wire has a place for."""
+
+ENFORCED = frozenset(
+    {"type", "properties", "required", "additionalProperties", "items", "enum", "const", "pattern", "format"}
+)
+"""The keywords of JSON Schema that an answer is held to.
+
+Source: https://docs.cohere.com/docs/structured-outputs, "Unsupported schema features".
+"""
 
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream, application/json"}
 _VERSION = "/v2"
 _SYSTEM_GAP = "\n\n"
 _BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576}
 """Tokens of thinking for an effort, which the wire does not know; `max` sets no bound."""
+_JSON = "application/json"
+_TEXTS = ("text/", _JSON)
 _CHOICES = {"any": "REQUIRED", "tool": "REQUIRED", "none": "NONE"}
 
 
 def build_request(request: Request, target: Target) -> WireRequest:
     """Give the wire request for `POST {base_url}/v2/chat`.
 
-    Raises `RequestError` where the body cannot be written as JSON.
+    Raises `RequestError` where the body cannot be written as JSON, and with its place for a document that is no UTF-8
+    and an output's schema that is not that of an object.
     """
     path = "/chat" if target.base_url.endswith(_VERSION) else f"{_VERSION}/chat"
     return WireRequest(
@@ -67,6 +86,9 @@ def _body(request: Request, target: Target) -> JSONObject:
         "seed": request.seed,
         "stop_sequences": list(request.stop_sequences) or None,
         "thinking": _thinking(request),
+        "documents": _documents(request) or None,
+        "response_format": _response_format(request),
+        "logprobs": None if request.logprobs is None else True,
     }
     body: JSONObject = {"model": target.model, "messages": _messages(request, target), "stream": request.stream}
     return {**body, **{key: value for key, value in optional.items() if value is not None}}
@@ -82,6 +104,21 @@ def _tool(tool: Tool) -> JSONObject:
 def _tool_choice(request: Request) -> str | None:
     choice = request.tool_choice or ToolChoice()
     return _CHOICES.get(choice.mode) if request.tools else None
+
+
+def _response_format(request: Request) -> JSONObject | None:
+    if request.output is None or _is_crowded(request):
+        return None
+    kind = request.output.schema.get("type")
+    if kind != "object":
+        msg = f"{PLACE}.type is {kind!r}: this wire takes the schema of an object, so put the value into one"
+        raise RequestError(msg)
+    return {"type": "json_object", "json_schema": schema_of(request.output)}
+
+
+def _is_crowded(request: Request) -> bool:
+    """Say whether there are tools or documents, with which the wire refuses a response format."""
+    return bool(request.tools) or any(_is_text(block) for message in request.messages for block in message.content)
 
 
 def _thinking(request: Request) -> JSONObject | None:
@@ -124,6 +161,32 @@ def _user_part(block: ContentBlock) -> JSONObject | None:
         url = block.url or f"data:{block.media_type};base64,{base64.b64encode(block.data).decode()}"
         return {"type": "image_url", "image_url": {"url": url}}
     return {"type": "text", "text": block.text} if isinstance(block, Text | Refusal) and block.text else None
+
+
+def _is_text(block: ContentBlock) -> bool:
+    """Say whether a block is a document that the wire can carry: text at hand."""
+    return isinstance(block, Document) and bool(block.data) and block.media_type.startswith(_TEXTS)
+
+
+def _documents(request: Request) -> list[JSONObject]:
+    return [
+        _own_document(block, f"messages[{number}].content[{position}]")
+        for number, message in enumerate(request.messages)
+        for position, block in enumerate(message.content)
+        if isinstance(block, Document) and _is_text(block)
+    ]
+
+
+def _own_document(block: Document, place: str) -> JSONObject:
+    """Write a document of text; one of a JSON object is passed on as that object."""
+    try:
+        text = block.data.decode()
+    except UnicodeDecodeError as error:
+        msg = f"{place}.data is no UTF-8 ({error.reason} at byte {error.start}), but its media_type is text"
+        raise RequestError(msg) from None
+    named: JSONObject = {"title": block.name} if block.name else {}
+    data = arguments_of(text) if block.media_type.startswith(_JSON) and text.strip() else None
+    return {"data": data if data is not None and not named else {**named, "text": text}}
 
 
 def _text(content: Iterable[ContentBlock]) -> str:
@@ -193,6 +256,8 @@ def _warnings(request: Request, target: Target) -> tuple[str, ...]:
     """Say what of the request Cohere's chat cannot honour."""
     settings = [text for applies, text in _SETTINGS if applies(request)]
     blocks = [(message, block) for message in request.messages for block in message.content]
+    if request.output is not None and not _is_crowded(request):
+        settings += output_warnings(request.output, request.output.schema, ENFORCED)
     held = [text for applies, text in _BLOCKS if any(applies(message, block, target) for message, block in blocks)]
     return (*settings, *held)
 
@@ -218,6 +283,14 @@ _SETTINGS: tuple[tuple[Callable[[Request], bool], str], ...] = (
     (
         lambda request: request.parallel_tool_calls is not None,
         "parallel_tool_calls is not sent: this wire has no such setting",
+    ),
+    (
+        lambda request: request.output is not None and _is_crowded(request),
+        "output is not sent: this wire takes it with neither tools nor documents",
+    ),
+    (
+        lambda request: bool(request.logprobs),
+        "logprobs are asked for without alternatives: this wire gives those of the chosen tokens",
     ),
     (_system_within, "system messages within the conversation are sent at its beginning"),
 )
@@ -249,8 +322,14 @@ _BLOCKS: tuple[tuple[Callable[[Message, ContentBlock, Target], bool], str], ...]
         "reasoning blocks of earlier turns that another provider signed are not sent",
     ),
     (_is_idle_plan, "plans of earlier turns without their tool calls are not sent"),
+    (lambda _, block, __: isinstance(block, Audio), "audio is not sent: this wire takes none"),
     (
-        lambda _, block, __: not isinstance(block, Text | Refusal | Image | Reasoning | ToolCall | ToolResult),
+        lambda _, block, __: isinstance(block, Document) and not _is_text(block),
+        "documents that are no text at hand are not sent: this wire takes the bytes of text or JSON",
+    ),
+    (lambda _, block, __: isinstance(block, CachePoint), "cache points are not sent: this wire has none"),
+    (
+        lambda _, block, __: isinstance(block, FileBlock | ServerToolCallBlock | ServerToolResultBlock),
         "files that a model made, and calls of a provider's own tools, are not sent",
     ),
 )

@@ -169,6 +169,7 @@ class ChatTranslator:
             out.append(unknown(frame))
         else:
             self._parts.grow_content(read.index, content, frame, out)
+            self._parts.add_logprobs(read.logprobs, out, of_text=content.text is not None)
 
     def content_end(self, read: ContentEnd, frame: Frame, out: _Out) -> None:  # noqa: ARG002 (one signature)
         """Close a content block."""
@@ -221,6 +222,7 @@ class ChatTranslator:
             return
         self._start(out, read_text(answer.id))
         self._message(message, out)
+        self._parts.add_logprobs(answer.logprobs, out)
         if not (out and isinstance(out[-1], Failure)):
             self._end(End(answer.finish_reason, answer.usage), body, out)
 

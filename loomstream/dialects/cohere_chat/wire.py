@@ -69,6 +69,7 @@ class ContentDelta(_Frame, tag="content-delta", gc=False):
 
     index: int | None = None
     delta: ContentBody | None = None
+    logprobs: RawJSON = NULL
 
 
 class ContentEnd(_Frame, tag="content-end", gc=False):
@@ -195,6 +196,7 @@ class Answer(Struct, gc=False):
     finish_reason: RawJSON = NULL
     usage: RawJSON = NULL
     error: RawJSON = NULL
+    logprobs: RawJSON = NULL
 
 
 stream_decoder: msgspec.json.Decoder[StreamFrame] = msgspec.json.Decoder(StreamFrame)

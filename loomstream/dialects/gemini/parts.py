@@ -23,12 +23,15 @@ from loomstream.dialects.bodies import compact, frozen, members
 from loomstream.dialects.failures import bad_frame
 from loomstream.dialects.fields import as_text, is_null, read_object, read_text
 from loomstream.dialects.gemini.citations import Sources
+from loomstream.dialects.gemini.logprobs import read_logprobs
+from loomstream.dialects.gemini.partial_args import ArgumentWriter
 from loomstream.dialects.gemini.wire import (
     CODE_EXECUTION,
     SIGNATURE,
     SIGNED_EMPTY,
     SIGNED_PART,
     Candidate,
+    FunctionCall,
     Part,
     call_decoder,
 )
@@ -37,6 +40,8 @@ from loomstream.events import (
     NULL,
     Event,
     File,
+    Logprobs,
+    Notice,
     Opaque,
     ReasoningDelta,
     ServerToolCall,
@@ -58,12 +63,14 @@ class Parts:
 
     __slots__ = (
         "_blocks",
+        "_call",
         "_calls",
         "_current",
         "_last_server_id",
         "_sources",
         "_target",
         "_text_index",
+        "_told_of_logprobs",
         "choice",
         "empty",
         "finish",
@@ -81,15 +88,23 @@ class Parts:
         self.finish_message = ""
         self.empty = True
         self._calls = 0
+        self._call: tuple[OpenBlock, ArgumentWriter] | None = None
+        """The call whose arguments come in pieces."""
         self._current: OpenBlock | None = None
         self._text_index: int | None = None
         self._last_server_id = ""
         self._sources = Sources()
+        self._told_of_logprobs = False
 
     @property
     def called(self) -> bool:
         """Whether a function was called."""
         return self._calls > 0
+
+    @property
+    def growing(self) -> OpenBlock | None:
+        """The block of text or of thoughts that is open."""
+        return self._current
 
     def add(self, part: Part, raw: RawJSON, out: _Out) -> None:
         """Take a part; `raw` is the part as it came, which a text has no need of."""
@@ -102,11 +117,16 @@ class Parts:
         elif part.text:
             self._text(part.text, out)
 
-    def close(self, out: _Out) -> None:
-        """Close the block that is open."""
+    def close(self, out: _Out, *, cut: bool = False) -> None:
+        """Close the block that is open. `cut`: the provider did not, so that a call may lack arguments."""
         block, self._current = self._current, None
         if block is not None:
             self._blocks.close(out, block)
+        call, self._call = self._call, None
+        if call is not None:
+            block, writer = call
+            self._blocks.arguments(out, block, "" if cut else writer.finish())
+            self._blocks.close(out, block, cut=cut or writer.broken)
 
     # --- text and thoughts -----------------------------------------------------------------------
 
@@ -164,6 +184,9 @@ class Parts:
     # --- other parts -----------------------------------------------------------------------------
 
     def _other(self, part: Part, raw: RawJSON, out: _Out) -> None:
+        if not is_null(part.functionCall):
+            self._function_call(part, raw, out)
+            return
         for name, take in self._TAKERS.items():
             if not is_null(getattr(part, name)):
                 self.close(out)
@@ -178,21 +201,34 @@ class Parts:
     def _function_call(self, part: Part, raw: RawJSON, out: _Out) -> None:
         call = Reader(call_decoder).read(bytes(part.functionCall))
         if isinstance(call, Failure):
+            self.close(out)
             out.append(bad_frame("a function call is unreadable", bytes(raw), self._target))
             return
-        if not call.name:
+        if call.name:
+            self.close(out)
+            self._open_call(call, call.name, out)
+        if self._call is None or not (call.name or is_null(call.args)):
             out.append(Unknown("part", bytes(raw).decode()))
             return
-        self._calls += 1
-        id_ = read_text(call.id) or self._made_id()
-        block = self._blocks.open_tool_call(out, id_, call.name, self.choice)
-        if not is_null(call.args):
-            self._blocks.arguments(out, block, compact(call.args))
+        block, writer = self._call
         signature = self._signature(part)
         if signature is not None:
             block.opaque.append(signature)
-        in_pieces = not is_null(call.partialArgs) or loads(call.willContinue) is True
-        self._blocks.close(out, block, cut=in_pieces)
+        was_broken = writer.broken
+        for piece in call.partialArgs or ():
+            self._blocks.arguments(out, block, writer.write(piece))
+        if writer.broken and not was_broken:
+            out.append(Unknown("part", bytes(raw).decode()))
+        if not _goes_on(call):
+            self.close(out)
+
+    def _open_call(self, call: FunctionCall, name: str, out: _Out) -> None:
+        self._calls += 1
+        self.empty = False
+        block = self._blocks.open_tool_call(out, read_text(call.id) or self._made_id(), name, self.choice)
+        self._call = block, ArgumentWriter()
+        if not is_null(call.args) and not _goes_on(call):
+            self._blocks.arguments(out, block, compact(call.args))
 
     def _made_id(self) -> str:
         return f"{self.made_ids}{self._blocks.next_index}"
@@ -259,6 +295,17 @@ class Parts:
         out.append(File(index, media_type, url=url, choice=self.choice, raw=frozen(raw)))
         self._carry(part, SIGNED_PART, out)
 
+    # --- token probabilities ---------------------------------------------------------------------
+
+    def add_logprobs(self, raw: RawJSON, out: _Out) -> None:
+        """Give the probabilities of the last text's tokens; those of an answer without text are left out."""
+        tokens = () if is_null(raw) else read_logprobs(raw)
+        if tokens and self._text_index is not None:
+            out.append(Logprobs(self._text_index, tokens))
+        elif tokens != () and not self._told_of_logprobs:
+            self._told_of_logprobs = True
+            out.append(Notice("warning", "token probabilities that belong to no text, or cannot be read, are left out"))
+
     # --- sources ---------------------------------------------------------------------------------
 
     def cite(self, candidate: Candidate, out: _Out) -> None:
@@ -269,7 +316,6 @@ class Parts:
             out.append(msgspec.structs.replace(citation, index=self._text_index))
 
     _TAKERS: ClassVar[dict[str, _Taker]] = {
-        "functionCall": _function_call,
         "executableCode": _executable_code,
         "codeExecutionResult": _code_result,
         "toolCall": _tool_call,
@@ -277,3 +323,8 @@ class Parts:
         "inlineData": _inline_data,
         "fileData": _file_data,
     }
+
+
+def _goes_on(call: FunctionCall) -> bool:
+    """Say whether more of the call is to come: its last piece is an empty one, where it did not come whole."""
+    return bool(call.partialArgs) or loads(call.willContinue) is True

@@ -17,11 +17,16 @@ import msgspec
 from loomstream.dialects import Target, endpoint_url, host_headers
 from loomstream.dialects.bodies import arguments_of, encode_body, members
 from loomstream.dialects.fields import JSONObject, read_object
+from loomstream.dialects.gemini.schema import response_schema
 from loomstream.dialects.gemini.wire import SERVER_PARTS, SIGNATURE, SIGNED_EMPTY, SIGNED_PART
 from loomstream.dialects.honoured import unhonoured
+from loomstream.errors import RequestError
 from loomstream.events import Opaque
 from loomstream.messages import (
+    Audio,
+    CachePoint,
     ContentBlock,
+    Document,
     FileBlock,
     Image,
     Message,
@@ -38,7 +43,7 @@ from loomstream.messages import (
 )
 from loomstream.wire import WireRequest
 
-HONOURED: frozenset[str] = frozenset()
+HONOURED = frozenset({"logprobs", "output", "cached_content", "metadata", "service_tier"})
 """The optional fields of a request (see `loomstream.dialects.honoured`) that this wire has a place for."""
 
 PLACEHOLDER_SIGNATURE = "skip_thought_signature_validator"
@@ -63,7 +68,8 @@ _SYSTEM_GAP = "\n\n"
 def build_request(request: Request, target: Target) -> WireRequest:
     """Give the wire request for `POST {base_url}/models/{model}:streamGenerateContent`, or the path of the quirks.
 
-    Raises `RequestError` where the body cannot be written as JSON.
+    Raises `RequestError` where the body cannot be written as JSON, and with its place for a file without a media type
+    and an output's schema that is none.
     """
     named = msgspec.structs.replace(target, model=target.model.removeprefix("models/"))
     path = _STREAM_PATH if request.stream else _PATH
@@ -86,6 +92,8 @@ class _Writer:
         self._names = _names_of_calls(request)
         self._parts: list[JSONObject] = []
         """The turn that is written."""
+        self._place = ""
+        """Where the block that is written stands in the request."""
         self._signable: JSONObject | None = None
         """The part that a signature behind it belongs to."""
         self.body: JSONObject = {"contents": self._contents()}
@@ -94,6 +102,9 @@ class _Writer:
             "tools": [{"functionDeclarations": [_tool(tool) for tool in request.tools]}] if request.tools else None,
             "toolConfig": self._tool_config(),
             "generationConfig": self._generation_config() or None,
+            "cachedContent": request.cached_content or None,
+            "labels": dict(request.metadata) or None,
+            "serviceTier": request.service_tier or None,
         }
         self.body.update((key, value) for key, value in optional.items() if value is not None)
 
@@ -109,8 +120,19 @@ class _Writer:
             "stopSequences": list(request.stop_sequences) or None,
             "seed": request.seed,
             "thinkingConfig": self._thinking(),
+            "responseLogprobs": None if request.logprobs is None else True,
+            "logprobs": request.logprobs or None,
+            **self._output(),
         }
         return {key: value for key, value in fields.items() if value is not None}
+
+    def _output(self) -> JSONObject:
+        output = self._request.output
+        if output is None:
+            return {}
+        schema, warnings = response_schema(output)
+        self.warnings += warnings
+        return {"responseMimeType": "application/json", "responseJsonSchema": schema}
 
     def _thinking(self) -> JSONObject | None:
         effort, budget = self._request.reasoning_effort, self._request.reasoning_budget_tokens
@@ -172,9 +194,9 @@ class _Writer:
 
     def _contents(self) -> list[JSONObject]:
         written: list[JSONObject] = []
-        for message in self._request.messages:
+        for number, message in enumerate(self._request.messages):
             role = "model" if message.role == "assistant" else "user"
-            parts = [] if message.role == "system" else self._written(message)
+            parts = [] if message.role == "system" else self._written(number, message)
             if not parts:
                 continue
             if written and written[-1]["role"] == role:
@@ -193,12 +215,13 @@ class _Writer:
             first["thoughtSignature"] = PLACEHOLDER_SIGNATURE
             self.warnings.append("tool calls that this provider did not sign go with a placeholder for the signature")
 
-    def _written(self, message: Message) -> list[JSONObject]:
+    def _written(self, number: int, message: Message) -> list[JSONObject]:
         self._parts, self._signable = [], None
-        for block in message.content:
+        for position, block in enumerate(message.content):
+            self._place = f"messages[{number}].content[{position}]"
             before = len(self._parts)
             _WRITERS[type(block)](self, block)
-            if not isinstance(block, Reasoning):
+            if not isinstance(block, Reasoning | CachePoint):
                 self._signable = self._parts[-1] if len(self._parts) > before else None
         return self._parts
 
@@ -257,9 +280,21 @@ class _Writer:
         else:
             self._parts += files
 
-    def image(self, block: Image) -> None:
-        """Write an image, or a file of any other media type."""
+    def media(self, block: Image | Audio) -> None:
+        """Write an image or sound, or a file of any other media type."""
         self._parts.append(self._file(block.data, block.media_type, block.url))
+
+    def document(self, block: Document) -> None:
+        """Write a document; the wire has no place for what it is called."""
+        self._parts.append(self._file(block.data, block.media_type, block.url))
+        if block.name:
+            self._left_out("the names of documents are")
+        if block.citations:
+            self.warnings.append("citations of documents are not asked for: this wire has none")
+
+    def cache_point(self, block: CachePoint) -> None:  # noqa: ARG002 (one signature)
+        """Leave a mark out: the provider caches by itself, or what `cached_content` names."""
+        self._left_out("cache points are")
 
     def file(self, block: FileBlock) -> None:
         """Write back a file that the model made; an image that was but a thought stays out."""
@@ -274,6 +309,9 @@ class _Writer:
         kind: JSONObject = {"mimeType": media_type} if media_type else {}
         if url:
             return {"fileData": {**kind, "fileUri": url}}
+        if not media_type:
+            msg = f"{self._place} has no media_type: this wire must be told what bytes are"
+            raise RequestError(msg)
         return {"inlineData": {**kind, "data": base64.b64encode(data).decode()}}
 
     def server_block(self, block: ServerToolCallBlock | ServerToolResultBlock) -> None:
@@ -292,7 +330,10 @@ _WRITERS: dict[type[ContentBlock], Callable[..., None]] = {
     Reasoning: _Writer.reasoning,
     ToolCall: _Writer.tool_call,
     ToolResult: _Writer.tool_result,
-    Image: _Writer.image,
+    Image: _Writer.media,
+    Audio: _Writer.media,
+    Document: _Writer.document,
+    CachePoint: _Writer.cache_point,
     FileBlock: _Writer.file,
     ServerToolCallBlock: _Writer.server_block,
     ServerToolResultBlock: _Writer.server_block,

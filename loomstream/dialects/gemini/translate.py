@@ -8,19 +8,20 @@ never lost.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import cast
 
 import msgspec
 from msgspec import Raw as RawJSON
 
 from loomstream.dialects import Target
-from loomstream.dialects.blocks import Blocks, Sealer
+from loomstream.dialects.blocks import Blocks, OpenBlock, Sealer
 from loomstream.dialects.bodies import compact
 from loomstream.dialects.failures import bad_frame, broken
 from loomstream.dialects.fields import as_text, is_null, read_object, read_text
 from loomstream.dialects.gemini.errors import stream_error
 from loomstream.dialects.gemini.parts import Parts
-from loomstream.dialects.gemini.usage import read_usage
+from loomstream.dialects.gemini.usage import plain_usage, read_usage
 from loomstream.dialects.gemini.wire import (
     Candidate,
     Chunk,
@@ -28,10 +29,23 @@ from loomstream.dialects.gemini.wire import (
     RawChunk,
     RawContent,
     chunk_decoder,
+    plain_decoder,
     raw_chunk_decoder,
 )
+from loomstream.dialects.shortcut import PlainReader
 from loomstream.errors import Failure, LimitExceeded, StreamTruncated
-from loomstream.events import NULL, Event, Notice, Start, Stop, StopReason, Unknown, Usage
+from loomstream.events import (
+    NULL,
+    Event,
+    Notice,
+    ReasoningDelta,
+    Start,
+    Stop,
+    StopReason,
+    TextDelta,
+    Unknown,
+    Usage,
+)
 from loomstream.wire import Frame
 from loomstream.wire.json import Reader, loads
 
@@ -62,6 +76,8 @@ _DONE = b"[DONE]"
 """What some proxies write behind the last chunk."""
 _UNSPECIFIED = "FINISH_REASON_UNSPECIFIED"
 """What some servers write for "not finished yet"."""
+_WHOLE = frozenset({"end_turn", "tool_use"})
+"""What a call has come to its end by, even if its last piece did not say so."""
 _QUIET = frozenset({"STOP", "MAX_TOKENS"})
 """Finish reasons whose message says nothing of use."""
 _NOT_IN_ID = re.compile(r"[^a-zA-Z0-9_-]")
@@ -74,7 +90,9 @@ class GeminiTranslator:
         "_blocked",
         "_blocks",
         "_candidates",
+        "_growing",
         "_made_ids",
+        "_plain",
         "_raw",
         "_reader",
         "_sealer",
@@ -88,6 +106,9 @@ class GeminiTranslator:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._reader = Reader(chunk_decoder)
+        self._plain = PlainReader(plain_decoder)
+        self._growing: OpenBlock | None = None
+        """The block that a plain frame goes on with: that of the only candidate, which has not finished."""
         self._sealer = Sealer(self._reader)
         self._blocks = Blocks()
         self._candidates: dict[int, Parts] = {}
@@ -100,10 +121,23 @@ class GeminiTranslator:
         """The candidates of the frame at hand with their parts as they came, once one of these was asked for."""
         self._started = False
         self._usage: Usage | None = None
-        self._usage_raw = b""
+        self._usage_raw = NULL
 
     def feed(self, frame: Frame) -> list[Event | Failure]:
         """Take a frame, give its events."""
+        return self.feed_all((frame,))
+
+    def feed_all(self, frames: Iterable[Frame]) -> list[Event | Failure]:
+        """Take frames one after the other, give the events of all."""
+        out: _Out = []
+        for frame in frames:
+            block = self._growing
+            if block is None or not self._goes_on(frame.data, block, out):
+                out += self._read(frame)
+        return out
+
+    def _read(self, frame: Frame) -> list[Event | Failure]:
+        """Give the events of a frame that is read in full."""
         if self._sealer.over or frame.data == _DONE:
             return []
         chunk = self._reader.read(frame.data)
@@ -112,10 +146,13 @@ class GeminiTranslator:
             out.append(broken(chunk.error, self._target))
         else:
             self._chunk(chunk, frame, out)
-        return self._sealer.seal(out)
+        out = self._sealer.seal(out)
+        self._growing = self._only_open_block()
+        return out
 
     def finish(self) -> list[Event | Failure]:
         """Say that the body is over, give what was still to come."""
+        self._growing = None
         return [] if self._sealer.over else self._sealer.seal(self._end())
 
     def whole(self, body: bytes) -> list[Event | Failure]:
@@ -129,6 +166,33 @@ class GeminiTranslator:
         self._chunk(chunk, Frame("", body), out)
         out = self._sealer.seal(out)
         return out if self._sealer.over else out + self.finish()
+
+    # --- plain frames ----------------------------------------------------------------------------
+
+    def _only_open_block(self) -> OpenBlock | None:
+        state = self._candidates.get(0)
+        if state is None or len(self._candidates) > 1 or state.finish or self._sealer.over or self._reader.carried:
+            return None
+        return state.growing
+
+    def _goes_on(self, data: bytes, block: OpenBlock, out: _Out) -> bool:
+        """Add the events of a frame that only goes on with this block, and counts; False for any other."""
+        chunk = self._plain.read(data)
+        if chunk is None:
+            return False
+        part = chunk.candidates[0].content.parts[0]
+        if not part.text or part.thought is (block.kind == "text"):
+            return False
+        raw, usage = chunk.usageMetadata, None
+        if raw is not NULL and raw != self._usage_raw:
+            usage = plain_usage(raw, data)
+            if usage is None:
+                return False
+            self._usage_raw, self._usage = usage.raw, usage
+        out.append((ReasoningDelta if part.thought else TextDelta)(block.index, part.text))
+        if usage is not None:
+            out.append(usage)
+        return True
 
     # --- frames ----------------------------------------------------------------------------------
 
@@ -166,6 +230,8 @@ class GeminiTranslator:
                 state.add(part, raw, out)
         if _has_sources(candidate):
             state.cite(candidate, out)
+        if candidate.logprobsResult is not NULL:
+            state.add_logprobs(candidate.logprobsResult, out)
         if candidate.finishReason is not NULL:
             self._note_finish(state, candidate)
 
@@ -197,10 +263,9 @@ class GeminiTranslator:
             out.append(Notice("warning", f"the prompt was refused: {compact(raw)}"))
 
     def _add_usage(self, raw: RawJSON, out: _Out) -> None:
-        data = bytes(raw)
-        if data == self._usage_raw:
+        if raw == self._usage_raw:
             return
-        self._usage_raw = data
+        self._usage_raw = raw.copy()
         usage, mistyped = read_usage(raw)
         if mistyped:
             out += [Notice("warning", f"mistyped usage field {name}") for name in mistyped]
@@ -227,7 +292,7 @@ class GeminiTranslator:
             return [broken(StreamTruncated(message), self._target)]
         self._sealer.over = True
         for choice, state in sorted(self._candidates.items()):
-            state.close(out)
+            state.close(out, cut=STOP_REASONS.get(state.finish) not in _WHOLE)
             self._tell(choice, state, out)
         if self._usage is not None:
             out.append(msgspec.structs.replace(self._usage, final=True))

@@ -15,7 +15,7 @@ from msgspec import Raw as RawJSON
 
 from loomstream.dialects.fields import Counter, as_object, freeze
 from loomstream.events import Usage
-from loomstream.wire.json import loads
+from loomstream.wire.json import MAX_DEPTH, depth_exceeds, is_utf_8, loads
 
 _Count = Annotated[int, Meta(ge=0)]
 
@@ -29,8 +29,27 @@ class _Counts(Struct, gc=False):
     totalTokenCount: _Count | None = None  # noqa: N815 (the wire's name)
 
 
+_LF, _CR = b"\n\r"
+_SHALLOW_BYTES = 2 * MAX_DEPTH
+"""An object of no more bytes cannot be too deep."""
 _FIELDS = _Counts.__struct_fields__
 _decoder = msgspec.json.Decoder(_Counts)
+
+
+def plain_usage(raw: RawJSON, frame: bytes) -> Usage | None:
+    """Give the usage of an object of the plain form, or None where it is any other, and must be read leniently.
+
+    `frame` is what it stands in. A decoder passes over raw fields without a look at their UTF-8 and their depth.
+    """
+    if _LF in frame or _CR in frame or not (frame.isascii() or is_utf_8(frame)):
+        return None
+    if len(raw) > _SHALLOW_BYTES and depth_exceeds(bytes(raw)):
+        return None
+    try:
+        counts = _decoder.decode(raw)
+    except (ValueError, RecursionError):
+        return None
+    return _usage(counts, raw.copy())
 
 
 def read_usage(raw: RawJSON) -> tuple[Usage | None, list[str]]:
@@ -39,7 +58,7 @@ def read_usage(raw: RawJSON) -> tuple[Usage | None, list[str]]:
         counts = _decoder.decode(raw)
     except (msgspec.DecodeError, ValueError):
         return _read_leniently(raw)
-    return _usage(counts, raw), []
+    return _usage(counts, freeze(raw)), []
 
 
 def _read_leniently(raw: RawJSON) -> tuple[Usage | None, list[str]]:
@@ -48,7 +67,7 @@ def _read_leniently(raw: RawJSON) -> tuple[Usage | None, list[str]]:
         return None, ["usageMetadata"]
     counter = Counter(as_object(cast("object", value)))
     counts = _Counts(**{name: counter.get(name) for name in _FIELDS})
-    return _usage(counts, raw), counter.mistyped
+    return _usage(counts, freeze(raw)), counter.mistyped
 
 
 def _usage(counts: _Counts, raw: RawJSON) -> Usage | None:
@@ -60,9 +79,9 @@ def _usage(counts: _Counts, raw: RawJSON) -> Usage | None:
     prompt = prompt or 0
     output = candidates + thoughts if candidates is not None else max(thoughts, (total or 0) - prompt - tools)
     return Usage(
-        input_tokens=max(0, prompt - cached) + tools,
-        output_tokens=max(0, output),
+        input_tokens=(prompt - cached if prompt > cached else 0) + tools,
+        output_tokens=output,
         cache_read_tokens=cached,
         reasoning_tokens=thoughts,
-        raw=freeze(raw),
+        raw=raw,
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 from msgspec import Raw as RawJSON
 from msgspec import Struct
 
+from loomstream.dialects.gemini.partial_args import PartialArg
 from loomstream.events import NULL
 
 SIGNATURE = "thought_signature"
@@ -58,6 +61,7 @@ class Candidate(Struct, gc=False):
     groundingMetadata: RawJSON = NULL  # noqa: N815 (the wire's name)
     citationMetadata: RawJSON = NULL  # noqa: N815 (the wire's name)
     urlContextMetadata: RawJSON = NULL  # noqa: N815 (the wire's name)
+    logprobsResult: RawJSON = NULL  # noqa: N815 (the wire's name)
 
 
 class Chunk(Struct, gc=False):
@@ -77,7 +81,7 @@ class FunctionCall(Struct, gc=False):
     name: str | None = None
     args: RawJSON = NULL
     id: RawJSON = NULL
-    partialArgs: RawJSON = NULL  # noqa: N815 (the wire's name)
+    partialArgs: list[PartialArg] | None = None  # noqa: N815 (the wire's name)
     willContinue: RawJSON = NULL  # noqa: N815 (the wire's name)
 
 
@@ -99,6 +103,38 @@ class RawChunk(Struct, gc=False):
     candidates: list[RawCandidate] | None = None
 
 
+class PlainPart(Struct, gc=False, forbid_unknown_fields=True):
+    """A part that is nothing but text, or a thought."""
+
+    text: str
+    thought: bool = False
+
+
+class PlainContent(Struct, gc=False, forbid_unknown_fields=True):
+    """A candidate's content of plain parts."""
+
+    parts: tuple[PlainPart]
+    role: str = ""
+
+
+class PlainCandidate(Struct, gc=False, forbid_unknown_fields=True):
+    """A piece of an answer that goes on."""
+
+    content: PlainContent
+    index: Literal[0] = 0
+
+
+class PlainChunk(Struct, gc=False, forbid_unknown_fields=True):
+    """A frame in the middle of an answer, with every member that the API gives it, the counts unread."""
+
+    candidates: tuple[PlainCandidate]
+    usageMetadata: RawJSON = NULL  # noqa: N815 (the wire's name)
+    modelVersion: str = ""  # noqa: N815 (the wire's name)
+    responseId: str = ""  # noqa: N815 (the wire's name)
+    createTime: str = ""  # noqa: N815 (the wire's name)
+
+
+plain_decoder = msgspec.json.Decoder(PlainChunk)
 chunk_decoder = msgspec.json.Decoder(Chunk)
 call_decoder = msgspec.json.Decoder(FunctionCall)
 raw_chunk_decoder = msgspec.json.Decoder(RawChunk)

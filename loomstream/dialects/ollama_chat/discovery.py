@@ -1,9 +1,10 @@
-"""Which models an Ollama server has pulled, and what they can do.
+"""Which models an Ollama server has pulled, what they can do, and how one is loaded.
 
 Contract: pure functions of the shape of `loomstream.dialects.discovery`. Lenient: a model without a readable name is
 left out, a mistyped field counts as absent.
 
-Source: https://docs.ollama.com/api/tags and https://docs.ollama.com/api-reference/show-model-details.
+Source: https://docs.ollama.com/api/tags, https://docs.ollama.com/api-reference/show-model-details and
+https://docs.ollama.com/faq, "preload a model".
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import msgspec
 from loomstream.dialects import Target, host_headers
 from loomstream.dialects.discovery import Abilities, HostModel
 from loomstream.dialects.fields import JSONObject, as_list, as_object, as_text, count_of
-from loomstream.dialects.ollama_chat.request import root_url
+from loomstream.dialects.ollama_chat.request import keep_alive, load_options, root_url
 from loomstream.errors import BadFrame
+from loomstream.messages import Request
 from loomstream.wire import WireRequest
 from loomstream.wire.json import loads, quote
 
@@ -67,3 +69,14 @@ def parse_abilities(body: bytes) -> Abilities:
         think_levels=tuple(level for level in levels if isinstance(level, str) and level),
         context_tokens=count_of(info.get(f"{as_text(info.get('general.architecture'))}.context_length")),
     )
+
+
+def load_request(target: Target, request: Request) -> WireRequest:
+    """Give the request `POST {base_url}/api/generate` without a prompt: the server loads the model and says so.
+
+    The options are those of the request that decide how it is loaded: another window would load it anew.
+    """
+    fields: JSONObject = {"model": target.model, "stream": False, "keep_alive": keep_alive(request.keep_alive_s)}
+    fields["options"] = load_options(request) or None
+    body = msgspec.json.encode({name: value for name, value in fields.items() if value is not None})
+    return WireRequest(url=f"{root_url(target)}/api/generate", headers={**_ASKING, **host_headers(target)}, body=body)

@@ -9,6 +9,7 @@ name, where they are known (`Quirks.capabilities`), is not asked of it.
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import cast
 
@@ -16,16 +17,23 @@ import msgspec
 
 from loomstream.dialects import Target, endpoint_url, host_headers
 from loomstream.dialects.bodies import arguments_of, encode_body
-from loomstream.dialects.fields import JSONObject
+from loomstream.dialects.fields import JSONObject, as_object
 from loomstream.dialects.honoured import unhonoured
-from loomstream.errors import Unsupported
+from loomstream.dialects.schemas import output_warnings, schema_of
+from loomstream.errors import RequestError, Unsupported
 from loomstream.messages import (
+    Audio,
+    CachePoint,
     ContentBlock,
+    Document,
+    FileBlock,
     Image,
     Message,
     Reasoning,
     Refusal,
     Request,
+    ServerToolCallBlock,
+    ServerToolResultBlock,
     Text,
     Tool,
     ToolCall,
@@ -33,12 +41,26 @@ from loomstream.messages import (
 )
 from loomstream.wire import WireRequest
 
-HONOURED: frozenset[str] = frozenset()
+HONOURED = frozenset({"logprobs", "output", "keep_alive_s", "context_tokens"})
 """The optional fields of a request (see `loomstream.dialects.honoured`) that this wire has a place for."""
+
+ENFORCED = frozenset(
+    {
+        *("type", "enum", "const", "pattern", "format", "minLength", "maxLength", "items", "prefixItems", "minItems"),
+        *("maxItems", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "anyOf", "oneOf", "allOf"),
+        *("properties", "required", "additionalProperties"),
+    }
+)
+"""The keywords of JSON Schema that the server makes a grammar of.
+
+Source: https://github.com/ggml-org/llama.cpp/blob/master/grammars/README.md, whose converter the server has.
+"""
 
 _HEADERS = {"content-type": "application/json", "accept": "application/x-ndjson, application/json"}
 _LEVELS = {"minimal": "low", "xhigh": "high", "max": "high"}
 """Efforts that have no name on this wire, and the nearest that may have one."""
+_LOAD_OPTIONS = frozenset({"num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread"})
+"""The options that a model is loaded with."""
 _OPTIONS = frozenset(
     {
         *("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "num_keep", "num_predict"),
@@ -53,7 +75,7 @@ def build_request(request: Request, target: Target) -> WireRequest:
     """Give the wire request for `POST {base_url}/api/chat`.
 
     Raises `Unsupported` for tools where the model's capabilities are known and do not name them, `RequestError` where
-    the body cannot be written as JSON.
+    the body cannot be written as JSON, for a `keep_alive_s` that is not finite and an output's schema that is none.
     """
     root = msgspec.structs.replace(target, base_url=root_url(target))
     return WireRequest(
@@ -84,13 +106,38 @@ def _body(request: Request, target: Target) -> JSONObject:
         "think": _think(request, target),
         "tools": _tools(request, target) or None,
         "options": _options(request) or None,
+        "format": None if request.output is None else schema_of(request.output),
+        "keep_alive": keep_alive(request.keep_alive_s),
+        "logprobs": None if request.logprobs is None else True,
+        "top_logprobs": request.logprobs or None,
     }
     body: JSONObject = {"model": target.model, "messages": _messages(request), "stream": request.stream}
     return {**body, **{key: value for key, value in optional.items() if value is not None}}
 
 
+def keep_alive(seconds: float | None) -> int | str | None:
+    """Give how long the model stays loaded as the server reads it: whole seconds, or a text with a unit.
+
+    A number with a fraction would be cut, and half a second unload the model at once. Raises `RequestError` where the
+    time is not finite.
+    """
+    if seconds is None:
+        return None
+    if not math.isfinite(seconds):
+        msg = f"keep_alive_s is {seconds}: give seconds, or -1 for ever"
+        raise RequestError(msg)
+    return int(seconds) if seconds == int(seconds) else f"{seconds * 1000:.0f}ms"
+
+
+def load_options(request: Request) -> JSONObject:
+    """Give the options by which the server tells one loaded model from another."""
+    options = {"num_ctx": request.context_tokens, **as_object(_with_options(request.extra_body).get("options"))}
+    return {name: value for name, value in options.items() if name in _LOAD_OPTIONS and value is not None}
+
+
 def _options(request: Request) -> JSONObject:
     options: JSONObject = {
+        "num_ctx": request.context_tokens,
         "num_predict": request.max_tokens,
         "temperature": request.temperature,
         "top_p": request.top_p,
@@ -112,7 +159,7 @@ def _tools(request: Request, target: Target) -> list[JSONObject]:
     if tools and _lacks(target, "tools"):
         msg = (
             f"{target.provider}: {target.model} cannot call tools; its capabilities are "
-            f"{', '.join(target.quirks.capabilities)}: leave the tools out, or choose a model that names tools there"
+            f"{', '.join(target.quirks.capabilities)}: leave tool_mode at 'auto', or take a model that has tools there"
         )
         raise Unsupported(msg, provider=target.provider, model=target.model)
     return tools
@@ -198,6 +245,8 @@ def _warnings(request: Request, target: Target) -> tuple[str, ...]:
     blocks = [block for message in request.messages for block in message.content]
     blocks += [inner for block in blocks if isinstance(block, ToolResult) for inner in block.content]
     settings = [text for applies, text in _SETTINGS if applies(request, target)]
+    if request.output is not None:
+        settings += output_warnings(request.output, request.output.schema, ENFORCED)
     return (*settings, *(text for applies, text in _BLOCKS if any(applies(block) for block in blocks)))
 
 
@@ -241,8 +290,11 @@ _BLOCKS: tuple[tuple[Callable[[ContentBlock], bool], str], ...] = (
         lambda block: isinstance(block, ToolResult) and block.is_error,
         "tool results are sent without their error flag",
     ),
+    (lambda block: isinstance(block, Audio), "audio is not sent: this wire takes none"),
+    (lambda block: isinstance(block, Document), "documents are not sent: this wire takes text and images"),
+    (lambda block: isinstance(block, CachePoint), "cache points are not sent: this server caches by itself"),
     (
-        lambda block: not isinstance(block, Text | Refusal | Image | Reasoning | ToolCall | ToolResult),
+        lambda block: isinstance(block, FileBlock | ServerToolCallBlock | ServerToolResultBlock),
         "files that a model made, and calls of a provider's own tools, are not sent",
     ),
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterable
 
 import msgspec
 from msgspec import Raw as RawJSON
@@ -18,11 +19,20 @@ from loomstream.dialects.blocks import Blocks, OpenBlock, Sealer
 from loomstream.dialects.bodies import compact, members
 from loomstream.dialects.fields import Counter, as_object, is_null, read_text
 from loomstream.dialects.ollama_chat.errors import parse_error
-from loomstream.dialects.ollama_chat.wire import Call, Line, Message, line_decoder
+from loomstream.dialects.ollama_chat.logprobs import of_text, read_logprobs
+from loomstream.dialects.ollama_chat.wire import (
+    Call,
+    Line,
+    Message,
+    line_decoder,
+    plain_decoder,
+)
+from loomstream.dialects.shortcut import PlainReader
 from loomstream.errors import BadFrame, Failure, LoomstreamError, StreamTruncated
 from loomstream.events import (
     Event,
     File,
+    Logprobs,
     Notice,
     ReasoningDelta,
     Start,
@@ -56,14 +66,43 @@ class ChatTranslator:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._reader = Reader(line_decoder)
+        self._plain = PlainReader(plain_decoder)
         self._sealer = Sealer(self._reader)
         self._blocks = Blocks()
         self._current: OpenBlock | None = None
+        self._growing: OpenBlock | None = None
+        """The block that a plain line goes on with."""
         self._started = False
         self._called = False
+        self._text: int | None = None
+        """The index of the last block of text."""
+        self._told_of_logprobs = False
 
     def feed(self, frame: Frame) -> list[Event | Failure]:
         """Take a line, give its events."""
+        return self.feed_all((frame,))
+
+    def feed_all(self, frames: Iterable[Frame]) -> list[Event | Failure]:
+        """Take lines one after the other, give the events of all."""
+        out: _Out = []
+        read, growing = self._plain.read, self._growing
+        for frame in frames:
+            line = None if growing is None else read(frame.data)
+            if growing is not None and line is not None and not line.done:
+                message = line.message
+                text, other = message.content, message.thinking
+                make = TextDelta
+                if growing.kind != "text":
+                    make, text, other = ReasoningDelta, other, text
+                if text and not other:
+                    out.append(make(growing.index, text))
+                    continue
+            out += self._read(frame)
+            growing = self._growing
+        return out
+
+    def _read(self, frame: Frame) -> list[Event | Failure]:
+        """Give the events of a line that is read in full."""
         if self._sealer.over:
             return []
         line = self._reader.read(frame.data)
@@ -74,7 +113,9 @@ class ChatTranslator:
             out.append(Failure(parse_error(_OK, {}, frame.data, self._target)))
         else:
             self._line(line, frame, out)
-        return self._sealer.seal(out)
+        out = self._sealer.seal(out)
+        self._growing = None if self._sealer.over or self._reader.carried else self._current
+        return out
 
     def finish(self) -> list[Event | Failure]:
         """Say that the body is over, give what was still to come."""
@@ -108,6 +149,8 @@ class ChatTranslator:
             self._start(line, out)
         if line.message is not None:
             self._message(line.message, out)
+            if not is_null(line.logprobs):
+                self._logprobs(line.logprobs, line.message, out)
         if done:
             self._end(line, frame, out)
 
@@ -127,12 +170,25 @@ class ChatTranslator:
         for call in message.tool_calls or ():
             self._call(call, out)
 
+    def _logprobs(self, raw: RawJSON, message: Message, out: _Out) -> None:
+        """Give the probabilities of the text's tokens; those of a line without text belong to the text before it."""
+        tokens = read_logprobs(raw)
+        if tokens and message.thinking:
+            tokens = of_text(tokens, message.content) if message.content else ()
+        if tokens and self._text is not None:
+            out.append(Logprobs(self._text, tokens))
+        elif tokens != () and not self._told_of_logprobs:
+            self._told_of_logprobs = True
+            out.append(Notice("warning", "token probabilities that belong to no text, or cannot be read, are left out"))
+
     def _block(self, kind: str, out: _Out) -> OpenBlock:
         block = self._current
         if block is None or block.kind != kind:
             self._close_current(out)
             opened = self._blocks.open_text(out) if kind == "text" else self._blocks.open_reasoning(out)
             block = self._current = opened
+            if kind == "text":
+                self._text = block.index
         return block
 
     def _close_current(self, out: _Out) -> None:

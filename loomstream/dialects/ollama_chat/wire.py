@@ -40,6 +40,30 @@ class Line(Struct, gc=False):
     done_reason: RawJSON = NULL
     error: RawJSON = NULL
     model: RawJSON = NULL
+    logprobs: RawJSON = NULL
 
 
+class PlainMessage(Struct, gc=False, forbid_unknown_fields=True):
+    """The message of a line that adds nothing but text or thinking."""
+
+    role: str = ""
+    content: str | None = None
+    thinking: str | None = None
+
+
+class PlainLine(Struct, gc=False, forbid_unknown_fields=True):
+    """A line in the middle of an answer, with every member that the server gives it.
+
+    `remote_…` tell of a model that runs in the cloud.
+    """
+
+    message: PlainMessage
+    done: bool
+    model: str = ""
+    created_at: str = ""
+    remote_model: str = ""
+    remote_host: str = ""
+
+
+plain_decoder = msgspec.json.Decoder(PlainLine)
 line_decoder = msgspec.json.Decoder(Line)

@@ -11,7 +11,8 @@ from loomstream.dialects import Target, endpoint_url, host_headers
 from loomstream.dialects.bodies import encode_body
 from loomstream.dialects.fields import JSONObject
 from loomstream.dialects.honoured import unhonoured
-from loomstream.dialects.openai_chat.turns import WRITERS, goes_back, messages_of
+from loomstream.dialects.openai_chat.turns import CACHE_TIME, WRITERS, goes_back, messages_of
+from loomstream.dialects.strict import output_format
 from loomstream.messages import (
     Audio,
     CachePoint,
@@ -32,7 +33,12 @@ from loomstream.messages import (
 )
 from loomstream.wire import WireRequest
 
-HONOURED: frozenset[str] = frozenset()
+HONOURED = frozenset(
+    {
+        *("logprobs", "output", "prompt_cache_key", "metadata", "end_user_id", "service_tier", "prediction"),
+        *("cache_prompt", "routing"),
+    }
+)
 """The optional fields of a request (see `loomstream.dialects.honoured`) that this wire has a place for."""
 
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream, application/json"}
@@ -41,34 +47,51 @@ _HEADERS = {"content-type": "application/json", "accept": "text/event-stream, ap
 def build_request(request: Request, target: Target) -> WireRequest:
     """Give the wire request for `POST {base_url}/chat/completions`.
 
-    Raises `RequestError` where the body cannot be written as JSON.
+    Raises `RequestError` where the body cannot be written as JSON, or strict JSON is demanded of a schema that breaks
+    strict mode's rules.
     """
-    return WireRequest(
-        url=endpoint_url(target, "/chat/completions", stream=request.stream),
-        headers={**_HEADERS, **host_headers(target), **request.extra_headers},
-        body=encode_body(_body(request, target), request.extra_body),
-        warnings=(*_warnings(request, target), *unhonoured(request, HONOURED)),
-    )
-
-
-def _body(request: Request, target: Target) -> JSONObject:
-    body: JSONObject = {"model": target.model, "messages": messages_of(request, target)}
+    messages, said = messages_of(request, target)
+    options, left_out = _options(request, target)
+    body: JSONObject = {"model": _model(request, target), "messages": messages}
     if request.stream:
         body["stream"] = True
         if target.quirks.stream_usage:
             body["stream_options"] = {"include_usage": True}
-    refused = _refused(request, target)
-    options = _options(request, target)
-    for key in refused:
-        options.pop(key, None)
-    body.update(options)
-    return body
+    return WireRequest(
+        url=endpoint_url(target, "/chat/completions", stream=request.stream),
+        headers={**_HEADERS, **host_headers(target), **request.extra_headers},
+        body=encode_body({**body, **options}, request.extra_body),
+        warnings=tuple(dict.fromkeys((*left_out, *_warnings(request, target), *said, *unhonoured(request, HONOURED)))),
+    )
 
 
-def _options(request: Request, target: Target) -> JSONObject:
-    """Give what the request asks for, by the body's keys; whether the model takes it is another question."""
+def _model(request: Request, target: Target) -> str:
+    return f"{target.model}:{request.routing}" if _is_routed(request, target) else target.model
+
+
+def _is_routed(request: Request, target: Target) -> bool:
+    return bool(request.routing) and target.quirks.routing_suffix and ":" not in target.model
+
+
+def _options(request: Request, target: Target) -> tuple[JSONObject, list[str]]:
+    """Give what the request asks for and the host takes, by the body's keys, and what is to be said of the rest."""
     quirks = target.quirks
-    options: JSONObject = {
+    asked = {key: value for key, value in _asked(request, target).items() if value is not None}
+    reasons = request.reasoning_effort not in (None, "none")
+    refused = quirks.refused + quirks.refused_with_effort if reasons else quirks.refused
+    said = [f"{key} is not sent: this model does not take it" for key in asked if key in refused]
+    said += [f"{key} is not sent: this host does not take it" for key in asked if key in quirks.unknown]
+    options: JSONObject = {}
+    for key, value in asked.items():
+        if key not in refused and key not in quirks.unknown:
+            options.update(_WRITTEN[key](request, target) if key in _WRITTEN else {key: value})
+    return options, said
+
+
+def _asked(request: Request, target: Target) -> JSONObject:
+    """Give all that the request asks for; whether the host and the model take it is another question."""
+    quirks = target.quirks
+    return {
         quirks.max_tokens_key: request.max_tokens if request.max_tokens is not None else quirks.needs_max_tokens,
         "temperature": request.temperature,
         "top_p": request.top_p,
@@ -79,14 +102,42 @@ def _options(request: Request, target: Target) -> JSONObject:
         "tools": [_tool(tool) for tool in request.tools] or None,
         "tool_choice": _tool_choice(request.tool_choice, target) if request.tool_choice else None,
         "parallel_tool_calls": request.parallel_tool_calls,
+        "logprobs": request.logprobs,
+        "output": request.output,
+        "prediction": {"type": "content", "content": request.prediction} if request.prediction else None,
+        "prompt_cache_key": request.prompt_cache_key or None,
+        "cache_prompt": request.cache_prompt if quirks.cache_points == "cache_control" else None,
+        "end_user_id": request.end_user_id or None,
+        "service_tier": request.service_tier or None,
+        "metadata": dict(request.metadata) if _keeps_metadata(request, target) else None,
     }
-    return {key: value for key, value in options.items() if value is not None}
 
 
-def _refused(request: Request, target: Target) -> tuple[str, ...]:
-    quirks = target.quirks
-    reasons = request.reasoning_effort not in (None, "none")
-    return quirks.refused + quirks.refused_with_effort if reasons else quirks.refused
+def _keeps_metadata(request: Request, target: Target) -> bool:
+    stored = not target.quirks.metadata_needs_store or request.extra_body.get("store") is True
+    return bool(request.metadata) and stored
+
+
+def _logprobs(request: Request, target: Target) -> JSONObject:
+    count = request.logprobs or 0
+    if target.quirks.logprobs_by == "count":
+        return {"logprobs": max(1, count)}
+    return {"logprobs": True, "top_logprobs": count} if count else {"logprobs": True}
+
+
+def _output(request: Request, target: Target) -> JSONObject:
+    if request.output is None or not target.quirks.json_schema:
+        return {"response_format": {"type": "json_object"}}
+    return {"response_format": {"type": "json_schema", "json_schema": output_format(request.output)}}
+
+
+_WRITTEN: dict[str, Callable[[Request, Target], JSONObject]] = {
+    "logprobs": _logprobs,
+    "output": _output,
+    "cache_prompt": lambda request, _: {"cache_control": {"type": "ephemeral", "ttl": request.cache_prompt}},
+    "end_user_id": lambda request, target: {target.quirks.end_user_key: request.end_user_id},
+}
+"""Options whose keys in the body are others than their names."""
 
 
 def _tool(tool: Tool) -> JSONObject:
@@ -120,9 +171,8 @@ _NAMES: dict[type[ContentBlock], str] = {
 }
 
 
-def _warnings(request: Request, target: Target) -> tuple[str, ...]:
-    """Say what of the request Chat Completions, or this host, cannot honour."""
-    refused = _refused(request, target)
+def _warnings(request: Request, target: Target) -> list[str]:
+    """Say what else of the request Chat Completions, or this host, cannot honour."""
     left_out = [
         f"{_NAMES[type(block)]} in {message.role} turns are not sent: this wire has no place for them"
         for message in request.messages
@@ -130,11 +180,9 @@ def _warnings(request: Request, target: Target) -> tuple[str, ...]:
         if type(block) not in WRITERS[message.role]
     ]
     blocks = [block for message in request.messages for block in message.content]
-    asked = _options(request, target) if refused else ()
-    said = [f"{key} is not sent: this model does not take it" for key in asked if key in refused]
-    said += [text for applies, text in _SETTINGS if applies(request, target)]
+    said = [text for applies, text in _SETTINGS if applies(request, target)]
     said += [text for applies, text in _BLOCKS if any(applies(block, target) for block in blocks)]
-    return tuple(dict.fromkeys(said + left_out))
+    return said + left_out
 
 
 def _has_system(request: Request) -> bool:
@@ -149,6 +197,32 @@ _SETTINGS: tuple[tuple[Callable[[Request, Target], bool], str], ...] = (
     (
         lambda request, _: request.reasoning_budget_tokens is not None,
         "reasoning_budget_tokens is not sent: use reasoning_effort with this provider",
+    ),
+    (
+        lambda request, target: bool(request.routing) and not target.quirks.routing_suffix,
+        "routing is not sent: this host does not take it",
+    ),
+    (
+        lambda request, target: target.quirks.routing_suffix and bool(request.routing) and ":" in target.model,
+        "routing is not sent: the model's name already says which host it is",
+    ),
+    (
+        lambda request, target: bool(request.metadata) and not _keeps_metadata(request, target),
+        "metadata is not sent: this host keeps it with stored answers alone: give extra_body={'store': True} too",
+    ),
+    (
+        lambda request, target: request.output is not None and not target.quirks.json_schema,
+        "the answer is asked to be JSON, not to fit output.schema: this host knows no schemas",
+    ),
+    (
+        lambda request, target: request.cache_prompt is not None and not target.quirks.cache_points,
+        "cache_prompt is not sent: this host caches by itself, or not at all",
+    ),
+    (
+        lambda request, target: (
+            request.cache_prompt == "1h" and target.quirks.cache_points == "prompt_cache_breakpoint"
+        ),
+        CACHE_TIME,
     ),
     (
         lambda request, target: target.quirks.system_role == "user" and _has_system(request),

@@ -15,6 +15,7 @@ from loomstream.dialects.fields import JSONObject, as_list, as_object, as_text, 
 from loomstream.dialects.openai_chat.calls import ToolCalls
 from loomstream.dialects.openai_chat.details import Details
 from loomstream.dialects.openai_chat.errors import stream_error
+from loomstream.dialects.openai_chat.logprobs import read_logprobs
 from loomstream.dialects.openai_chat.parts import citation, file_of
 from loomstream.dialects.openai_chat.usage import read_usage
 from loomstream.dialects.openai_chat.wire import Choice, Chunk, ContentPart, Delta, chunk_decoder, part_decoder
@@ -23,6 +24,7 @@ from loomstream.errors import BadFrame, Failure, LimitExceeded, StreamTruncated
 from loomstream.events import (
     NULL,
     Event,
+    Logprobs,
     Notice,
     Opaque,
     ReasoningDelta,
@@ -33,6 +35,7 @@ from loomstream.events import (
     Stop,
     StopReason,
     TextDelta,
+    TokenLogprob,
     Unknown,
     Usage,
 )
@@ -67,7 +70,7 @@ _REFERENCES = frozenset(("reference", "tool_reference"))
 
 
 class _ChoiceState:
-    __slots__ = ("calls", "current", "details", "finish", "index", "refusal_index", "text_index")
+    __slots__ = ("calls", "current", "details", "finish", "index", "refusal_index", "text_index", "tokens")
 
     def __init__(self, index: int, calls: ToolCalls) -> None:
         self.index = index
@@ -77,6 +80,8 @@ class _ChoiceState:
         self.refusal_index: int | None = None
         self.details = Details()
         self.finish: str | None = None
+        self.tokens: list[TokenLogprob] = []
+        """Token probabilities that came before the text that they are of."""
 
 
 class ChatTranslator:
@@ -96,6 +101,7 @@ class ChatTranslator:
         "_sources",
         "_started",
         "_target",
+        "_told_of_logprobs",
         "_unfinished",
         "_usage",
         "_usage_raw",
@@ -121,6 +127,7 @@ class ChatTranslator:
         self._usage_raw = b""
         self._sources: RawJSON = NULL
         self._executed: set[str] = set()
+        self._told_of_logprobs = False
 
     def feed(self, frame: Frame) -> list[Event | Failure]:
         """Take a frame, give its events."""
@@ -245,6 +252,8 @@ class ChatTranslator:
             delta = choice.message
         if delta is not None:
             self._delta(state, delta, out)
+        if choice.logprobs is not NULL and not is_null(choice.logprobs):
+            self._logprobs(state, choice, delta, out)
         if choice.finish_reason:
             self._finish_choice(state, choice.finish_reason, out)
             if choice.usage is not NULL and not is_null(choice.usage):
@@ -274,6 +283,17 @@ class ChatTranslator:
             self._executed_tools(state, as_list(loads(delta.executed_tools)), out)
         if delta.images is not NULL or delta.audio is not NULL:
             self._files(state, delta, out)
+
+    def _logprobs(self, state: _ChoiceState, choice: Choice, delta: Delta | None, out: _Out) -> None:
+        content = delta.content if delta is not None else None
+        read = read_logprobs(choice, content if isinstance(content, str) else "")
+        if read.unreadable and not self._told_of_logprobs:
+            self._told_of_logprobs = True
+            out.append(Notice("warning", "token probabilities that cannot be read are left out"))
+        state.tokens += read.tokens
+        if state.tokens and state.text_index is not None:
+            out.append(Logprobs(state.text_index, tuple(state.tokens)))
+            state.tokens = []
 
     def _text(self, state: _ChoiceState, text: str, out: _Out) -> None:
         block = state.current
@@ -406,6 +426,9 @@ class ChatTranslator:
 
     def _close_choice(self, state: _ChoiceState, out: _Out) -> None:
         self._close_current(state, out)
+        if state.tokens:
+            state.tokens = []
+            out.append(Notice("warning", "token probabilities that belong to no text are left out"))
         state.calls.flush(out, cut=STOP_REASONS.get(state.finish or "") in {"max_tokens", "context_window"})
 
     def _end(self, *, marker: bool, whole: bool = False) -> _Out:

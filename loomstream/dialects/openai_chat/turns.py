@@ -1,21 +1,26 @@
 """The turns of a conversation as messages of Chat Completions.
 
 Contract: pure. A block that the table of its turn's role does not name has no place on the wire; `request` says so in
-its warnings. A turn of which nothing is left is not sent: hosts refuse a message without content.
+its warnings. What a block that has a place loses is said here. A turn of which nothing is left is not sent: hosts
+refuse a message without content.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping
 from itertools import takewhile
 
 from loomstream.dialects import Target
-from loomstream.dialects.fields import JSONObject, as_list
+from loomstream.dialects.attachments import data_url
+from loomstream.dialects.fields import JSONObject, as_list, as_object
+from loomstream.dialects.openai_chat.media import audio_part, document_part
 from loomstream.dialects.openai_chat.tool_ids import native_ids
 from loomstream.events import Opaque
 from loomstream.messages import (
+    Audio,
+    CachePoint,
     ContentBlock,
+    Document,
     Image,
     Message,
     Reasoning,
@@ -28,21 +33,33 @@ from loomstream.messages import (
 from loomstream.wire.json import loads
 
 
-def messages_of(request: Request, target: Target) -> list[JSONObject]:
-    """Give the messages of a request, its system text first."""
+def messages_of(request: Request, target: Target) -> tuple[list[JSONObject], list[str]]:
+    """Give the messages of a request, its system text first, and what is to be said of their blocks."""
     turns = ((Message("system", (Text(request.system),)),) if request.system else ()) + request.messages
     if target.quirks.system_role == "user":
         turns = _without_system(turns)
     ids = native_ids(turns, target.quirks.tool_id_chars)
     messages: list[JSONObject] = []
+    warnings: list[str] = []
     for message in turns:
-        turn = _Turn(target, ids)
+        turn = _Turn(target, ids, warnings)
         writers = WRITERS[message.role]
         for block in message.content:
             if type(block) in writers:
                 writers[type(block)](turn, block)
         messages += _ENDINGS[message.role](turn)
-    return messages
+    _mark_prefix(messages, target)
+    return messages, warnings
+
+
+def _mark_prefix(messages: list[JSONObject], target: Target) -> None:
+    """Say of an assistant's last message that the answer goes on with it."""
+    end = target.quirks.prefix_at
+    if end is None or not messages or not target.base_url.endswith(end):
+        return
+    last = messages[-1]
+    if last["role"] == "assistant" and last["content"] and "tool_calls" not in last:
+        last["prefix"] = True
 
 
 def _without_system(turns: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -52,20 +69,24 @@ def _without_system(turns: tuple[Message, ...]) -> tuple[Message, ...]:
     """
     leading = tuple(takewhile(lambda turn: turn.role == "system", turns))
     instructions, rest = "\n\n".join(turn.text for turn in leading), turns[len(leading) :]
+    points = tuple(block for turn in leading for block in turn.content if isinstance(block, CachePoint))
     if not instructions:
         return rest
     if not rest or rest[0].role != "user":
-        return (Message("user", (Text(instructions),)), *rest)
-    first = Message("user", (Text(f"{instructions}\n\n"), *rest[0].content))
+        return (Message("user", (Text(instructions), *points)), *rest)
+    first = Message("user", (Text(f"{instructions}\n\n"), *points, *rest[0].content))
     return (first, *rest[1:])
 
 
 class _Turn:
     """Gathers the blocks of one turn; its role says which messages they become."""
 
-    def __init__(self, target: Target, ids: Mapping[str, str]) -> None:
+    def __init__(self, target: Target, ids: Mapping[str, str], warnings: list[str]) -> None:
         self._target = target
         self._ids = ids
+        self._warnings = warnings
+        self._last: JSONObject | None = None
+        """What a cache point marks: the part, or the tool's result, that was written last."""
         self._texts: list[str] = []
         self._parts: list[JSONObject] = []
         self._needs_parts = False
@@ -80,18 +101,64 @@ class _Turn:
     def text(self, block: Text) -> None:
         """Take text."""
         self._texts.append(block.text)
-        self._parts.append({"type": "text", "text": block.text})
+        self._part({"type": "text", "text": block.text})
+
+    def _part(self, part: JSONObject) -> None:
+        self._parts.append(part)
+        self._last = part if part.get("text") != "" else self._last  # an empty text cannot be marked
 
     def image(self, block: Image) -> None:
         """Take an image by its URL, or by its bytes."""
-        self._needs_parts = True
-        url = block.url or f"data:{block.media_type};base64,{base64.b64encode(block.data).decode()}"
-        self._parts.append({"type": "image_url", "image_url": {"url": url}})
+        url = block.url or data_url(block.data, block.media_type)
+        self._media({"type": "image_url", "image_url": {"url": url}})
+
+    def audio(self, block: Audio) -> None:
+        """Take a sound."""
+        self._media(audio_part(block, self._target.quirks))
+
+    def document(self, block: Document) -> None:
+        """Take a document."""
+        if block.citations:
+            self._warnings.append("citations of documents are not asked for: this wire has no word for that")
+        self._media(document_part(block, self._target.quirks))
+
+    def _media(self, part: JSONObject | str) -> None:
+        if isinstance(part, str):
+            self._warnings.append(part)
+        else:
+            self._needs_parts = True
+            self._part(part)
+
+    def cache_point(self, block: CachePoint) -> None:
+        """Mark what stands before it, where the host has a mark."""
+        member = self._target.quirks.cache_points
+        if not member:
+            self._warnings.append("cache points are not sent: this host caches by itself, or not at all")
+        elif self._last is None:
+            self._warnings.append("cache points with nothing before them in their turn are not sent")
+        else:
+            self._mark(member, block, self._last)
+
+    def _mark(self, member: str, block: CachePoint, last: JSONObject) -> None:
+        if last.get("role") == "tool":
+            if isinstance(last["content"], str):
+                last["content"] = [{"type": "text", "text": last["content"]}]
+            last = as_object(as_list(last["content"])[-1])
+        else:
+            self._needs_parts = True
+        if member == "cache_control":
+            last[member] = {"type": "ephemeral", **({"ttl": block.ttl} if block.ttl else {})}
+            return
+        last[member] = {"mode": "explicit"}
+        if block.ttl == "1h":
+            self._warnings.append(CACHE_TIME)
 
     def tool_result(self, block: ToolResult) -> None:
         """Take a tool's answer, which is text on this wire."""
         text = "".join(inner.text for inner in block.content if isinstance(inner, Text))
-        self._results.append({"role": "tool", "tool_call_id": self._id(block.tool_call_id), "content": text})
+        result: JSONObject = {"role": "tool", "tool_call_id": self._id(block.tool_call_id), "content": text}
+        self._results.append(result)
+        self._last = result if text else self._last
 
     def refusal(self, block: Refusal) -> None:
         """Take a refusal."""
@@ -124,7 +191,7 @@ class _Turn:
 
     def as_system(self) -> list[JSONObject]:
         """Give a system turn."""
-        return [{"role": self._target.quirks.system_role, "content": "".join(self._texts)}]
+        return [{"role": self._target.quirks.system_role, "content": self._content()}]
 
     def as_user(self) -> list[JSONObject]:
         """Give the results, each as a message of its own, and what the user says beside them."""
@@ -175,9 +242,14 @@ def _thinking(block: Reasoning) -> JSONObject:
     return {**part, "signature": signature} if signature else part
 
 
+CACHE_TIME = "the time for which to cache is not sent: this host keeps what it caches for at least 30 minutes"
+
 _USER: Mapping[type[ContentBlock], Callable[..., None]] = {
     Text: _Turn.text,
     Image: _Turn.image,
+    Audio: _Turn.audio,
+    Document: _Turn.document,
+    CachePoint: _Turn.cache_point,
     ToolResult: _Turn.tool_result,
 }
 _ASSISTANT: Mapping[type[ContentBlock], Callable[..., None]] = {
@@ -185,9 +257,10 @@ _ASSISTANT: Mapping[type[ContentBlock], Callable[..., None]] = {
     Refusal: _Turn.refusal,
     Reasoning: _Turn.reasoning,
     ToolCall: _Turn.tool_call,
+    CachePoint: _Turn.cache_point,
 }
 WRITERS: dict[str, Mapping[type[ContentBlock], Callable[..., None]]] = {
-    "system": {Text: _Turn.text},
+    "system": {Text: _Turn.text, CachePoint: _Turn.cache_point},
     "user": _USER,
     "assistant": _ASSISTANT,
     "tool": _USER,

@@ -51,6 +51,8 @@ class Choice(Struct, gc=False):
     finish_reason: str | None = None
     error: RawJSON = NULL
     usage: RawJSON = NULL
+    logprobs: RawJSON = NULL
+    top_logprobs: RawJSON = NULL
 
 
 class Chunk(Struct, gc=False):

@@ -17,7 +17,7 @@ from loomstream.dialects.blocks import MAX_BLOCKS, Blocks, OpenBlock
 from loomstream.dialects.bodies import compact, elements, members
 from loomstream.dialects.failures import broken
 from loomstream.dialects.fields import as_list, is_null, read_object, read_text
-from loomstream.dialects.openai_responses.parts import Out, Part, PartKind, Parts
+from loomstream.dialects.openai_responses.parts import Out, Part, PartKind, Parts, Whole
 from loomstream.dialects.openai_responses.server_tools import APPROVAL, is_server_item, runs_here, server_events
 from loomstream.dialects.openai_responses.wire import ContentPart, Fields, Item, StreamEvent
 from loomstream.errors import BadFrame, Failure, LimitExceeded
@@ -189,6 +189,7 @@ class Items:
         part = item.parts.at(family, kind, _index(event, family))
         self._note(kind)
         item.parts.grow(part, event.delta or "", out)
+        item.parts.weigh(part, event.logprobs, out)
         return part
 
     def settle(self, event: StreamEvent, family: str, kind: PartKind, whole: str, out: Out) -> None:
@@ -196,6 +197,7 @@ class Items:
         item = self.of(event, out)
         part = item.parts.at(family, kind, _index(event, family))
         self._tell(item, part, whole, out)
+        item.parts.weigh(part, event.logprobs, out, whole=True)
         item.parts.close(part, out)
 
     def _tell(self, item: OutputItem, part: Part, whole: str, out: Out) -> None:
@@ -218,6 +220,7 @@ class Items:
         told = item.parts.at(family, kind, _index(event, family))
         self._tell(item, told, _text_of(part), out)
         item.parts.cite(told, as_list(loads(part.annotations)), out)
+        item.parts.weigh(told, part.logprobs, out, whole=True)
         item.parts.close(told, out)
 
     def cite(self, event: StreamEvent, out: Out) -> None:
@@ -282,7 +285,7 @@ class Items:
         if isinstance(parts, Failure):
             out.append(broken(parts.error, self._target))
             return False
-        wholes: list[tuple[PartKind, str, list[object]]] = []
+        wholes: list[Whole] = []
         kept: list[RawJSON] = []
         for place, part in enumerate(parts):
             kind = _PART_KINDS.get(part.type or "")
@@ -293,7 +296,7 @@ class Items:
             text = _text_of(part)
             if text:
                 self._note(kind)
-            wholes.append((kind, text, as_list(loads(part.annotations))))
+            wholes.append(Whole(kind, text, as_list(loads(part.annotations)), part.logprobs))
         item.parts.settle_all(family, wholes, out)
         return bool(wholes)
 

@@ -7,24 +7,44 @@ one more delta; one that contradicts them is announced and left as it was delive
 from __future__ import annotations
 
 from collections import deque
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 from msgspec import Raw as RawJSON
 
 from loomstream.dialects.blocks import Blocks, OpenBlock, heal
-from loomstream.dialects.fields import JSONObject, as_object, as_text
+from loomstream.dialects.fields import JSONObject, as_object, as_text, is_null
+from loomstream.dialects.probabilities import read_entries
 from loomstream.errors import Failure
-from loomstream.events import Citation, Event, Notice, ReasoningDelta, RefusalDelta, TextDelta
+from loomstream.events import (
+    Citation,
+    Event,
+    Logprobs,
+    Notice,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    TokenLogprob,
+)
+from loomstream.wire.json import loads
 
 Out = list[Event | Failure]
 PartKind = Literal["text", "refusal", "reasoning"]
 
 
+class Whole(NamedTuple):
+    """A text as its item tells it when it is done."""
+
+    kind: PartKind
+    text: str
+    annotations: list[object]
+    logprobs: RawJSON
+
+
 class Part:
     """One text. `index` is its block's, -1 before there is one; `block` is open while it grows."""
 
-    __slots__ = ("_counted", "_length", "block", "citations", "index", "kind", "pieces")
+    __slots__ = ("_counted", "_length", "block", "citations", "index", "kind", "pieces", "tokens", "waiting")
 
     def __init__(self, kind: PartKind) -> None:
         self.kind: PartKind = kind
@@ -32,6 +52,9 @@ class Part:
         self.index = -1
         self.pieces: list[str] = []
         self.citations = 0
+        self.tokens: list[TokenLogprob] = []
+        self.waiting = 0
+        """How many of the tokens, the last ones, came before there was a block."""
         self._counted = self._length = 0
 
     @property
@@ -55,12 +78,13 @@ class Parts:
     The index is a key, never a position: hosts count from 1, or leave it out.
     """
 
-    __slots__ = ("_blocks", "_contradicted", "_owner", "_parts", "reasoning")
+    __slots__ = ("_blocks", "_contradicted", "_owner", "_parts", "_told_of_logprobs", "reasoning")
 
     def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
         self._parts: dict[tuple[str, PartKind, int], Part] = {}
         self._contradicted = False
+        self._told_of_logprobs = False
         self._owner: Part | None = None
         """The reasoning that grows in the open block."""
         self.reasoning: OpenBlock | None = None
@@ -119,17 +143,39 @@ class Parts:
             self._contradicted = True
             out.append(Notice("warning", f"a {part.kind} that was told whole differs from its deltas"))
 
-    def settle_all(self, family: str, wholes: list[tuple[PartKind, str, list[object]]], out: Out) -> None:
-        """Take all texts of a family, (kind, text, annotations), in their order."""
+    def weigh(self, part: Part, raw: RawJSON, out: Out, *, whole: bool = False) -> None:
+        """Take token probabilities of a text: what is new, or (`whole`) all of them, of which some were told before."""
+        if part.kind != "text" or is_null(raw):
+            return
+        read = read_entries(loads(raw))
+        told = part.tokens if whole else []
+        goes_on = read.tokens[: len(told)] == tuple(told)
+        if read.unreadable or (read.tokens and not goes_on):
+            self._misread(out)
+        if goes_on:
+            part.waiting += len(read.tokens) - len(told)
+            part.tokens += read.tokens[len(told) :]
+        if part.waiting and part.index >= 0:
+            out.append(Logprobs(part.index, tuple(part.tokens[-part.waiting :])))
+            part.waiting = 0
+
+    def _misread(self, out: Out) -> None:
+        if not self._told_of_logprobs:
+            self._told_of_logprobs = True
+            out.append(Notice("warning", "token probabilities that cannot be read are left out"))
+
+    def settle_all(self, family: str, wholes: list[Whole], out: Out) -> None:
+        """Take all texts of a family in their order."""
         known: dict[PartKind, deque[Part]] = {}
         for place in sorted(place for place in self._parts if place[0] == family):
             known.setdefault(place[1], deque()).append(self._parts[place])
         free = max((index for _, _, index in self._parts), default=-1) + 1
-        for position, (kind, whole, cited) in enumerate(wholes, free):
-            same = known.get(kind)
-            part = same.popleft() if same else self.at(family, kind, position)
-            self.settle(part, whole, out)
-            self.cite(part, cited, out)
+        for position, whole in enumerate(wholes, free):
+            same = known.get(whole.kind)
+            part = same.popleft() if same else self.at(family, whole.kind, position)
+            self.settle(part, whole.text, out)
+            self.cite(part, whole.annotations, out)
+            self.weigh(part, whole.logprobs, out, whole=True)
 
     def cite(self, part: Part, annotations: list[object], out: Out) -> None:
         """Take the citations of a text, all of them: those that came one by one are passed over."""

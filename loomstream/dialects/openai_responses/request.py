@@ -9,15 +9,15 @@ Source: https://platform.openai.com/docs/api-reference/responses/create.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from typing import cast
 
 from msgspec import Raw as RawJSON
 
 from loomstream.dialects import Target, endpoint_url, host_headers
+from loomstream.dialects.attachments import data_url, file_name
 from loomstream.dialects.bodies import encode_body
-from loomstream.dialects.fields import JSONObject, as_list, as_text, is_null, read_object
+from loomstream.dialects.fields import JSONObject, as_list, as_object, as_text, is_null, read_object
 from loomstream.dialects.honoured import unhonoured
 from loomstream.dialects.openai_responses.items import (
     BUILT_IN_CALLS,
@@ -30,12 +30,17 @@ from loomstream.dialects.openai_responses.items import (
     PHASE,
 )
 from loomstream.dialects.openai_responses.server_tools import image_item, is_server_item
+from loomstream.dialects.strict import output_format
 from loomstream.events import Opaque
 from loomstream.messages import (
+    Audio,
+    CachePoint,
     ContentBlock,
+    Document,
     FileBlock,
     Image,
     Message,
+    Output,
     Reasoning,
     Refusal,
     Request,
@@ -49,7 +54,9 @@ from loomstream.messages import (
 )
 from loomstream.wire import WireRequest
 
-HONOURED: frozenset[str] = frozenset()
+HONOURED = frozenset(
+    ("logprobs", "output", "prompt_cache_key", "metadata", "end_user_id", "service_tier", "cache_prompt")
+)
 """The optional fields of a request (see `loomstream.dialects.honoured`) that this wire has a place for."""
 
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream, application/json"}
@@ -57,14 +64,17 @@ _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 _JOINED = ("include", "input", "tools")
 """Lists of the body that `extra_body` adds to: server tools stand beside yours."""
 _ENCRYPTED_REASONING = "reasoning.encrypted_content"
+_LOGPROBS = "message.output_text.logprobs"
 _PDF = "application/pdf"
+_BREAKPOINT = "prompt_cache_breakpoint"
+_NO_CACHE_TIME = "the time for which to cache is not sent: this host keeps what it caches for at least 30 minutes"
 
 
 def build_request(request: Request, target: Target) -> WireRequest:
     """Give the wire request for `POST {base_url}/responses`, or the path that the quirks give.
 
     Lists in `extra_body` under `tools`, `include` and `input` are added to the request's own. Raises `RequestError`
-    where the body cannot be written as JSON.
+    where the body cannot be written as JSON, or strict JSON is demanded of a schema that breaks strict mode's rules.
     """
     writer = _Writer(request, target)
     body = writer.body
@@ -106,9 +116,32 @@ class _Writer:
     # --- settings --------------------------------------------------------------------------------
 
     def _options(self) -> JSONObject:
-        request, quirks = self._request, self._target.quirks
-        limit = request.max_tokens if request.max_tokens is not None else quirks.needs_max_tokens
-        options: JSONObject = {
+        asked = {key: value for key, value in self._asked().items() if value is not None}
+        refused, unknown = self._refused(), self._target.quirks.unknown
+        self.warnings += [f"{key} is not sent: this model does not take it" for key in asked if key in refused]
+        self.warnings += [f"{key} is not sent: this host does not take it" for key in asked if key in unknown]
+        sent = {key: value for key, value in asked.items() if key not in refused and key not in unknown}
+        include = [_ENCRYPTED_REASONING] * self._target.quirks.encrypted_reasoning
+        options: JSONObject = {}
+        for key, value in sent.items():
+            match key:
+                case "reasoning_effort":
+                    options["reasoning"] = {"effort": value}
+                case "logprobs":
+                    include.append(_LOGPROBS)
+                    options.update({"top_logprobs": value} if value else {})
+                case "output":
+                    options["text"] = {"format": {"type": "json_schema", **output_format(cast("Output", value))}}
+                case "end_user_id":
+                    options[self._target.quirks.end_user_key] = value
+                case _:
+                    options[key] = value
+        return {**options, "include": include} if include else options
+
+    def _asked(self) -> JSONObject:
+        request = self._request
+        limit = request.max_tokens if request.max_tokens is not None else self._target.quirks.needs_max_tokens
+        return {
             "instructions": request.system or None,
             "max_output_tokens": limit,
             "temperature": request.temperature,
@@ -118,15 +151,13 @@ class _Writer:
             "tools": [_tool(tool) for tool in request.tools] or None,
             "tool_choice": _tool_choice(request.tool_choice) if request.tool_choice else None,
             "parallel_tool_calls": request.parallel_tool_calls,
-            "include": [_ENCRYPTED_REASONING] if quirks.encrypted_reasoning else None,
+            "logprobs": request.logprobs,
+            "output": request.output,
+            "prompt_cache_key": request.prompt_cache_key or None,
+            "end_user_id": request.end_user_id or None,
+            "service_tier": request.service_tier or None,
+            "metadata": dict(request.metadata) or None,
         }
-        refused = self._refused()
-        given = {key: value for key, value in options.items() if value is not None}
-        self.warnings += [f"{key} is not sent: this model does not take it" for key in given if key in refused]
-        sent = {key: value for key, value in given.items() if key not in refused}
-        if "reasoning_effort" in sent:
-            sent["reasoning"] = {"effort": sent.pop("reasoning_effort")}
-        return sent
 
     def _refused(self) -> set[str]:
         quirks = self._target.quirks
@@ -142,6 +173,14 @@ class _Writer:
             self.warnings.append("stop_sequences are not sent: this wire has none")
         if request.reasoning_budget_tokens is not None:
             self.warnings.append("reasoning_budget_tokens is not sent: use reasoning_effort with this provider")
+        if request.cache_prompt and not self._has_breakpoints:
+            self.warnings.append("cache_prompt is not sent: this host caches by itself, or not at all")
+        if request.cache_prompt == "1h" and self._has_breakpoints:
+            self.warnings.append(_NO_CACHE_TIME)
+
+    @property
+    def _has_breakpoints(self) -> bool:
+        return self._target.quirks.cache_points == _BREAKPOINT
 
     # --- messages --------------------------------------------------------------------------------
 
@@ -184,16 +223,35 @@ class _Writer:
 
     def image(self, block: Image) -> None:
         """Write an image, or a PDF as a file."""
-        self._turn.parts.append(self._image(block))
+        self._turn.parts.append(_image(block))
 
-    def _image(self, block: Image) -> JSONObject:
-        data = base64.b64encode(block.data).decode()
-        url = block.url or f"data:{block.media_type};base64,{data}"
-        if block.media_type != _PDF:
-            return {"type": "input_image", "image_url": url, "detail": "auto"}
-        if block.url:
-            return {"type": "input_file", "file_url": url}
-        return {"type": "input_file", "filename": "document.pdf", "file_data": url}
+    def document(self, block: Document) -> None:
+        """Write a document, by its bytes or its address."""
+        if block.citations:
+            self.warnings.append("citations of documents are not asked for: this wire has no word for that")
+        self._turn.parts.append(_file(block))
+
+    def cache_point(self, block: CachePoint) -> None:
+        """Mark what stands before it in its turn, where the host has a mark and the part can hold one."""
+        if not self._has_breakpoints:
+            self.warnings.append("cache points are not sent: this host caches by itself, or not at all")
+            return
+        part = self._turn.parts[-1] if self._turn.parts else self._last_result()
+        if part is None or not as_text(part.get("type")).startswith("input_"):
+            self.warnings.append("cache points behind nothing, or behind what the model said, are not sent")
+            return
+        part[_BREAKPOINT] = {"mode": "explicit"}
+        if block.ttl == "1h":
+            self.warnings.append(_NO_CACHE_TIME)
+
+    def _last_result(self) -> JSONObject | None:
+        """Give the last part of the function's result that was written last in this turn."""
+        item = self._turn.result
+        if item is None:
+            return None
+        if isinstance(item["output"], str):
+            item["output"] = [{"type": "input_text", "text": item["output"]}]
+        return as_object(as_list(item["output"])[-1])
 
     def tool_call(self, block: ToolCall) -> None:
         """Write a call: a custom tool's with its text, a built-in tool's as the item that it came in."""
@@ -218,10 +276,11 @@ class _Writer:
             self.warnings.append("tool results are sent without their error flag")
         written: JSONObject = {"type": f"{kind}_output", "call_id": block.tool_call_id, **self._output(kind, block)}
         self._items.append(written)
+        self._turn.result = written if kind in (FUNCTION_CALL, CUSTOM_CALL) else None
 
     def _output(self, kind: str, block: ToolResult) -> JSONObject:
         text = "".join(inner.text for inner in block.content if isinstance(inner, Text))
-        images = [self._image(inner) for inner in block.content if isinstance(inner, Image)]
+        images = [_image(inner) for inner in block.content if isinstance(inner, Image)]
         match kind:
             case "computer_call" if images:
                 return {"output": {"type": "computer_screenshot", "image_url": images[0].get("image_url")}}
@@ -277,16 +336,34 @@ class _Turn:
         self._items = items
         self.parts: list[JSONObject] = []
         self.thoughts: list[str] = []
+        self.result: JSONObject | None = None
+        """The function's result that was written last."""
 
     def close(self, role: str, phase: str = "") -> None:
         """Put the message among the items, where there is one."""
         if not self.parts:
             return
-        texts = [part["text"] for part in self.parts if part["type"] == "input_text"]
+        texts = [
+            part["text"] for part in self.parts if part.keys() == {"type", "text"} and part["type"] == "input_text"
+        ]
         content: object = "".join(map(as_text, texts)) if len(texts) == len(self.parts) else self.parts
         message: JSONObject = {"type": "message", "role": role, "content": content}
         self._items.append({**message, "phase": phase} if phase else message)
         self.parts = []
+
+
+def _image(block: Image) -> JSONObject:
+    if block.media_type == _PDF:
+        return _file(Document(block.data, _PDF, block.url))
+    url = block.url or data_url(block.data, block.media_type)
+    return {"type": "input_image", "image_url": url, "detail": "auto"}
+
+
+def _file(block: Document) -> JSONObject:
+    if block.url:
+        return {"type": "input_file", "file_url": block.url}
+    data = data_url(block.data, block.media_type)
+    return {"type": "input_file", "filename": file_name(block), "file_data": data}
 
 
 def _issued(opaques: tuple[Opaque, ...], kind: str, target: Target) -> Opaque | None:
@@ -329,6 +406,8 @@ _RESULT_STATES = frozenset(("shell_call", "apply_patch_call"))
 _USER: dict[type[ContentBlock], Callable[..., None]] = {
     Text: _Writer.text,
     Image: _Writer.image,
+    Document: _Writer.document,
+    CachePoint: _Writer.cache_point,
     ToolResult: _Writer.tool_result,
 }
 _ASSISTANT: dict[type[ContentBlock], Callable[..., None]] = {
@@ -339,9 +418,10 @@ _ASSISTANT: dict[type[ContentBlock], Callable[..., None]] = {
     ServerToolCallBlock: _Writer.server_block,
     ServerToolResultBlock: _Writer.server_block,
     FileBlock: _Writer.file,
+    CachePoint: _Writer.cache_point,
 }
 _WRITERS: dict[str, dict[type[ContentBlock], Callable[..., None]]] = {
-    "system": {Text: _Writer.text},
+    "system": {Text: _Writer.text, CachePoint: _Writer.cache_point},
     "user": _USER,
     "assistant": _ASSISTANT,
     "tool": _USER,
@@ -349,6 +429,8 @@ _WRITERS: dict[str, dict[type[ContentBlock], Callable[..., None]]] = {
 _NAMES: dict[type[ContentBlock], str] = {
     Text: "texts",
     Image: "images",
+    Audio: "sounds",
+    Document: "documents",
     FileBlock: "files that a model made",
     Reasoning: "reasoning blocks",
     Refusal: "refusals",

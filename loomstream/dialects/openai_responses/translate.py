@@ -128,6 +128,8 @@ class ResponsesTranslator:
         text = delta.delta
         if delta.output_index != self._output_index or delta.content_index != self._content_index or not text:
             return False
+        if delta.logprobs:
+            return False
         reader = self._text_deltas
         if reader.carried or reader.replaced:
             return False

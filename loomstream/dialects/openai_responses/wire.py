@@ -39,6 +39,7 @@ class StreamEvent(Struct, gc=False):
     annotation: RawJSON = NULL
     response: RawJSON = NULL
     error: RawJSON = NULL
+    logprobs: RawJSON = NULL
 
 
 TEXT_DELTA = "response.output_text.delta"
@@ -50,6 +51,7 @@ class TextDeltaFrame(Struct, gc=False, tag_field="type", tag=TEXT_DELTA):
     delta: str
     output_index: int
     content_index: int | None = None
+    logprobs: list[RawJSON] | None = None
 
 
 class _Mistyped(Struct, gc=False):
@@ -70,6 +72,7 @@ class _Mistyped(Struct, gc=False):
     annotation: RawJSON = NULL
     response: RawJSON = NULL
     error: RawJSON = NULL
+    logprobs: RawJSON = NULL
 
 
 class Item(Struct, gc=False):
@@ -95,6 +98,7 @@ class ContentPart(Struct, gc=False):
     text: str | None = None
     refusal: str | None = None
     annotations: RawJSON = NULL
+    logprobs: RawJSON = NULL
 
 
 class Answer(Struct, gc=False):
@@ -111,7 +115,7 @@ class Answer(Struct, gc=False):
 
 
 _COUNTS = ("output_index", "content_index", "summary_index")
-_KEPT = ("text", "refusal", "arguments", "input", "item", "part", "annotation", "response", "error")
+_KEPT = ("text", "refusal", "arguments", "input", "item", "part", "annotation", "response", "error", "logprobs")
 
 text_delta_decoder = msgspec.json.Decoder(TextDeltaFrame)
 _event_decoder = msgspec.json.Decoder(StreamEvent)
