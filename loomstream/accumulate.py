@@ -97,6 +97,7 @@ class Accumulator:
     __slots__ = (
         "_blocks",
         "_limits",
+        "_route",
         "_start_event",
         "_unknown_frames",
         "bills",
@@ -117,6 +118,7 @@ class Accumulator:
         self.stop: Stop | None = None
         self.has_content = False
         self._limits: Limits | None = None
+        self._route = ""
         self._begin()
 
     def _begin(self) -> None:
@@ -157,6 +159,7 @@ class Accumulator:
             limits=self._limits,
             warnings=start.warnings,
             unknown_frames=self._unknown_frames,
+            route=self._route,
         )
 
     def _choices(self) -> tuple[Choice, ...]:
@@ -242,6 +245,8 @@ class Accumulator:
     def _on_notice(self, notice: Notice) -> None:
         if notice.kind == "reset":
             self._begin()
+        elif notice.kind == "route":
+            self._route = notice.detail
 
     def _on_unknown(self, unknown: Unknown) -> None:  # noqa: ARG002 (one signature for the table)
         self._unknown_frames += 1

@@ -30,6 +30,9 @@ APIKey = str | Secret | Callable[[], str | Awaitable[str]]
 TOKEN_LIMIT_S = 60.0
 """How long a function given as `api_key` may take, in seconds."""
 
+_REGIONS = ("region", "location")
+"""What settings are called that say where a host computes."""
+
 _KEYED = {"none": "bearer"}
 """How a key is sent that was given for a host which wants none by itself: it may stand behind a gate that does."""
 
@@ -103,6 +106,18 @@ class Endpoint:
         names = ", ".join(fields(self._base_url))
         return self.provider.connect_hint or (
             f"check the setting {names}, of which the address is made" if names else ""
+        )
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the address is one of yours, though the provider has its own."""
+        return bool(self.route.base_url) and self._base_url != self.route.base_url
+
+    @property
+    def region(self) -> str:
+        """The region that a setting names; empty where it is found out later, or where the address is one of yours."""
+        return (
+            "" if self.is_elsewhere else next((found for name in _REGIONS if (found := self._settings.get(name))), "")
         )
 
     async def resolve(self) -> Resolved:

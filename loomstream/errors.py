@@ -37,6 +37,7 @@
     ├── InvalidOutput           the answer is not of the type that was asked for
     ├── BudgetExceeded          your own limit on money or tokens
     ├── CircuitOpen             a breaker refuses to send
+    ├── QueueFull               your own rate limit lets no further call wait
     ├── StreamCancelled         `Stream.cancel()` was called
     ├── MiddlewareError         a middleware or callback raised
     └── UsageError              the API was used in a way that cannot work
@@ -357,6 +358,12 @@ class BudgetExceeded(LoomstreamError):
 
 class CircuitOpen(LoomstreamError):
     """A circuit breaker refuses to send to a provider that keeps failing."""
+
+    default_retry_safety = "yes"
+
+
+class QueueFull(LoomstreamError):
+    """Your own rate limit lets no further call wait: too many do, or the wait would be too long. Nothing was sent."""
 
     default_retry_safety = "yes"
 

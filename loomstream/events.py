@@ -33,7 +33,7 @@ StopReason = Literal[
 ]
 """Why a model stopped, in one vocabulary for every provider."""
 
-NoticeKind = Literal["retry", "failover", "reset", "resume", "hedge", "heartbeat", "warning"]
+NoticeKind = Literal["retry", "failover", "reset", "resume", "hedge", "route", "heartbeat", "cache", "warning"]
 """What a `Notice` announces."""
 
 
@@ -288,15 +288,18 @@ class Stop(EventBase, frozen=True, tag="stop", gc=False):
     raw: str = ""
 
 
-class Notice(EventBase, frozen=True, tag="notice", gc=False):
+class Notice(EventBase, frozen=True, tag="notice", gc=False, omit_defaults=True):
     """Something happened that a user of the stream may want to know; never an error.
 
     `reset`: what was delivered is void, a new `Start` follows. `resume`: the answer goes on after a
-    break, without a second `Start`. `heartbeat`: still waiting.
+    break, without a second `Start`. `route`: which model was chosen, and why. `heartbeat`: still waiting. `cache`: the
+    answer is one that was given before, or is shared with another call. `may_be_billed`: an attempt that is given up
+    here may have cost something.
     """
 
     kind: NoticeKind
     detail: str = ""
+    may_be_billed: bool = False
 
 
 class Unknown(EventBase, frozen=True, tag="unknown", gc=False):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import mimetypes
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from loomstream.errors import RequestError
 from loomstream.media import sniffed
@@ -20,6 +20,7 @@ Source = str | os.PathLike[str] | bytes
 
 _ADDRESSES = ("https://", "http://", "s3://", "gs://")
 _PDF = "application/pdf"
+_SHOWN_CHARS = 200
 
 
 class _Found(NamedTuple):
@@ -60,17 +61,31 @@ def document(source: Source, *, media_type: str = "", name: str = "", citations:
 def _found(source: Source, media_type: str, kind: str) -> _Found:
     if isinstance(source, bytes):
         return _typed(_Found(source, media_type, "", ""), kind)
-    path = os.fspath(source)
+    path = _path(source)
     name = path.rpartition("/")[2]
     if path.startswith(_ADDRESSES):
         plain = path.partition("?")[0]
         return _typed(_Found(b"", media_type or mimetypes.guess_type(plain)[0] or "", path, ""), kind)
     try:
         data = Path(path).read_bytes()
-    except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror or error}"
+    except (OSError, ValueError) as error:  # ValueError: no file can have this name
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        msg = f"{_shown(path)} cannot be read: {reason}"
         raise RequestError(msg) from error
     return _typed(_Found(data, media_type or sniffed(data) or mimetypes.guess_type(name)[0] or "", "", name), kind)
+
+
+def _path(source: object) -> str:
+    try:
+        return os.fsdecode(cast("str | os.PathLike[str]", source))
+    except TypeError:
+        msg = f"a {type(source).__name__} is no path, address or bytes: give one of these, as in image('photo.png')"
+        raise RequestError(msg) from None
+
+
+def _shown(path: str) -> str:
+    short = path if len(path) <= _SHOWN_CHARS else f"{path[:_SHOWN_CHARS]}…"
+    return short if short.isprintable() else repr(short)
 
 
 def _typed(found: _Found, kind: str) -> _Found:

@@ -44,3 +44,11 @@ def sniffed(data: bytes) -> str:
         if data.startswith(signature, offset):
             return media_type
     return ""
+
+
+def contradiction(data: bytes, media_type: str) -> str:
+    """Give what bytes are that are not of this media type, an empty text where nothing speaks against it."""
+    if not data or media_type not in KNOWN:
+        return ""
+    found = sniffed(data) or "nothing known"
+    return "" if found == media_type else found

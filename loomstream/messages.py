@@ -104,11 +104,15 @@ class CachePoint(Struct, frozen=True, tag="cache_point", tag_field="type"):
     ttl: CacheTTL | None = None
 
 
+ResultContent = Text | Image | Document
+"""What a tool's result is made of."""
+
+
 class ToolResult(Struct, frozen=True, tag="tool_result", tag_field="type"):
-    """What your tool answered to the call `tool_call_id`."""
+    """What your tool answered to the call `tool_call_id`; where a provider takes text alone, a warning says so."""
 
     tool_call_id: str
-    content: tuple[Text | Image, ...] = ()
+    content: tuple[ResultContent, ...] = ()
     is_error: bool = False
     name: str = ""
 
@@ -354,7 +358,8 @@ class Response(Struct, frozen=True, kw_only=True):
     """What a stream has delivered so far.
 
     `complete` is True only where the terminal marker was seen; `stop` is None until then. `usage` is None
-    where the provider sent none. `cost.amount_usd` is None where the price is unknown.
+    where the provider sent none. `cost.amount_usd` is None where the price is unknown. `route` is how a
+    `loomstream.middleware.route` chose the model: the candidates, their figures, the reason.
     """
 
     provider: str = ""
@@ -369,6 +374,7 @@ class Response(Struct, frozen=True, kw_only=True):
     limits: Limits | None = None
     warnings: tuple[str, ...] = ()
     unknown_frames: int = 0
+    route: str = ""
 
     @property
     def text(self) -> str:
@@ -453,8 +459,8 @@ def _checked(place: str, message: object) -> Message:
     for position, block in enumerate(message.content):
         if isinstance(block, ToolResult):
             inner = f"{place}.content[{position}].content"
-            remedy = "texts and images, as loomstream.tool_result(call, '…') does"
-            _check_blocks(inner, block.content, Text | Image, remedy)
+            remedy = "texts, images and documents, as loomstream.tool_result(call, '…') does"
+            _check_blocks(inner, block.content, ResultContent, remedy)
             for number, part in enumerate(block.content):
                 _check_media(f"{inner}[{number}]", part)
         else:
@@ -470,11 +476,8 @@ def _check_media(place: str, block: ContentBlock) -> None:
     if not block.data and not block.url:
         msg = f"{place}: this {kind} holds nothing: give its data or its url"
         raise RequestError(msg)
-    if not block.data or block.media_type not in media.KNOWN:
-        return
-    found = media.sniffed(block.data)
-    if found != block.media_type:
-        what = f"{place} is no {block.media_type}: by its first bytes it is {found or 'nothing known'}"
+    if found := media.contradiction(block.data, block.media_type):
+        what = f"{place} is no {block.media_type}: by its first bytes it is {found}"
         msg = f"{what}; loomstream.files reads files and names their type"
         raise RequestError(msg)
 

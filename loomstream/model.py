@@ -26,7 +26,8 @@ from loomstream.errors import ConfigError, LoomstreamError, UnknownModel, UsageE
 from loomstream.events import Cost, Event, Usage
 from loomstream.handler import Handler, Middleware, compose
 from loomstream.messages import Prompt, Request, RequestOptions, Response, check_options, make_request
-from loomstream.middleware.cost import cost, cost_of
+from loomstream.middleware.cost import cost_of
+from loomstream.middleware.defaults import default_middleware
 from loomstream.providers import Provider, all_providers, check_not_taken, discovery, look_up
 from loomstream.stream import Stream
 from loomstream.tools import with_output, with_tools
@@ -61,7 +62,7 @@ class Model:
         self._transport = transport
         self._defaults: RequestOptions = with_output(with_tools(request_defaults or {}))
         check_options(cast("Mapping[str, object]", self._defaults))
-        layers = default_middleware(provider.name, model) if middleware is None else tuple(middleware)
+        layers = default_middleware(_limited(endpoint), model) if middleware is None else tuple(middleware)
         self._innermost = _own_handler(endpoint) if provider.handler else HTTPHandler(endpoint, transport)
         self._handler = compose(self._open, *layers)
         self._closed = False
@@ -77,9 +78,19 @@ class Model:
         return self._model
 
     @property
+    def region(self) -> str:
+        """The region that it computes in, as its settings say; empty where that is not known beforehand."""
+        return self._endpoint.region
+
+    @property
     def handler(self) -> Handler:
         """Request to events, with all middleware: the building block of combinators."""
         return self._handler
+
+    @property
+    def request_defaults(self) -> RequestOptions:
+        """What `connect` was given for every request; `handler` does not know of it."""
+        return self._defaults
 
     def __repr__(self) -> str:
         return f"<Model {self._provider.name}:{self._model}>"
@@ -191,9 +202,10 @@ def _own_handler(endpoint: Endpoint) -> Handler:
     return handler
 
 
-def default_middleware(provider: str, model: str) -> tuple[Middleware, ...]:
-    """Give the middleware that a model has where none is named, outermost first."""
-    return (cost(provider, model),)
+def _limited(endpoint: Endpoint) -> Provider:
+    """Give the row with the limits that hold at the address: those of the provider's own host hold nowhere else."""
+    row = endpoint.provider
+    return msgspec.structs.replace(row, requests_per_minute=0.0) if endpoint.is_elsewhere else row
 
 
 # --- connect -------------------------------------------------------------------------------------
@@ -214,6 +226,7 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
     limits: ConnectionLimits | None = None,
     trust_env_proxies: bool = True,
     allow_http: bool = False,
+    record: str | os.PathLike[str] | None = None,
     model_path: str | os.PathLike[str] | None = None,
     download: bool | None = None,
     progress: Callable[[int, int | None], None] | None = None,
@@ -232,7 +245,8 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
 
     HTTP: `client` is an `httpx.AsyncClient` or `httpx2.AsyncClient` of yours to send with; it stays yours to close, and
     the settings that follow do not reach it. `proxy`, `ca_bundle`, `client_cert`, `limits`, `trust_env_proxies` and
-    `allow_http` (plain http to another machine) are those of `loomstream.transport.http.HttpOptions`.
+    `allow_http` (plain http to another machine) are those of `loomstream.transport.http.HttpOptions`. `record` is a
+    file to which all exchanges are appended, credentials masked (`loomstream.transport.record`).
 
     `middleware`, outermost first, takes the place of the default one.
 
@@ -268,8 +282,12 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
         settings=settings,
         launch_options=launching,
     )
-    http = HttpTransport(options, client=client)
-    return Model(endpoint, transport=http, middleware=middleware, request_defaults=request_defaults)
+    transport: Transport = HttpTransport(options, client=client)
+    if record is not None:
+        from loomstream.transport.record import RecordingTransport  # noqa: PLC0415 (only where it is asked for)
+
+        transport = RecordingTransport(transport, record)
+    return Model(endpoint, transport=transport, middleware=middleware, request_defaults=request_defaults)
 
 
 def _hidden(settings: Mapping[str, str | Secret] | None) -> dict[str, Secret]:

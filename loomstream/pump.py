@@ -65,6 +65,7 @@ class Pump:
         "_decoder",
         "_expected",
         "_feed_all",
+        "_feed_one",
         "_head",
         "_head_bytes",
         "_raw_events",
@@ -103,6 +104,9 @@ class Pump:
         self._translator = dialect.translator(target)
         self._feed_all: Callable[[list[Frame]], _Out] | None = getattr(self._translator, "feed_all", None)
         """The translator's own way to take the frames of a chunk, where it has one."""
+        plain = self._feed_all is None and not raw_events
+        self._feed_one = self._translator.feed if plain else None
+        """The way of a frame that comes alone, where it becomes what the translator makes of it and nothing else."""
         self._head: list[bytes] = []
         """The chunks that came while it was not known what the body is."""
         self._head_bytes = 0
@@ -127,6 +131,8 @@ class Pump:
                 return self._checked([chosen])
             self._decoder = _DECODERS[chosen]()
             self._whole = chosen == "json"
+            if self._whole:
+                self._feed_one = None
         return self._translate(self._decoder.feed(chunk))
 
     def _choose(self, chunk: bytes) -> str | Failure | None:
@@ -148,6 +154,8 @@ class Pump:
         return out if self.over else out + self._checked(self._translator.finish())
 
     def _translate(self, frames: list[Frame | Failure]) -> _Out:
+        if len(frames) == 1 and self._feed_one is not None and type(frame := frames[0]) is Frame:  # most reads
+            return self._checked(self._feed_one(frame))
         out: _Out = []
         translate, raw_events, whole = self._translator.feed, self._raw_events, self._whole
         failure = frames.pop() if frames and isinstance(frames[-1], Failure) else None

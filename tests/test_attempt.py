@@ -280,19 +280,21 @@ class TestTimeLimits:
         return anyio.current_time() - began_s
 
     async def test_no_first_event(self) -> None:
-        model, transport = replay(sleeping(3600), ANSWER)
+        model, transport = replay(sleeping(3600), ANSWER, middleware=())
         assert await self.elapsed(model, FirstEventTimeout) == pytest.approx(60)
         assert transport.open_responses == 0
 
     async def test_the_wait_for_the_headers_counts(self) -> None:
         transport = SlowToOpen(3600, Recording([ANSWER]))
-        assert await self.elapsed(replay_model("openai", transport=transport), FirstEventTimeout) == pytest.approx(60)
+        model = replay_model("openai", transport=transport, middleware=())
+        assert await self.elapsed(model, FirstEventTimeout) == pytest.approx(60)
         transport = SlowToOpen(40, Recording([sleeping(40), ANSWER]))
-        assert await self.elapsed(replay_model("openai", transport=transport), FirstEventTimeout) == pytest.approx(60)
+        model = replay_model("openai", transport=transport, middleware=())
+        assert await self.elapsed(model, FirstEventTimeout) == pytest.approx(60)
 
     async def test_pings_are_no_first_event(self) -> None:
         steps: list[Step] = [step for _ in range(30) for step in (PING, sleeping(5))]
-        model, _ = replay(*steps, ANSWER)
+        model, _ = replay(*steps, ANSWER, middleware=())
         assert await self.elapsed(model, FirstEventTimeout) == pytest.approx(60)
 
     async def test_a_stall_after_the_first_event(self) -> None:
@@ -327,7 +329,7 @@ class TestTimeLimits:
         assert transport.open_responses == 0
 
     async def test_a_stall_in_an_error_s_body_leaves_the_error(self) -> None:
-        model, _ = replay(b'{"error":{"message":"slow down"}}', sleeping(3600), status=429)
+        model, _ = replay(b'{"error":{"message":"slow down"}}', sleeping(3600), status=429, middleware=())
         assert await self.elapsed(model, RateLimited, timeouts=Timeouts(first_event_s=5)) == pytest.approx(5)
 
     async def test_a_consumer_may_take_its_time_over_events_without_content_too(self) -> None:
@@ -499,7 +501,7 @@ class TestWhatIsRepeated:
     )
     async def test_no_other_refusal_is_repeated(self, recording: Recording) -> None:
         transport = ReplayTransport(recording)
-        async with replay_model("openai", transport=transport) as model:
+        async with replay_model("openai", transport=transport, middleware=()) as model:
             with pytest.raises(LoomstreamError):
                 await model.complete("x")
         assert len(transport.requests) == 1
@@ -622,7 +624,7 @@ class TestHeartbeats:
     async def test_but_not_for_ever(self, body: list[Step]) -> None:
         began_s = anyio.current_time()
         transport = ReplayTransport(Recording(body))
-        async with replay_model("openai", transport=transport) as model:
+        async with replay_model("openai", transport=transport, middleware=()) as model:
             with pytest.raises(FirstEventTimeout, match=r"no whole answer within 30 s.*Timeouts\(whole_s=…\)"):
                 await model.complete("x", stream=False, timeouts=Timeouts(whole_s=30))
         assert anyio.current_time() - began_s == pytest.approx(30)

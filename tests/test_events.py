@@ -60,6 +60,7 @@ BY_FIELD: dict[str, st.SearchStrategy[object]] = {
     "final": st.booleans(),
     "exact": st.booleans(),
     "is_error": st.booleans(),
+    "may_be_billed": st.booleans(),
     "data": st.binary(max_size=20),
     "raw": raw,
     "content": raw,

@@ -50,9 +50,14 @@ def test_an_address_is_left_to_the_provider() -> None:
         (PNG, audio, "what it holds is image/png"),
         (b"\0\1", document, "cannot be told"),
         ("/nowhere/at/all.png", image, "/nowhere/at/all.png cannot be read: No such file"),
+        ("data:image/png;base64," + "A" * 9000, image, r"^data:.{100,200}… cannot be read"),
+        ("a\0b.png", image, r"'a\\x00b.png' cannot be read: "),
+        ("\ud800", image, r"'\\ud800' cannot be read: "),
+        (7, image, "a int is no path, address or bytes: give one of these"),
+        (None, document, "a NoneType is no path"),
     ],
 )
-def test_what_is_no_such_file_is_refused(source: bytes | str, make: type[Image], what: str) -> None:
+def test_what_is_no_such_file_is_refused(source: object, make: type[Image], what: str) -> None:
     with pytest.raises(RequestError, match=what):
         make(source)  # type: ignore[arg-type]
 
@@ -71,6 +76,7 @@ def test_a_type_that_is_named_wins() -> None:
         (Audio(), "this Audio holds nothing"),
         (Document(PNG), "is no application/pdf"),
         (ToolResult("1", (Text("a"), Image(b"x"))), r"content\[1\]\.content\[1\] is no image/png"),
+        (ToolResult("1", (Document(b"x"),)), r"content\[1\]\.content\[0\] is no application/pdf"),
     ],
 )
 def test_a_request_names_the_block_that_is_not_what_it_says(block: Image, what: str) -> None:

@@ -139,6 +139,7 @@ def test_a_conversation_survives_json() -> None:
         ),
         Message("assistant", (Reasoning("r", (Opaque("anthropic", "signature", "s"),)), ToolCall("1", "f", "{}"))),
         Message("tool", (ToolResult("1", (Text("x"), Image(url="https://x")), is_error=True, name="f"),)),
+        Message("tool", (ToolResult("2", (Document(b"%PDF-1", name="a.pdf"),)),)),
     )
     assert decode(encode(history)) == history
 

@@ -8,11 +8,12 @@ only its end, and nothing is refused.
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from loomstream.adapt.plan import Adapted
+from loomstream.adapt.plan import Adapted, has_calls
 from loomstream.dialects import Target
 from loomstream.errors import RequestError
 from loomstream.messages import ContentBlock, Message, Request, ToolCall, ToolResult
@@ -29,9 +30,7 @@ def history(request: Request, target: Target) -> Adapted | None:
     Raises `RequestError`, with the place, for a result without its call, a second result of a call, and a call that
     the conversation goes on without answering.
     """
-    calls = [place for place, _ in _blocks(request.messages, ToolCall)]
-    results = [place for place, _ in _blocks(request.messages, ToolResult)]
-    if not calls and not results:
+    if not has_calls(request):
         return None
     pairing = _Pairing(request.messages)
     if not SERVER_SIDE & request.extra_body.keys():
@@ -54,10 +53,12 @@ class _Pairing:
 
     def __init__(self, messages: Iterable[Message]) -> None:
         self.renamed: dict[_Place, str] = {}
-        self._open: dict[str, _Place] = {}
-        """The calls that wait for their result, by the id that stands in the history."""
-        self._sent: dict[str, str] = {}
-        """What the last call of an id is called."""
+        self._open: dict[str, deque[tuple[_Place, str]]] = {}
+        """The calls that wait for their result, and what they are called, by the id that stands in the history.
+
+        Calls of one turn may have the same id: their results follow in the same order.
+        """
+        self._numbers: defaultdict[str, int] = defaultdict(lambda: 2)
         self._used: set[str] = {block.id for _, block in _blocks(messages, ToolCall) if isinstance(block, ToolCall)}
         self._seen: set[str] = set()
         self._orphans: list[tuple[_Place, str]] = []
@@ -72,7 +73,7 @@ class _Pairing:
 
     def _call(self, place: _Place, id: str) -> None:  # noqa: A002 (the field's name)
         if place[0] != self._calling:  # another turn calls: what the one before asked can no longer be answered
-            self._unanswered += [(open_place, name) for name, open_place in self._open.items()]
+            self._unanswered += self._waiting()
             self._open.clear()
             self._calling = place[0]
         sent = id
@@ -80,21 +81,25 @@ class _Pairing:
             sent = self._free(id)
             self.renamed[place] = sent
         self._seen.add(id)
-        self._open[id] = place
-        self._sent[id] = sent
+        self._open.setdefault(id, deque()).append((place, sent))
+
+    def _waiting(self) -> list[tuple[_Place, str]]:
+        return [(place, name) for name, waiting in self._open.items() for place, _ in waiting]
 
     def _free(self, id: str) -> str:  # noqa: A002 (the field's name)
-        number = 2
-        while (name := f"{id}_{number}") in self._used:
-            number += 1
+        while (name := f"{id}_{self._numbers[id]}") in self._used:
+            self._numbers[id] += 1
         self._used.add(name)
         return name
 
     def _result(self, place: _Place, id: str) -> None:  # noqa: A002 (the field's name)
-        if self._open.pop(id, None) is None:
+        waiting = self._open.get(id)
+        if not waiting:
             self._orphans.append((place, id))
-        elif self._sent[id] != id:
-            self.renamed[place] = self._sent[id]
+            return
+        _, sent = waiting.popleft()
+        if sent != id:
+            self.renamed[place] = sent
 
     def check(self, target: Target) -> None:
         """Raise for the first thing that no provider takes."""
@@ -102,7 +107,7 @@ class _Pairing:
             what = "a second one of that call" if id in self._seen else "a result without its call"
             msg = f"{_shown(place)} answers the tool call {id!r}: it is {what}, which {target.provider} would refuse"
             raise RequestError(msg)
-        left = self._unanswered + [(place, name) for name, place in self._open.items() if place[0] < self._last]
+        left = self._unanswered + [waiting for waiting in self._waiting() if waiting[0][0] < self._last]
         for place, id in left:  # noqa: A001 (the field's name)
             msg = f"{_shown(place)} calls a tool ({id!r}) and no result follows: answer it with loomstream.tool_result"
             raise RequestError(msg)

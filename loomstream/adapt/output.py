@@ -46,6 +46,7 @@ _NO_OPENING = ("", "")
 
 _FENCE = re.compile(r"```\w*")
 _OUTSIDE = re.compile(r'["{}\[\]]')
+_NO_SPACE = re.compile(r"\S")
 _INSIDE = re.compile(r'["\\]')
 
 
@@ -127,7 +128,7 @@ class _Back:
         self._name = name
         self._kind = kind
         self._calls: dict[int, bool] = {}
-        """Open calls of that tool, and whether any arguments have come."""
+        """Open calls of that tool, and whether any arguments have come: white space alone stands for none."""
         self._texts: dict[int, _Text] = {}
         """The blocks of text that are open, or closed without JSON while some may follow."""
         self._answered: set[int] = set()
@@ -140,7 +141,7 @@ class _Back:
             case ToolCallStart():
                 made = self._call(event)
             case ToolCallDelta(index=index, arguments=arguments) if index in self._calls:
-                self._calls[index] = True
+                self._calls[index] |= bool(arguments.strip())
                 made = [TextDelta(index, arguments)]
             case ToolCallEnd(index=index, arguments=arguments) if index in self._calls:
                 said = self._calls.pop(index)
@@ -250,21 +251,25 @@ class _Text:
     def sought(self, text: str) -> str:
         """Give the text from where JSON begins, empty where it does not; what stands before it is held."""
         bracket, followers = self._opening
-        while text:
+        at = 0
+        while at < len(text):
             if not self._opened:
-                before, opened, text = text.partition(bracket)
-                self._held.append(before)
-                self._opened = [opened] if opened else []
+                found = text.find(bracket, at)
+                self._held.append(text[at:] if found < 0 else text[at:found])
+                if found < 0:
+                    break
+                self._opened = [bracket]
+                at = found + 1
                 continue
-            follower = text.lstrip()[:1]
-            if follower and follower in followers:
-                json = "".join((*self._opened, text))
+            follower = _NO_SPACE.search(text, at)
+            if follower is None:
+                self._opened.append(text[at:])
+                break
+            if follower.group() in followers:
+                json = "".join((*self._opened, text[at:]))
                 self._opened = []
                 self.state = "within"
                 return json
-            if not follower:
-                self._opened.append(text)
-                break
             self._held += self._opened
             self._opened = []
         return ""

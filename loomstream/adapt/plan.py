@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from loomstream.dialects import Target
 from loomstream.events import Event
-from loomstream.messages import Request
+from loomstream.messages import ContentBlock, Request, ToolCall, ToolResult
 
 
 class EventStage(Protocol):
@@ -31,3 +31,14 @@ class Adapted(NamedTuple):
 
 
 Adaptation = Callable[[Request, Target], Adapted | None]
+
+_CALLS: frozenset[type[ContentBlock]] = frozenset((ToolCall, ToolResult))
+
+
+def has_calls(request: Request) -> bool:
+    """Say whether the conversation holds calls of tools, or results of them."""
+    for message in request.messages:
+        for block in message.content:
+            if block.__class__ in _CALLS:  # a tenth of what isinstance costs
+                return True
+    return False

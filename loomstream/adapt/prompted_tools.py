@@ -8,9 +8,9 @@ Contract: see `loomstream.adapt`. It does nothing where `tool_mode` is `native`;
 from __future__ import annotations
 
 from loomstream import catalog
-from loomstream.adapt.plan import Adapted
+from loomstream.adapt.plan import Adapted, has_calls
 from loomstream.dialects import Target
-from loomstream.messages import Request, ToolCall, ToolResult
+from loomstream.messages import Request
 
 _ABILITY = "tools"
 """What a host's list of capabilities calls them."""
@@ -18,17 +18,13 @@ _ABILITY = "tools"
 
 def prompted_tools(request: Request, target: Target) -> Adapted | None:
     """Give the request with tools and calls in words, and what reads the answer's calls; None where unneeded."""
-    if request.tool_mode == "native" or not (request.tools or _has_calls(request)):
+    if request.tool_mode == "native" or not (request.tools or has_calls(request)):
         return None
     if request.tool_mode == "auto" and not _lacks_tools(target):
         return None
     from loomstream.adapt.told_tools import told_tools  # noqa: PLC0415 (most programs never need it)
 
     return told_tools(request, target)
-
-
-def _has_calls(request: Request) -> bool:
-    return any(isinstance(block, ToolCall | ToolResult) for message in request.messages for block in message.content)
 
 
 def _lacks_tools(target: Target) -> bool:

@@ -19,7 +19,7 @@ from loomstream.adapt.plan import Adapted
 from loomstream.dialects import Target
 from loomstream.dialects.fields import as_list
 from loomstream.errors import RequestError
-from loomstream.messages import ContentBlock, Image, Message, Output, Request, Text, Tool, ToolCall, ToolResult
+from loomstream.messages import ContentBlock, Message, Output, Request, Text, Tool, ToolCall, ToolResult
 
 _GO_ON = "If you need no other tool, answer my question in plain words, with what you have got."
 """Behind results: without it small models repeat the call, or write of what tools are."""
@@ -166,10 +166,11 @@ def _answered(block: ContentBlock, syntax: Syntax, calls: Mapping[str, ToolCall]
     which = f"{name} {call.arguments}" if several and call is not None else name
     words = "".join(part.text for part in block.content if isinstance(part, Text))
     verb = "failed" if block.is_error else "gave this result"
-    images = [part for part in block.content if isinstance(part, Image)]
-    shown = words or ("the image below" if images else "nothing")
+    attached = [part for part in block.content if not isinstance(part, Text)]
+    kinds = " and ".join(dict.fromkeys(type(part).__name__.lower() for part in attached))
+    shown = words or (f"the {kinds} below" if attached else "nothing")
     yield Text(written_result(syntax, f"{which} {verb}: {shown}"))
-    yield from images
+    yield from attached
 
 
 def _joined(content: Sequence[ContentBlock]) -> tuple[ContentBlock, ...]:

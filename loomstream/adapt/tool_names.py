@@ -12,7 +12,7 @@ from functools import cache
 
 import msgspec
 
-from loomstream.adapt.plan import Adapted
+from loomstream.adapt.plan import Adapted, has_calls
 from loomstream.dialects import Target
 from loomstream.events import Event, ToolCallEnd, ToolCallStart
 from loomstream.messages import ContentBlock, Message, Request, Tool, ToolCall, ToolResult
@@ -20,9 +20,9 @@ from loomstream.messages import ContentBlock, Message, Request, Tool, ToolCall, 
 
 def tool_names(request: Request, target: Target) -> Adapted | None:
     """Give the request with names that the host takes, and the stage that gives the user's own back."""
-    names = dict.fromkeys(_names(request))
-    if not names:
+    if not (request.tools or has_calls(request)):
         return None
+    names = dict.fromkeys(_names(request))
     renamed = _renamed(names, target.quirks.tool_name_chars, target.quirks.tool_name_max)
     return Adapted(_rewritten(request, renamed), _Back(renamed)) if renamed else None
 

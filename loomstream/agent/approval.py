@@ -12,6 +12,7 @@ from typing import cast
 from loomstream.agent.state import Allow, Decision, Deny, Pause
 from loomstream.errors import LoomstreamError, MiddlewareError, RequestError, UsageError
 from loomstream.messages import ToolCall
+from loomstream.tools.schema import words_of
 
 Approve = Callable[[ToolCall], Decision | bool | Awaitable[Decision | bool]] | Collection[str]
 """A function that is asked before a call runs, or the names of the tools whose calls pause the run."""
@@ -43,7 +44,7 @@ class Approval:
         except LoomstreamError:
             raise
         except Exception as error:
-            msg = f"approve raised {type(error).__name__} for a call of {call.name}: {error}"
+            msg = f"approve raised {type(error).__name__} for a call of {call.name}: {words_of(error)}"
             raise MiddlewareError(msg) from error
         return _decision(call, decision)
 
@@ -62,7 +63,11 @@ def _names(approve: object, names: Collection[str]) -> frozenset[str]:
     if isinstance(approve, str) or not isinstance(approve, Collection):
         msg = f"approve is a {type(approve).__name__}: give a function, or a set of tool names"
         raise UsageError(msg)
-    pausing = frozenset(cast("Collection[str]", approve))
+    given = list(cast("Collection[object]", approve))
+    if not all(isinstance(name, str) for name in given):
+        msg = f"approve is {approve!r}: give a function, or a set of tool names"
+        raise UsageError(msg)
+    pausing = frozenset(cast("list[str]", given))
     unknown = sorted(map(repr, pausing.difference(names)))
     if unknown:
         msg = f"approve names {', '.join(unknown)}, which is no tool of the run; there are {', '.join(names) or 'none'}"

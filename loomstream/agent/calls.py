@@ -93,10 +93,14 @@ class Calls:
             slot.closed, slot.result, slot.needs = True, each.result, each.needs
 
     def decide(self, decisions: Mapping[str, Decision]) -> None:
-        """Go on with the calls that wait, as far as there are decisions; tell the others again."""
+        """Go on with the calls that wait, as far as there are decisions; tell the others again.
+
+        A decision is about one call: of two that have one id, the first.
+        """
+        left = dict(decisions)
         for slot in self._slots.values():
             if slot.needs is not None:
-                decision = decisions.get(slot.call.id, Pause())
+                decision = left.pop(slot.call.id, Pause())
                 needs, slot.needs = slot.needs, None
                 if isinstance(decision, Pause):
                     self._wait(slot, needs)
@@ -139,9 +143,10 @@ class Calls:
         for slot in self._slots.values():
             if not slot.closed:
                 self._settle(slot, "not_executable", text(CUT))
-        while any(slot.busy for slot in self._slots.values()):
-            self._changed = anyio.Event()
-            await self._changed.wait()
+        for slot in self._slots.values():  # what is settled, or waits for the caller, stays so
+            while slot.busy:
+                self._changed = anyio.Event()
+                await self._changed.wait()
 
     def settle_rest(self, why: str) -> None:
         """The run ends before its calls do: give those without a result an error that says why."""
@@ -210,7 +215,8 @@ class Calls:
                 self._wait(slot, "decision")
 
     async def _ask(self, slot: _Slot) -> None:
-        self._apply(slot, await self._approval.ask(slot.call))
+        if not slot.void:
+            self._apply(slot, await self._approval.ask(slot.call))
 
     def _launch(self) -> None:
         while self._allowed and self._running < self._parallel:
@@ -218,9 +224,10 @@ class Calls:
             self._start(self._run, self._allowed.popleft())
 
     async def _run(self, slot: _Slot) -> None:
-        slot.began_s = anyio.current_time()
         try:
-            self._settle(slot, *await slot.run())
+            if not slot.void:  # voided before this task's first step, there was no scope to cancel
+                slot.began_s = anyio.current_time()
+                self._settle(slot, *await slot.run())
         finally:
             self._running -= 1
 

@@ -14,7 +14,7 @@ import msgspec
 
 from loomstream.errors import RequestError
 from loomstream.events import Event, EventBase
-from loomstream.messages import Image, Text, ToolCall, ToolResult
+from loomstream.messages import ResultContent, Text, ToolCall, ToolResult
 
 Outcome = Literal[
     "ok", "failed", "timed_out", "invalid_arguments", "unknown_tool", "not_executable", "denied", "cancelled"
@@ -86,7 +86,7 @@ class RunStop(EventBase, frozen=True, tag="run_stop", gc=False):
 RunEvent = Event | TurnStart | ToolResultEvent | CallPending | RunStop
 """Any event of a run."""
 
-Content = tuple[Text | Image, ...]
+Content = tuple[ResultContent, ...]
 """What a tool gives."""
 
 _encoder = msgspec.json.Encoder()
@@ -102,6 +102,6 @@ def decode(data: bytes | str) -> RunEvent:
     """Give the event that `encode` wrote. Raises `RequestError` with the place of what is no event of a run."""
     try:
         return _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         msg = f"this is no event of a run: {error}"
         raise RequestError(msg) from None

@@ -26,6 +26,7 @@ from loomstream.errors import LoomstreamError, MiddlewareError
 from loomstream.events import Cost, Event, EventBase, Notice, ToolCallEnd, ToolCallStart, Usage
 from loomstream.messages import Message, Prompt, RequestOptions, Response, ToolChoice
 from loomstream.stream import Stream
+from loomstream.tools.schema import words_of
 
 CAPACITY = 64
 """How many events stand ready for a reader that is slower than the model."""
@@ -269,6 +270,6 @@ def _forces_a_call(choice: ToolChoice | str | None) -> bool:
 def _typed(error: Exception) -> LoomstreamError:
     if isinstance(error, LoomstreamError):
         return error
-    typed = MiddlewareError(f"the model raised {type(error).__name__}: {error}")
+    typed = MiddlewareError(f"the model raised {type(error).__name__}: {words_of(error)}")
     typed.__cause__ = error
     return typed

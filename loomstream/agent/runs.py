@@ -56,12 +56,14 @@ class Run:
         self._state = _State.NEW
         self._reading = False
         self._background: Background[None] | None = None
+        self._entered_in: tuple[Loop, ...] = ()
 
     async def __aenter__(self) -> Self:
         if self._state is not _State.NEW:
             msg = f"this run is {self._state.value}: a run is used once; begin another with run.messages"
             raise UsageError(msg)
         self._state = _State.OPEN
+        self._entered_in = _inside.get()
         return self
 
     async def __aexit__(
@@ -73,7 +75,8 @@ class Run:
         """Stop the model and the tools, and wait until nothing is left; safe to call again, and from another task.
 
         Whoever reads the run gets `StreamCancelled`. A function that runs in a worker thread is not waited for; one
-        that shields itself from cancellation is. A tool of the run may call it too: it is not waited for then.
+        that shields itself from cancellation is. A tool of the run may call it too: it is not waited for then. A tool
+        of another run that is cancelled meanwhile waits no longer.
         """
         await self._leave(_State.CANCELLED)
 
@@ -82,8 +85,10 @@ class Run:
             self._state = state
         if self._background is not None:
             self._loop.cancel()
-            if self._loop not in _inside.get():
-                with anyio.CancelScope(shield=True):
+            inside = _inside.get()
+            if self._loop not in inside:
+                # A tool waits without a shield for a run that is not its own: tools of two runs may close each other's.
+                with anyio.CancelScope(shield=not inside or inside == self._entered_in):
                     await self._background.wait(math.inf)
 
     async def _drive(self) -> None:
@@ -247,10 +252,10 @@ def resume(  # noqa: PLR0913 (as `run`)
     Raises what `run` raises, and `RequestError` for a state that no run left and for a decision that fits no call.
     """
     check_state(state)
-    chosen = dict(decisions or {})
+    chosen: Mapping[str, Decision] = {} if decisions is None else decisions
     check_decisions(state, chosen)
     loop = _loop(model, (), _one_of(given_tools, options), approve, limits, parallel, tool_time_s, options)
-    loop.resume(state, chosen)
+    loop.resume(state, dict(chosen))
     return Run(loop)
 
 
@@ -276,6 +281,9 @@ def _loop(  # noqa: PLR0913, PLR0917 (what `run` and `resume` share)
     check_options({name: value for name, value in options.items() if name != "tools"})
     if not (isinstance(parallel, int) and parallel > 0):  # pyright: ignore[reportUnnecessaryIsInstance] (no types)
         msg = f"parallel is {parallel!r}: give a whole number above 0"
+        raise RequestError(msg)
+    if not isinstance(limits, RunLimits | None):  # pyright: ignore[reportUnnecessaryIsInstance] (no types)
+        msg = f"limits is a {type(limits).__name__}: give loomstream.agent.RunLimits(…)"
         raise RequestError(msg)
     toolbox = Toolbox(tools, tool_time_s)
     return Loop(

@@ -17,7 +17,7 @@ from loomstream.agent.history import check_history
 from loomstream.agent.limits import Tally
 from loomstream.agent.toolbox import checked
 from loomstream.errors import RequestError
-from loomstream.messages import Image, Message, Text, ToolCall, ToolResult, to_messages
+from loomstream.messages import Message, ResultContent, ToolCall, ToolResult, to_messages
 
 STATE_VERSION = 1
 """Version of the states' JSON form."""
@@ -42,8 +42,8 @@ class Answer(Struct, frozen=True, tag="answer", tag_field="type"):
     def __post_init__(self) -> None:
         content: object = self.content
         blocks = cast("tuple[object, ...]", content) if isinstance(content, tuple) else ()
-        if not isinstance(content, str) and not (blocks and all(isinstance(each, Text | Image) for each in blocks)):
-            msg = f"Answer({content!r}): give a text, or a tuple of loomstream.messages.Text and Image"
+        if not isinstance(content, str) and not (blocks and all(isinstance(each, ResultContent) for each in blocks)):
+            msg = f"Answer({content!r}): give a text, or a tuple of loomstream.messages.Text, Image and Document"
             raise RequestError(msg)
         checked(cast("Content", blocks))
 
@@ -86,7 +86,7 @@ class RunState(Struct, frozen=True, kw_only=True):
         """Give the state that `encode` wrote. Raises `RequestError` with the place of what is none."""
         try:
             state = msgspec.json.decode(data, type=cls)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             msg = f"this is no state of a run: {error}"
             raise RequestError(msg) from None
         check_state(state)
@@ -95,6 +95,9 @@ class RunState(Struct, frozen=True, kw_only=True):
 
 def check_state(state: RunState) -> None:
     """Raise `RequestError` for a state that no run can have left."""
+    if not isinstance(state, RunState):  # pyright: ignore[reportUnnecessaryIsInstance] (callers without types)
+        msg = f"the state is a {type(state).__name__}: give a RunState, as RunState.decode makes it of JSON"
+        raise RequestError(msg)
     if state.version != STATE_VERSION:
         msg = f"the state has version {state.version}; this loomstream reads version {STATE_VERSION}"
         raise RequestError(msg)
@@ -105,18 +108,44 @@ def check_state(state: RunState) -> None:
         msg = "the state's calls are not those of its last message: give the state as the run left it"
         raise RequestError(msg)
     for position, paused in enumerate(state.calls):
-        if (paused.result is None) == (paused.needs is None):
-            msg = f"calls[{position}]: a call has either a result or a need"
-            raise RequestError(msg)
-    tally = state.tally
-    if min(tally.turns, tally.calls, tally.time_s) < 0:
+        _check_paused(f"calls[{position}]", paused)
+    _check_tally(state.tally)
+
+
+def _check_paused(place: str, paused: PausedCall) -> None:
+    call, result = paused.call, paused.result
+    if (result is None) == (paused.needs is None):
+        msg = f"{place}: a call has either a result or a need"
+        raise RequestError(msg)
+    if result is not None and (result.tool_call_id, result.name) != (call.id, call.name):
+        msg = (
+            f"{place}: the result is of {result.tool_call_id!r} ({result.name}), the call is {call.id!r} ({call.name})"
+        )
+        raise RequestError(msg)
+
+
+def _check_tally(tally: Tally) -> None:
+    used, cost = tally.usage, tally.cost
+    counts = [tally.turns, tally.calls, tally.time_s, cost.attempts]
+    if used is not None:
+        counts += [used.input_tokens, used.output_tokens, used.cache_read_tokens, used.cache_write_tokens]
+    if min(counts) < 0:
         msg = "the state's tally holds a negative count"
+        raise RequestError(msg)
+    amounts = (cost.amount_usd, cost.lower_usd, cost.upper_usd)
+    if any(amount is not None and not (amount.is_finite() and amount >= 0) for amount in amounts):
+        msg = "the state's tally holds a cost that is no amount of money"
         raise RequestError(msg)
 
 
 def check_decisions(state: RunState, decisions: Mapping[str, Decision]) -> None:
     """Raise `RequestError` for a decision about no pending call, or one that does not fit it."""
-    pending = {paused.call.id: paused for paused in state.pending}
+    if not isinstance(decisions, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] (callers without types)
+        msg = f"decisions is a {type(decisions).__name__}: give a dict from the ids of calls to decisions"
+        raise RequestError(msg)
+    pending: dict[str, PausedCall] = {}
+    for paused in state.pending:
+        pending.setdefault(paused.call.id, paused)  # of two with one id a decision is for the first
     for call_id, decision in decisions.items():
         paused = pending.get(call_id)
         if paused is None:

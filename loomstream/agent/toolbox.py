@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import anyio
+import anyio.lowlevel
 
 from loomstream.agent.events import Content, Outcome
 from loomstream.errors import InvalidArguments, RequestError
@@ -90,9 +91,30 @@ async def execute(
     except anyio.get_cancelled_exc_class():
         if anyio.get_current_task().has_pending_cancellation():
             raise
-        return "cancelled", text(f"{tool.name} cancelled itself before it had a result")
-    except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 (a tool may raise anything; the model is told)
+        return _cancelled(tool.name)
+    except Exception as error:  # noqa: BLE001 (a tool may raise anything; the model is told)
         return "failed", text(told(_only(error)))
+    except BaseExceptionGroup as group:
+        return await _group_outcome(tool.name, group)
+
+
+def _cancelled(name: str) -> tuple[Outcome, Content]:
+    return "cancelled", text(f"{name} cancelled itself before it had a result")
+
+
+async def _group_outcome(name: str, group: BaseExceptionGroup[BaseException]) -> tuple[Outcome, Content]:
+    """Give the outcome of a group that holds more than errors: trio's nurseries put cancellations into one.
+
+    Where there is nothing else, it is a cancellation again. What is neither comes out, bare where it is alone.
+    """
+    _, left = group.split(anyio.get_cancelled_exc_class())
+    if left is None:
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        return _cancelled(name)
+    failed = _only(left)
+    if not isinstance(failed, Exception):
+        raise failed
+    return "failed", text(told(failed))
 
 
 def text(words: str) -> Content:

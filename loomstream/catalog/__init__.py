@@ -17,6 +17,7 @@ A model is found by its exact id (or an alias of the row), else by these rules, 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date
 from decimal import Context, Decimal
 from functools import cache, lru_cache
@@ -65,9 +66,17 @@ class Tier(Rates, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Price(Rates, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The rates of a model; `tiers` replace them for long prompts, in rising order."""
+    """The rates of a model; `tiers` replace them for long prompts, in rising order.
+
+    `service_tiers` are the rates of what is not served as usual, by the provider's word for it (`batch`, `flex`, …).
+    """
 
     tiers: tuple[Tier, ...] = ()
+    service_tiers: Mapping[str, Rates] = msgspec.field(default_factory=dict[str, Rates])
+
+
+STANDARD_TIERS = frozenset(("", "auto", "default", "on_demand", "standard", "standard_only"))
+"""Words for being served as usual, at the rates of the row itself."""
 
 
 class Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -109,12 +118,15 @@ def look_up(provider: str, model: str) -> Entry | None:
     return None if anything is None else msgspec.structs.replace(anything, model=model)
 
 
-def price(entry_or_price: Entry | Price, usage: Usage) -> Decimal | None:
+def price(entry_or_price: Entry | Price, usage: Usage, service_tier: str = "") -> Decimal | None:
     """Give what the tokens cost, in US dollars, exactly; None where a price that they need is not known."""
     known = entry_or_price.price if isinstance(entry_or_price, Entry) else entry_or_price
     if known is None:
         return None
-    rates = _rates(known, usage)
+    served = service_tier.lower()
+    rates = _rates(known, usage) if served in STANDARD_TIERS else known.service_tiers.get(served)
+    if rates is None:
+        return None
     written_1h = min(usage.cache_write_1h_tokens, usage.cache_write_tokens)
     parts = (
         (rates.input, usage.input_tokens),

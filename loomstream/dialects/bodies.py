@@ -55,6 +55,14 @@ def arguments_of(text: str) -> RawJSON | None:
     return RawJSON(text.encode()) if is_object(text) else None
 
 
+def sent_arguments(text: str) -> object:
+    """Give a tool call's arguments for a wire that takes an object; text that is none goes in one, as it came.
+
+    Source of the key: https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming.
+    """
+    return arguments_of(text) or {"INVALID_JSON": text}
+
+
 def merge(body: Mapping[str, object], extra: Mapping[str, object]) -> JSONObject:
     """Give the body with the extra keys; objects under one key are merged, anything else is replaced."""
     merged = dict(body)

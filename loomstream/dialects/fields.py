@@ -50,9 +50,17 @@ def read_object(raw: RawJSON) -> JSONObject:
     return as_object(loads(raw)) if raw is not NULL else {}
 
 
+_text = msgspec.json.Decoder(str)
+
+
 def read_text(raw: RawJSON) -> str:
     """Give a raw side field as text, empty where it is none."""
-    return as_text(loads(raw)) if raw is not NULL else ""
+    if raw is NULL:
+        return ""
+    try:
+        return _text.decode(raw)
+    except ValueError:  # no string, or one that only a lenient reading takes
+        return as_text(loads(raw))
 
 
 def freeze(raw: RawJSON) -> RawJSON:

@@ -8,7 +8,7 @@ by all calls of one combinator. The rest is `failover`'s: one clean stream, a no
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from decimal import Decimal
 from typing import Literal, NamedTuple, get_args
@@ -20,7 +20,8 @@ from loomstream.events import Event
 from loomstream.handler import Handler
 from loomstream.messages import Request
 from loomstream.middleware.attempts import COMMITTING
-from loomstream.middleware.failover import Candidate, When, checked, elsewhere, failover
+from loomstream.middleware.candidates import Candidate, all_places, checked
+from loomstream.middleware.failover import When, elsewhere, in_turn
 
 Strategy = Literal["round_robin", "weighted", "least_busy", "lowest_latency", "lowest_cost"]
 """How the first candidate of a call is chosen."""
@@ -50,7 +51,8 @@ class Balance:
         cost_of: CostOf | None,
         when: When,
     ) -> None:
-        self._candidates = {candidate.name: candidate for candidate in checked(candidates, "balance")}
+        self._candidates = {candidate.name: candidate for candidate in candidates}
+        self.places = all_places(candidates)
         self._order = _ORDERS[strategy]
         self._when = when
         self._open = dict.fromkeys(self._candidates, 0)
@@ -64,7 +66,7 @@ class Balance:
         """Give the events of the candidate that the strategy chooses, or of one that follows it."""
         names = self._order(self, request)
         chain = [Candidate(name, self._tracked(self._candidates[name])) for name in names]
-        return failover(chain, when=self._when)(request)
+        return in_turn(chain, request, self._when)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -164,6 +166,8 @@ def balance(
     weights: Mapping[str, float] | None = None,
     cost_of: CostOf | None = None,
     when: When = elsewhere,
+    allowed_providers: Iterable[str] | None = None,
+    allowed_regions: Iterable[str] | None = None,
 ) -> Balance:
     """Give the handler that spreads calls over the candidates.
 
@@ -172,8 +176,9 @@ def balance(
     `cost_of`). Where the chosen one fails before its first content and `when` allows (as in `failover`), the others
     follow in the strategy's order.
 
-    Raises `ConfigError` for no candidates, two of one name, an unknown strategy, weights of unknown candidates or that
-    are not above 0 (`weighted` takes 0 too, but not for all), and `lowest_cost` without `cost_of`.
+    Raises `ConfigError` for no candidates, two of one name, one that may send elsewhere than to `allowed_providers` and
+    `allowed_regions`, an unknown strategy, weights of unknown candidates or that are not above 0 (`weighted` takes 0
+    too, but not for all), and `lowest_cost` without `cost_of`.
     """
     if strategy not in get_args(Strategy):
         msg = f"strategy={strategy!r}: known are {', '.join(get_args(Strategy))}"
@@ -182,11 +187,13 @@ def balance(
         msg = "lowest_cost needs cost_of: a function of a candidate's name and the request"
         raise ConfigError(msg)
     given = dict(weights or {})
-    _check_weights(given, [candidate.name for candidate in candidates], zero=strategy == "weighted")
-    return Balance(candidates, strategy, given, cost_of, when)
+    chain = checked(candidates, "balance", allowed_providers=allowed_providers, allowed_regions=allowed_regions)
+    check_weights(given, [candidate.name for candidate in chain], zero=strategy == "weighted")
+    return Balance(chain, strategy, given, cost_of, when)
 
 
-def _check_weights(weights: Mapping[str, float], names: Sequence[str], *, zero: bool) -> None:
+def check_weights(weights: Mapping[str, float], names: Sequence[str], *, zero: bool) -> None:
+    """Raise `ConfigError` for weights of unknown candidates, and for those that are no numbers above (or at) 0."""
     for name, weight in weights.items():
         if name not in names:
             msg = f"weights names {name!r}, which is no candidate: they are {', '.join(names)}"

@@ -1,10 +1,17 @@
 """What a call costs, while it streams and when it ends.
 
 Contract: a stage that adds `Cost` events and changes nothing else. Every whole answer gets one `Cost` right before its
-`Stop`; before that, at most one each `RUNNING_INTERVAL_S`, and only after a `Usage` that changed the amount. What a
-gateway says that it charged wins over the catalog's price, and the tokens that a host says it bills over those that
-its model counted. An unknown price is unknown: the amount is None. It knows
-no provider, and a text delta costs it one look-up in a set.
+`Stop`; before that, at most one each `RUNNING_INTERVAL_S`, and only where the amount has changed: after a `Usage`, or
+where so much text has come since that the estimate has. What a gateway says that it charged wins over the catalog's
+price, and the tokens that a host says it bills over those that its model counted. An unknown price is unknown: the
+amount is None. It knows no provider.
+
+Text that no usage has counted yet is reckoned by characters to the token: by a rule of thumb at first, then by what the
+final usages of the same model were. An estimate is never exact; its lower bound is what was reported.
+
+Attempts that others made inside are seen by their notices: one that may be billed leaves the cost without an upper
+bound. To have each attempt counted by itself, failed and abandoned ones too, put a `cost` with a `ledger` inside of
+what repeats: innermost.
 
 A stream that ends early has no `Stop`; `cost_of` gives its cost to whoever holds the last `Usage`.
 """
@@ -15,41 +22,92 @@ import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
-from types import CoroutineType, TracebackType
-from typing import Any, TypeVar
+from functools import partial
+from types import TracebackType
 
 import msgspec
 from anyio import current_time
-from msgspec import Raw as RawJSON
 from msgspec import Struct
 
 from loomstream import catalog
-from loomstream.errors import Failure
-from loomstream.events import NULL, Cost, Event, EventBase, Start, Stop, Usage
+from loomstream.errors import LoomstreamError, Timeout
+from loomstream.events import Cost, Event, EventBase, Notice, Start, Stop, TextDelta, Usage
 from loomstream.handler import Handler, Middleware, NextBatch, Stage, batches, is_idle
 from loomstream.messages import Request
+from loomstream.middleware.bills import billed_usage, reported_cost, served_tier
+from loomstream.middleware.estimates import CHARS_PER_TOKEN, TEXT_OF, prompt_tokens
+from loomstream.middleware.ledger import Ledger
 from loomstream.transport.loops import running_loop
-from loomstream.wire.json import Reader
+
+__all__ = (
+    "RUNNING_INTERVAL_S",
+    "WATCHED",
+    "Ledger",
+    "Pricing",
+    "billed_usage",
+    "cost",
+    "cost_of",
+    "may_be_billed",
+    "meter",
+    "reported_cost",
+    "zero_cost",
+)
 
 RUNNING_INTERVAL_S = 0.25
 """The shortest time between two running `Cost` events, in seconds."""
 
-WATCHED: frozenset[type[EventBase]] = frozenset((Start, Usage, Cost, Stop))
-"""The only events that matter to the cost; all others pass."""
+WATCHED: frozenset[type[EventBase]] = frozenset((Start, Usage, Cost, Stop, Notice))
+"""The events that matter to the cost beside text; all others pass."""
 
 _ZERO = Decimal(0)
-_T = TypeVar("_T")
+_LOOK_CHARS = 64
+"""After so much text it is looked whether a running cost is due."""
+_LEAST_TOLD_CHARS = 200
+"""An answer of fewer characters tells nothing of how many make a token."""
+_NEW_RATIO = 0.3
+"""How much the last answer counts against those before it."""
+_GIVEN_UP = frozenset(("retry", "failover", "hedge"))
 
 
-def cost(provider: str, model: str, clock: Callable[[], float] | None = None) -> Middleware:
+class Pricing(Struct, frozen=True, kw_only=True):
+    """How the models of a host are found in the catalog.
+
+    `provider` is the catalog's name of it, where the host has another one (a built-in provider under a name of yours).
+    `base_model` is what stands behind a deployment, for an answer that does not name a model that is known.
+    `by_request` is False where the model of the request is a name that you gave: it is no model's, and never priced.
+    """
+
+    provider: str = ""
+    base_model: str = ""
+    by_request: bool = True
+
+
+AS_NAMED = Pricing()
+
+
+def cost(
+    provider: str,
+    model: str,
+    clock: Callable[[], float] | None = None,
+    *,
+    pricing: Pricing = AS_NAMED,
+    ledger: Ledger | None = None,
+    tag: str | Callable[[Request], str] = "",
+) -> Middleware:
     """Give the middleware for a model: `provider` and `model` as requested, for what `Start` leaves open.
 
-    `clock` gives seconds that never go back (default: the event loop's); it is read only when a `Usage` arrives.
+    `clock` gives seconds that never go back (default: the event loop's). What each stream has cost, however it ended,
+    is added to `ledger` under `tag`, which may be a function of the request.
     """
+    ratios: dict[str, float] = {}
 
     def wrap(handler: Handler) -> Handler:
         def metered(request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
-            return _Metered(handler(request), _Meter(provider, model, request.max_tokens, clock))
+            meter = _Meter(provider, model, request.max_tokens, clock, pricing)
+            meter.expect(request, ratios)
+            if ledger is not None:
+                meter.book = partial(ledger.add, tag=tag if isinstance(tag, str) else tag(request))
+            return _Metered(handler(request), meter)
 
         return metered
 
@@ -58,7 +116,12 @@ def cost(provider: str, model: str, clock: Callable[[], float] | None = None) ->
 
 def meter(provider: str, model: str, max_tokens: int | None, clock: Callable[[], float] | None = None) -> Stage:
     """Give what `cost` does to one stream as a plain function of its events, in order; `WATCHED` are those it needs."""
-    return _Meter(provider, model, max_tokens, clock)
+    return _Meter(provider, model, max_tokens, clock, AS_NAMED)
+
+
+def may_be_billed(error: LoomstreamError) -> bool:
+    """Say whether a provider may bill an attempt that failed so before any content came."""
+    return error.retry_safety == "maybe" or isinstance(error, Timeout)
 
 
 class _Metered:
@@ -75,16 +138,30 @@ class _Metered:
         self._meter = meter
         self._ahead: list[Event] = []
         """What has come and was not yet given, last one first."""
-        self._batch: NextBatch
+        self._batch: NextBatch = self._first
 
     async def __aenter__(self) -> AsyncIterator[Event]:
-        self._batch = batches(await self._context.__aenter__())
+        self._batch = batches(await self._enter())
         return self
 
-    def __aexit__(
+    async def _enter(self) -> AsyncIterator[Event]:
+        try:
+            return await self._context.__aenter__()
+        except LoomstreamError as error:
+            self._meter.failed = error
+            self._meter.close()  # who could not enter does not leave
+            raise
+
+    async def _first(self) -> list[Event]:
+        raise StopAsyncIteration
+
+    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> CoroutineType[Any, Any, bool | None]:
-        return self._context.__aexit__(kind, error, trace)
+    ) -> bool | None:
+        try:
+            return await self._context.__aexit__(kind, error, trace)
+        finally:
+            self._meter.close()
 
     @property
     def __loomstream_idle__(self) -> bool:
@@ -102,13 +179,29 @@ class _Metered:
         if self._ahead:
             ahead, self._ahead = self._ahead[::-1], []
             return ahead
-        events = await self._batch()
-        if len(events) == 1 and events[0].__class__ not in WATCHED:  # what most reads bring
-            return events
-        return events if WATCHED.isdisjoint(map(type, events)) else self._meter.take(events)
+        meter = self._meter
+        try:
+            events = await self._batch()
+        except LoomstreamError as error:
+            meter.failed = error
+            raise
+        watched = False
+        chars = 0
+        for event in events:
+            kind = event.__class__
+            if kind is TextDelta:
+                chars += len(event.text)  # pyright: ignore (its class was compared, which is cheaper than isinstance)
+            elif kind in WATCHED:
+                watched = True
+            elif kind in TEXT_OF:
+                chars += meter.other_text(event, TEXT_OF[kind])
+        meter.chars += chars
+        if watched:
+            return meter.take(events)
+        return meter.look(events) if meter.chars >= meter.look_at else events
 
 
-def cost_of(
+def cost_of(  # noqa: PLR0913 (all but the first three are keyword-only)
     provider: str,
     model: str,
     usage: Usage | None,
@@ -116,33 +209,38 @@ def cost_of(
     attempts: int = 1,
     max_tokens: int | None = None,
     requested_model: str = "",
+    pricing: Pricing = AS_NAMED,
+    service_tier: str = "",
 ) -> Cost:
     """Give the cost of a call by the last usage that it reported; also of one that was cut off.
 
     `amount_usd` is what the reported tokens cost. It is exact, and equal to both bounds, where that usage is final and
     there was one attempt. Else it is the lower bound, and the upper one is what `max_tokens` of output would cost: None
     where that is not given, or after several attempts, of which others may be billed too. Amount and bounds are None
-    where the price is unknown, or the usage of a model that is not free.
+    where the price is unknown, or the usage of a model that is not free. `service_tier` is what was asked for; what the
+    usage says wins.
 
-    A `model` that the catalog does not know is priced as `requested_model`, then never as exact and without bounds.
+    A `model` that the catalog does not know is priced as `pricing.base_model`; without one as `requested_model`, then
+    never as exact and without bounds.
     """
-    entry = catalog.look_up(provider, model)
+    entry = _entry(provider, model, pricing)
     if entry is not None and entry.free:
         return zero_cost(provider, model, attempts=attempts)
     if usage is None:
         return Cost(provider=provider, model=model, attempts=attempts)
     charged, billed = reported_cost(usage), billed_usage(usage)
+    tier = served_tier(usage) or service_tier
     if charged is None and entry is None:
-        guess = _amount(catalog.look_up(provider, requested_model), billed)
-        return Cost(provider=provider, model=model, amount_usd=guess, attempts=attempts)
-    amount = _amount(entry, billed) if charged is None else charged
+        asked = _entry(provider, requested_model, pricing) if pricing.by_request else None
+        return Cost(provider=provider, model=model, amount_usd=_amount(asked, billed, tier), attempts=attempts)
+    amount = _amount(entry, billed, tier) if charged is None else charged
     exact = usage.final and attempts == 1 and amount is not None
     return Cost(
         provider=provider,
         model=model,
         amount_usd=amount,
         lower_usd=amount,
-        upper_usd=amount if exact else _upper(entry, billed, amount, max_tokens if attempts == 1 else None),
+        upper_usd=amount if exact else _upper(entry, billed, amount, max_tokens if attempts == 1 else None, tier),
         exact=exact,
         attempts=attempts,
     )
@@ -161,16 +259,23 @@ def zero_cost(provider: str, model: str, *, attempts: int = 1) -> Cost:
     )
 
 
-def _amount(entry: catalog.Entry | None, usage: Usage | None) -> Decimal | None:
-    return None if entry is None or usage is None else catalog.price(entry, usage)
+def _entry(provider: str, model: str, pricing: Pricing) -> catalog.Entry | None:
+    """Give the row by which a model is priced, also one without a price; None where none is known."""
+    name = pricing.provider or provider
+    found = catalog.look_up(name, model)
+    return catalog.look_up(name, pricing.base_model) if found is None and pricing.base_model else found
+
+
+def _amount(entry: catalog.Entry | None, usage: Usage | None, tier: str) -> Decimal | None:
+    return None if entry is None or usage is None else catalog.price(entry, usage, tier)
 
 
 def _upper(
-    entry: catalog.Entry | None, usage: Usage | None, lower: Decimal | None, max_tokens: int | None
+    entry: catalog.Entry | None, usage: Usage | None, lower: Decimal | None, max_tokens: int | None, tier: str
 ) -> Decimal | None:
     if max_tokens is None or lower is None or usage is None:
         return None
-    upper = _amount(entry, msgspec.structs.replace(usage, output_tokens=max_tokens))
+    upper = _amount(entry, msgspec.structs.replace(usage, output_tokens=max_tokens), tier)
     return None if upper is None else max(lower, upper)
 
 
@@ -180,31 +285,85 @@ class _Meter:
     __slots__ = (
         "_attempts",
         "_clock",
+        "_estimates",
+        "_given_up",
         "_max_tokens",
         "_model",
         "_next_s",
         "_now_s",
         "_priced",
+        "_pricing",
+        "_prompt_tokens",
         "_provider",
-        "_requested_model",
+        "_ratios",
+        "_requested",
         "_shown",
         "_spent",
         "_started",
+        "_thought",
+        "_tier",
+        "_total_chars",
+        "_unnamed",
         "_usage",
+        "book",
+        "chars",
+        "failed",
+        "look_at",
     )
 
-    def __init__(self, provider: str, model: str, max_tokens: int | None, clock: Callable[[], float] | None) -> None:
+    def __init__(
+        self,
+        provider: str,
+        model: str,
+        max_tokens: int | None,
+        clock: Callable[[], float] | None,
+        pricing: Pricing,
+    ) -> None:
+        self._requested = (provider, model)
         self._provider = provider
-        self._model = self._requested_model = model
+        self._unnamed = model if pricing.by_request else ""
+        """The model of an answer that does not say which."""
+        self._model = self._unnamed
         self._max_tokens = max_tokens
         self._clock = clock
+        self._pricing = pricing
+        self._tier = ""
         self._usage: Usage | None = None
         self._started = False
-        self._priced = False
+        self._priced: Cost | None = None
         self._attempts = 1
-        self._spent: Decimal | None = _ZERO
+        self._given_up = False
+        """Whether an attempt that others made inside, and gave up, may be billed."""
+        self._spent: Cost | None = None
+        """What the epochs before this one have cost."""
         self._shown: Decimal | None = None
         self._next_s = self._now_s = -math.inf
+        self._prompt_tokens: int | None = None
+        self._ratios: dict[str, float] = {}
+        self._estimates = False
+        self._total_chars = 0
+        """The characters that came before the last usage."""
+        self._thought = False
+        self.chars = 0
+        """The characters that came since."""
+        self.look_at: float = math.inf
+        self.failed: LoomstreamError | None = None
+        self.book: Callable[[Cost, Usage | None], None] | None = None
+
+    def expect(self, request: Request, ratios: dict[str, float]) -> None:
+        """Take what an estimate needs of the request, where its model has a price."""
+        self._tier = request.service_tier
+        self._ratios = ratios
+        entry = _entry(self._provider, self._unnamed, self._pricing)
+        if entry is not None and entry.price is not None and not entry.free:
+            self._prompt_tokens = prompt_tokens(request)
+            self._estimates = True
+            self.look_at = _LOOK_CHARS
+
+    def other_text(self, event: Event, field: str) -> int:
+        """Give how many characters an event that is no text of the answer brings."""
+        self._thought = self._thought or event.__class__.__name__ == "ReasoningDelta"
+        return len(getattr(event, field))
 
     def __call__(self, event: Event) -> tuple[Event, ...]:
         match event:
@@ -212,10 +371,13 @@ class _Meter:
                 return self._count(event)
             case Start():
                 self._begin(event)
-            case Stop() if not self._priced:
+            case Stop() if self._priced is None:
                 return (self._cost(), event)
             case Cost():
-                self._priced = True  # a handler nearer to the wire has its own stage, and knows what it asked
+                self._priced = event  # a handler nearer to the wire has its own stage, and knows what it asked
+            case Notice(kind=kind) if kind in _GIVEN_UP and not self._started:
+                self._attempts += 1
+                self._given_up = self._given_up or event.may_be_billed or kind == "hedge"
             case _:
                 pass
         return (event,)
@@ -231,168 +393,123 @@ class _Meter:
             if event.__class__ not in WATCHED:
                 out.append(event)
             elif too_early and isinstance(event, Usage):
-                self._usage = event
+                self._set(event)
                 out.append(event)
             else:
                 out += self(event)
                 too_early = isinstance(event, Usage) and not event.final and self._now_s < self._next_s
         return out
 
+    def look(self, events: list[Event]) -> list[Event]:
+        """Add a running cost where one is due by the text that came."""
+        self.look_at = self.chars + _LOOK_CHARS
+        running = None if self._priced else self._running()
+        return events if running is None else [*events, running]
+
+    def close(self) -> None:
+        """Book what the stream has cost; once."""
+        book, self.book = self.book, None
+        if book is None:
+            return
+        never_sent = not self._started and self.failed is not None and not may_be_billed(self.failed)
+        book(zero_cost(*self._requested) if never_sent else self._priced or self._cost(), self._usage)
+
+    def _set(self, usage: Usage) -> None:
+        self._usage = usage
+        self._total_chars += self.chars
+        self.chars = 0
+        if self.look_at < math.inf:
+            self.look_at = _LOOK_CHARS
+
     def _begin(self, event: Start) -> None:
         if self._started:
-            self._spent = self._cost().amount_usd
+            self._spent = self._cost()
             self._attempts += 1
             self._usage = None
+            self._total_chars = self.chars = 0
         self._started = True
         self._provider = event.provider or self._provider
-        self._model = event.model or self._requested_model
+        self._model = event.model or self._unnamed
 
     def _count(self, event: Usage) -> tuple[Event, ...]:
-        self._usage = event
-        if event.final or self._priced:
+        self._set(event)
+        if event.final:
+            self._learn(event)
+        if event.final or self._priced is not None:
             return (event,)
+        running = self._running()
+        return (event,) if running is None else (event, running)
+
+    def _running(self) -> Cost | None:
         if self._clock is None:
             self._clock = _loop_clock()
         now = self._now_s = self._clock()
         if now < self._next_s:
-            return (event,)
+            return None
         running = self._cost()
         if running.amount_usd is None:
             self._next_s = now + RUNNING_INTERVAL_S  # an unknown price seldom becomes known: no need to ask each time
         if running.amount_usd == self._shown:
-            return (event,)
+            return None
         self._shown = running.amount_usd
         self._next_s = now + RUNNING_INTERVAL_S
-        return (event, running)
+        return running
 
-    def _cost(self) -> Cost:
-        cost = cost_of(
+    # --- estimates -------------------------------------------------------------------------------
+
+    def _learn(self, usage: Usage) -> None:
+        """Take note of how many characters made a token; thoughts that were not shown are tokens without any."""
+        tokens = usage.output_tokens - (0 if self._thought else usage.reasoning_tokens)
+        if self._estimates and self._spent is None and self._total_chars >= _LEAST_TOLD_CHARS and tokens > 0:
+            known, now = self._ratios.get(self._model), self._total_chars / tokens
+            self._ratios[self._model] = now if known is None else known + (now - known) * _NEW_RATIO
+
+    def _estimated(self) -> Usage | None:
+        """Give the usage with the text that it does not count yet; None where there is nothing to estimate."""
+        if self._usage is not None and (self._usage.final or not self.chars):
+            return None
+        if not self._estimates or not (self.chars or self._usage):
+            return None
+        tokens = math.ceil(self.chars / self._ratios.get(self._model, CHARS_PER_TOKEN))
+        counted = self._usage or Usage(input_tokens=self._prompt_tokens or 0)
+        return msgspec.structs.replace(counted, output_tokens=counted.output_tokens + tokens, final=False)
+
+    def _reported(self, usage: Usage | None) -> Cost:
+        """Give the cost by the catalog; how it is found says `pricing`, for the host that it is about."""
+        return cost_of(
             self._provider,
             self._model,
-            self._usage,
-            attempts=self._attempts,
+            usage,
+            attempts=self._attempts if self._given_up else 1,
             max_tokens=self._max_tokens,
-            requested_model=self._requested_model,
+            requested_model=self._requested[1],
+            pricing=self._pricing if self._provider == self._requested[0] else AS_NAMED,
+            service_tier=self._tier,
         )
-        if self._spent == 0:
-            return cost
-        total = None if self._spent is None or cost.amount_usd is None else self._spent + cost.amount_usd
-        return msgspec.structs.replace(cost, amount_usd=total, lower_usd=total, upper_usd=None, exact=False)
+
+    def _cost(self) -> Cost:
+        cost = self._reported(self._usage)
+        guessed = self._estimated()
+        if guessed is not None and (amount := self._reported(guessed).amount_usd) is not None:
+            upper = None if cost.upper_usd is None else max(cost.upper_usd, amount)
+            cost = msgspec.structs.replace(
+                cost, amount_usd=amount, lower_usd=cost.lower_usd or _ZERO, upper_usd=upper, exact=False
+            )
+        if self._attempts > 1 or not self._model:
+            cost = msgspec.structs.replace(cost, model=self._model or self._requested[1], attempts=self._attempts)
+        return cost if self._spent is None else _after(self._spent, cost)
+
+
+def _after(spent: Cost, cost: Cost) -> Cost:
+    """Give the cost with what was spent before: no bound above, for what ended early may be billed for more."""
+    if spent.amount_usd == 0 and spent.exact:
+        return cost
+    total = None if spent.amount_usd is None or cost.amount_usd is None else spent.amount_usd + cost.amount_usd
+    lower = None if total is None else (spent.lower_usd or _ZERO) + (cost.lower_usd or _ZERO)
+    return msgspec.structs.replace(cost, amount_usd=total, lower_usd=lower, upper_usd=None, exact=False)
 
 
 def _loop_clock() -> Callable[[], float]:
     """Give the clock of the event loop that runs; on asyncio without the search for it that costs 1.5 µs each time."""
     loop = running_loop()
     return current_time if loop is None else loop.time
-
-
-# --- what gateways report ----------------------------------------------------------------------------
-
-
-class _Bill(Struct):
-    cost: RawJSON = NULL
-    cost_in_usd_ticks: RawJSON = NULL
-    is_byok: RawJSON = NULL
-    cost_details: RawJSON = NULL
-
-
-class _Total(Struct):
-    total_cost: RawJSON = NULL
-    usd: RawJSON = NULL
-
-
-class _Details(Struct):
-    upstream_inference_cost: RawJSON = NULL
-
-
-class _Billed(Struct):
-    billed_units: RawJSON = NULL
-
-
-_billed = Reader(msgspec.json.Decoder(_Billed))
-_units = Reader(msgspec.json.Decoder(dict[str, RawJSON]))
-_bill = Reader(msgspec.json.Decoder(_Bill))
-_total = Reader(msgspec.json.Decoder(_Total))
-_details = Reader(msgspec.json.Decoder(_Details))
-_number = Reader(msgspec.json.Decoder(Decimal))
-
-_MAX_EXPONENT = 20
-"""Numbers beyond this are no bill, and would overflow in arithmetic."""
-
-
-def reported_cost(usage: Usage) -> Decimal | None:
-    """Give what a gateway says it charged, in US dollars; None where the usage says nothing of it.
-
-    Read from `usage.raw`, as seen on recorded streams: `cost` as a number or a string of one (OpenRouter, LiteLLM,
-    Vercel), or as an object with `total_cost` (Perplexity) or `usd` (Venice); `cost_in_usd_ticks` (xAI: 10,000,000,000
-    to the dollar). With your own key at OpenRouter (`is_byok`) the upstream's bill is added.
-    """
-    data = bytes(usage.raw)
-    bill = _read(_bill, data) if b'"cost' in data else None
-    if bill is None:
-        return None
-    for read in (_charged, _itemised, _ticks):
-        amount = read(bill)
-        if amount is not None:
-            return amount
-    return None
-
-
-def billed_usage(usage: Usage) -> Usage | None:
-    """Give the token counts that a host charges for, where `usage.raw` says that they are not the model's.
-
-    Read from `billed_units` (Cohere), whose counts know no cache. None where it charges for something else than whole
-    tokens, which no price per token tells.
-    """
-    data = bytes(usage.raw)
-    bill = _read(_billed, data) if b'"billed_units"' in data else None
-    units = None if bill is None else _read(_units, bytes(bill.billed_units))
-    if units is None:
-        return usage
-    counts = {name: _money(raw) for name, raw in units.items() if bytes(raw) != b"null"}
-    tokens = [counts.pop(name, _ZERO) for name in ("input_tokens", "output_tokens")]
-    if any(counts.values()) or any(count is None or count % 1 for count in (*tokens, *counts.values())):
-        return None
-    sent, received = (int(count or 0) for count in tokens)
-    return msgspec.structs.replace(
-        usage,
-        input_tokens=sent,
-        output_tokens=received,
-        cache_read_tokens=0,
-        cache_write_tokens=0,
-        cache_write_1h_tokens=0,
-    )
-
-
-def _charged(bill: _Bill) -> Decimal | None:
-    charged = _money(bill.cost)
-    if charged is None or bytes(bill.is_byok) != b"true":
-        return charged
-    details = _read(_details, bytes(bill.cost_details))
-    upstream = None if details is None else _money(details.upstream_inference_cost)
-    return None if upstream is None else charged + upstream
-
-
-def _itemised(bill: _Bill) -> Decimal | None:
-    total = _read(_total, bytes(bill.cost))
-    if total is None:
-        return None
-    amount = _money(total.total_cost)
-    return _money(total.usd) if amount is None else amount
-
-
-def _ticks(bill: _Bill) -> Decimal | None:
-    ticks = _money(bill.cost_in_usd_ticks)
-    return None if ticks is None else ticks.scaleb(-10)
-
-
-def _money(raw: RawJSON) -> Decimal | None:
-    number = _read(_number, bytes(raw))
-    if number is None or not number.is_finite() or number < 0 or abs(number.adjusted()) > _MAX_EXPONENT:
-        return None
-    return number
-
-
-def _read(reader: Reader[_T], data: bytes) -> _T | None:
-    value = reader.read(data)
-    return None if isinstance(value, Failure) else value

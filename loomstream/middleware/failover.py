@@ -7,14 +7,12 @@ raised, but by `resume` (see `loomstream.middleware.resume`). The last error nam
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple
 
 from loomstream.errors import (
     BadRequest,
     BudgetExceeded,
-    ConfigError,
     ContentFiltered,
     ContextTooLong,
     DeadlineExceeded,
@@ -24,9 +22,10 @@ from loomstream.errors import (
     UsageError,
 )
 from loomstream.events import Event, Notice
-from loomstream.handler import Handler
 from loomstream.messages import Request
 from loomstream.middleware.attempts import Next, attempts
+from loomstream.middleware.candidates import Candidate, Placed, all_places, checked
+from loomstream.middleware.cost import may_be_billed
 from loomstream.middleware.resume import Resume, resumed
 
 NOT_ELSEWHERE: tuple[type[LoomstreamError], ...] = (
@@ -42,13 +41,6 @@ NOT_ELSEWHERE: tuple[type[LoomstreamError], ...] = (
 """What another provider would refuse as well, or what is the caller's own limit."""
 
 
-class Candidate(NamedTuple):
-    """A handler under a name that notices use, such as `openai:gpt-4o`."""
-
-    name: str
-    handler: Handler
-
-
 When = Callable[[LoomstreamError], bool]
 """Whether the next candidate is asked after this error."""
 
@@ -58,41 +50,44 @@ def elsewhere(error: LoomstreamError) -> bool:
     return not isinstance(error, NOT_ELSEWHERE)
 
 
-def failover(candidates: Sequence[Candidate], *, when: When = elsewhere, resume: Resume = "off") -> Handler:
+def failover(
+    candidates: Sequence[Candidate],
+    *,
+    when: When = elsewhere,
+    resume: Resume = "off",
+    allowed_providers: Iterable[str] | None = None,
+    allowed_regions: Iterable[str] | None = None,
+) -> Placed:
     """Give the handler that asks the candidates in order until one begins to answer.
 
     Each is asked once; wrap it in `retry` for more. `when` decides by the error whether the next one is asked (default:
     unless it would be refused everywhere, or is a limit of your own). `resume` says what follows an answer that broke
     in its middle, from the first candidate on again.
 
-    Raises `ConfigError` where there are no candidates, or two of one name.
+    Raises `ConfigError` where there are no candidates, two of one name, or one that may send elsewhere than to
+    `allowed_providers` and `allowed_regions` (see `loomstream.middleware.candidates`).
     """
-    chain = checked(candidates, "failover")
+    chain = checked(candidates, "failover", allowed_providers=allowed_providers, allowed_regions=allowed_regions)
 
     def failing_over(request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
-        return attempts(_Call(chain, when, request).choose)
+        return in_turn(chain, request, when)
 
-    return resumed(resume)(failing_over)
+    return Placed(resumed(resume)(failing_over), all_places(chain))
 
 
-def checked(candidates: Sequence[Candidate], what: str) -> tuple[Candidate, ...]:
-    """Give the candidates of a combinator. Raises `ConfigError` where there are none, or two of one name."""
-    names = [candidate.name for candidate in candidates]
-    if not names:
-        msg = f"{what} has no candidates: give at least one"
-        raise ConfigError(msg)
-    for name in names:
-        if names.count(name) > 1:
-            msg = f"{what} has two candidates called {name!r}: its notices could mean either"
-            raise ConfigError(msg)
-    return tuple(candidates)
+def in_turn(
+    chain: Sequence[Candidate], request: Request, when: When, *notices: Notice
+) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+    """Give the events of the first candidate that begins to answer, after these notices."""
+    return attempts(_Call(chain, when, request, notices).choose)
 
 
 class _Call:
-    def __init__(self, chain: tuple[Candidate, ...], when: When, request: Request) -> None:
+    def __init__(self, chain: Sequence[Candidate], when: When, request: Request, notices: tuple[Notice, ...]) -> None:
         self._chain = chain
         self._when = when
         self._request = request
+        self._notices = notices
         self._position = -1
 
     async def choose(self, error: LoomstreamError | None) -> Next | None:
@@ -104,7 +99,7 @@ class _Call:
             return None
         chosen = self._chain[self._position]
         if error is None:
-            return Next(chosen.handler, self._request)
+            return Next(chosen.handler, self._request, self._notices)
         failed = self._chain[self._position - 1].name
         words = f"{failed} failed ({type(error).__name__}: {error}); {chosen.name} is asked"
-        return Next(chosen.handler, self._request, (Notice("failover", words),))
+        return Next(chosen.handler, self._request, (Notice("failover", words, may_be_billed(error)),))

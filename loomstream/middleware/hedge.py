@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 import anyio
@@ -18,10 +18,10 @@ from anyio.abc import TaskGroup
 
 from loomstream.errors import Attempt, ConfigError, LoomstreamError, StreamTruncated
 from loomstream.events import Event, Notice, Start
-from loomstream.handler import Handler
 from loomstream.messages import Request
 from loomstream.middleware.attempts import COMMITTING, MAX_HELD
-from loomstream.middleware.failover import Candidate, When, checked, elsewhere
+from loomstream.middleware.candidates import Candidate, Placed, all_places, checked
+from loomstream.middleware.failover import When, elsewhere
 
 _LEAST_KNOWN = 10
 """So many calls must have been timed before a quantile of their times means something."""
@@ -52,16 +52,19 @@ def hedge(
     delay_s: float = 2.0,
     quantile: float | None = None,
     when: When = elsewhere,
-) -> Handler:
+    allowed_providers: Iterable[str] | None = None,
+    allowed_regions: Iterable[str] | None = None,
+) -> Placed:
     """Give the handler that asks the first candidate, and each next one where no content has come for a while.
 
     `delay_s` is that while, in seconds; with `quantile` (0.95: the slowest twentieth) it is what that share of the last
     calls took, once ten are known. A candidate that fails makes the next one start at once, where `when` allows. For a
     second attempt at the same provider give it twice, under two names.
 
-    Raises `ConfigError` for no candidates, two of one name, a negative delay, and a quantile not between 0 and 1.
+    Raises `ConfigError` for no candidates, two of one name, one that may send elsewhere than to `allowed_providers` and
+    `allowed_regions`, a negative delay, and a quantile not between 0 and 1.
     """
-    chain = checked(candidates, "hedge")
+    chain = checked(candidates, "hedge", allowed_providers=allowed_providers, allowed_regions=allowed_regions)
     if not (math.isfinite(delay_s) and delay_s >= 0):
         msg = f"hedge(delay_s={delay_s!r}): give seconds of at least 0"
         raise ConfigError(msg)
@@ -79,7 +82,7 @@ def hedge(
         async with aclosing(_events(_Race(chain, request, wait_s, when, latencies))) as events:
             yield events
 
-    return hedged
+    return Placed(hedged, all_places(chain))
 
 
 async def _events(race: _Race) -> AsyncGenerator[Event]:

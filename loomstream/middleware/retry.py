@@ -21,6 +21,7 @@ from loomstream.events import Event, Notice
 from loomstream.handler import Handler, Middleware
 from loomstream.messages import Request
 from loomstream.middleware.attempts import Next, attempts
+from loomstream.middleware.cost import may_be_billed
 from loomstream.middleware.resume import Resume, resumed
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class _Call:
             error.add_note(refusal)
             return None
         words = f"try {self._tries - 1} failed ({type(error).__name__}: {error}); the next one in {delay_s:.3g} s"
-        return Next(self._handler, self._request, (Notice("retry", words),), delay_s)
+        return Next(self._handler, self._request, (Notice("retry", words, may_be_billed(error)),), delay_s)
 
     def _may_repeat(self, error: LoomstreamError) -> bool:
         if error.retry_safety == "maybe":

@@ -87,6 +87,8 @@ class Provider(Struct, frozen=True, kw_only=True):
     host as a process of its own, for a provider that has no base URL before; `handler` the function that gives the
     handler of a provider that is no HTTP host. `discovery` names the module that asks the host for its models
     (`loomstream.dialects.discovery`), `connect_hint` says what to do where no connection can be made.
+    `requests_per_minute` is how many an account may send until the host's headers say otherwise (0: nothing is known,
+    or there is no limit).
     """
 
     name: str
@@ -108,6 +110,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     handler: str = ""
     discovery: str = ""
     connect_hint: str = ""
+    requests_per_minute: float = 0.0
 
     @property
     def needs_key(self) -> bool:

@@ -58,6 +58,7 @@ def _host(
 TABLE: tuple[Provider, ...] = (
     Provider(
         name="anthropic",
+        requests_per_minute=50,
         dialect="anthropic_messages",
         base_url="https://api.anthropic.com",
         auth="x-api-key",
@@ -71,6 +72,7 @@ TABLE: tuple[Provider, ...] = (
     ),
     Provider(
         name="openai",
+        requests_per_minute=60,
         base_url="https://api.openai.com/v1",
         key_environment=("LOOM_LLM_OPENAI_API_KEY", "OPENAI_API_KEY"),
         base_url_environment=("LOOM_LLM_OPENAI_BASE_URL", "OPENAI_BASE_URL"),
@@ -99,6 +101,7 @@ TABLE: tuple[Provider, ...] = (
     ),
     Provider(
         name="azure-openai",
+        requests_per_minute=60,
         aliases=("azureopenai",),
         address_example="https://NAME.openai.azure.com",
         auth="azure",
@@ -156,6 +159,7 @@ TABLE: tuple[Provider, ...] = (
     ),
     Provider(
         name="mistral",
+        requests_per_minute=60,
         base_url="https://api.mistral.ai/v1",
         key_environment=("LOOM_LLM_MISTRAL_API_KEY", "MISTRAL_API_KEY"),
         base_url_environment=("LOOM_LLM_MISTRAL_BASE_URL", "MISTRAL_BASE_URL"),
@@ -202,6 +206,7 @@ TABLE: tuple[Provider, ...] = (
     ),
     Provider(
         name="gemini",
+        requests_per_minute=60,
         dialect="gemini",
         base_url="https://generativelanguage.googleapis.com/v1beta",
         auth="x-goog-api-key",
@@ -282,6 +287,7 @@ TABLE: tuple[Provider, ...] = (
     ),
     Provider(
         name="bedrock",
+        requests_per_minute=100,
         dialect="bedrock_converse",
         base_url="https://bedrock-runtime.{region}.amazonaws.com",
         auth="aws",

@@ -6,10 +6,13 @@ come in the pieces that the recording holds; a piece may be a callable that is a
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import Unpack
 
+import anyio
 import anyio.lowlevel
 import msgspec
 
@@ -20,6 +23,7 @@ from loomstream.messages import RequestOptions
 from loomstream.model import Model
 from loomstream.providers import Provider, Setting, look_up
 from loomstream.transport import ByteResponse
+from loomstream.transport.record import Exchange, read_recording
 from loomstream.wire import WireRequest
 
 Step = bytes | Callable[[], Awaitable[None]]
@@ -79,6 +83,32 @@ async def _chunks(body: Sequence[Step]) -> AsyncGenerator[bytes]:
             await step()
 
 
+def recorded(path: str | os.PathLike[str], *, timing: bool = False) -> tuple[Recording, ...]:
+    """Give the answers of a file that `loomstream.transport.record` wrote, cut as they came.
+
+    With `timing` each chunk comes as long after the one before as it did. An answer whose connection broke breaks
+    again, as `ConnectionLost`. Raises `ConfigError` for a file that is no recording.
+    """
+    return tuple(_recording(exchange, timing=timing) for exchange in read_recording(path))
+
+
+def _recording(exchange: Exchange, *, timing: bool) -> Recording:
+    body: list[Step] = []
+    before_s = 0.0
+    for chunk in exchange.chunks:
+        if timing and chunk.after_s > before_s:
+            body.append(partial(anyio.sleep, chunk.after_s - before_s))
+        before_s = chunk.after_s
+        body.append(chunk.data)
+    if exchange.outcome not in ("ended", "left"):
+        body.append(partial(_break, exchange.outcome))
+    return Recording(body, exchange.response.status, exchange.response.headers)
+
+
+async def _break(outcome: str) -> None:
+    raise ConnectionLost(outcome)
+
+
 def _must_be_given(row: Provider, setting: Setting) -> bool:
     return not setting.default and (setting.required or f"{{{setting.name}}}" in row.base_url)
 
@@ -96,7 +126,8 @@ def replay_model(
 
     `dialect` selects one of those that the provider speaks. Raises `UnknownProvider` and `ConfigError`.
     """
-    row = msgspec.structs.replace(look_up(provider), discovery="")  # no host to ask what its models can do
+    # no host is there: none to ask what its models can do, and none that limits how often it is asked
+    row = msgspec.structs.replace(look_up(provider), discovery="", requests_per_minute=0.0)
     made = [item if isinstance(item, Recording) else Recording([item]) for item in recordings]
     name = model or row.default_model or "replayed-model"
     settings = {setting.name: f"replayed-{setting.name}" for setting in row.settings if _must_be_given(row, setting)}

@@ -23,6 +23,7 @@ from loomstream.tools import with_output, with_tools
 from loomstream.tools.outputs import extract
 
 _T = TypeVar("_T")
+_PROVIDER, _MODEL = "scripted", "scripted-model"
 
 
 class Pause(Struct, frozen=True):
@@ -46,6 +47,21 @@ class ScriptedModel:
         self.open_streams = 0
 
     @property
+    def provider(self) -> str:
+        """`scripted`."""
+        return _PROVIDER
+
+    @property
+    def model(self) -> str:
+        """`scripted-model`."""
+        return _MODEL
+
+    @property
+    def request_defaults(self) -> RequestOptions:
+        """What was given for every request; `handler` does not know of it."""
+        return self._defaults
+
+    @property
     def handler(self) -> Handler:
         """Request to events, with the middleware: the building block of combinators."""
         return self._handler
@@ -53,7 +69,7 @@ class ScriptedModel:
     def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream:
         """Give the stream of the next script."""
         request = make_request(prompt, with_output(with_tools({**self._defaults, **options})))
-        return Stream(self._handler, request, cost_of=_unknown_cost, provider="scripted", model="scripted-model")
+        return Stream(self._handler, request, cost_of=_unknown_cost, provider=_PROVIDER, model=_MODEL)
 
     async def complete(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Response:
         """Give the whole answer of the next script."""
@@ -84,6 +100,7 @@ async def _play(script: list[Event | Pause | LoomstreamError]) -> AsyncGenerator
         if isinstance(item, Pause):
             await anyio.sleep(item.seconds)
         elif isinstance(item, LoomstreamError):
+            item.attempts = ()  # what an earlier call made of it
             raise item
         else:
             yield item

@@ -15,10 +15,10 @@ import msgspec
 from msgspec.structs import replace
 
 from loomstream.errors import InvalidArguments, LoomstreamError, RequestError, UsageError
-from loomstream.messages import Image, Message, Text, Tool, ToolCall, ToolResult
+from loomstream.messages import Message, ResultContent, Text, Tool, ToolCall, ToolResult
 from loomstream.tools import docstring
 from loomstream.tools.run import Function, run
-from loomstream.tools.schema import decode_hook, encode_hook, reason, shape
+from loomstream.tools.schema import decode_hook, encode_hook, reason, shape, words_of
 from loomstream.wire.json import MAX_DEPTH, depth_exceeds
 
 _P = ParamSpec("_P")
@@ -107,7 +107,7 @@ class FunctionTool(Generic[_P, _R]):
         method that is bound to no instance.
         """
         self._check_bound()
-        data = arguments.encode("utf-8", "replace").strip() or b"{}"
+        data = mended(arguments).encode().strip() or b"{}"
         if depth_exceeds(data):
             msg = f"{self.name}: the arguments nest deeper than {MAX_DEPTH}"
             raise InvalidArguments(msg)
@@ -133,7 +133,7 @@ class FunctionTool(Generic[_P, _R]):
 
         Wrong arguments, what the function raises (its class and message) and a result that is no JSON become a tool
         error, which the model reads; so does a call that is not `executable`, which is not run. A function may give
-        a `Text`, an `Image`, or a list or tuple of them. Raises `UsageError` for a call of another tool.
+        a `Text`, an `Image`, a `Document`, or a list or tuple of them. Raises `UsageError` for a call of another tool.
         """
         if call.name != self.name:
             msg = f"a call of {call.name!r} was given to the tool {self.name!r}: choose the tool by call.name"
@@ -145,7 +145,7 @@ class FunctionTool(Generic[_P, _R]):
         except Exception as error:  # noqa: BLE001 (a tool may raise anything; the model is told)
             return _answer(call, (Text(told(error)),), is_error=True)
 
-    async def content(self, values: Mapping[str, object]) -> tuple[Text | Image, ...]:
+    async def content(self, values: Mapping[str, object]) -> tuple[ResultContent, ...]:
         """Run the function with the values that `decode` gave, and give its result as blocks for the model.
 
         Raises `RequestError` for a result that is no JSON, and what the function raises.
@@ -161,13 +161,16 @@ class FunctionTool(Generic[_P, _R]):
             return msgspec.json.encode(result, enc_hook=encode_hook).decode()
         except Exception as error:
             kind = type(result).__name__
-            msg = f"{self.name} gave a {kind}, which JSON cannot write ({error}): return a str, or plain values"
+            msg = (
+                f"{self.name} gave a {kind}, which JSON cannot write ({words_of(error)}): return a str, or plain values"
+            )
             raise RequestError(msg) from error
 
 
 def told(error: BaseException) -> str:
     """Give what a model is told of an error: of ours its words, of any other its class too."""
-    return mended(str(error) if isinstance(error, LoomstreamError) else f"{type(error).__name__}: {error}")
+    words = words_of(error)
+    return mended(words if isinstance(error, LoomstreamError) else f"{type(error).__name__}: {words}")
 
 
 def mended(words: str) -> str:
@@ -175,14 +178,14 @@ def mended(words: str) -> str:
     return words if words.isascii() else words.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _answer(call: ToolCall, content: tuple[Text | Image, ...], *, is_error: bool = False) -> Message:
+def _answer(call: ToolCall, content: tuple[ResultContent, ...], *, is_error: bool = False) -> Message:
     return Message("tool", (ToolResult(call.id, content, is_error=is_error, name=call.name),))
 
 
-def _blocks(result: object) -> tuple[Text | Image, ...]:
+def _blocks(result: object) -> tuple[ResultContent, ...]:
     items = tuple(cast("list[object] | tuple[object, ...]", result)) if isinstance(result, list | tuple) else (result,)
-    whole = bool(items) and all(isinstance(item, Text | Image) for item in items)
-    return cast("tuple[Text | Image, ...]", items) if whole else ()
+    whole = bool(items) and all(isinstance(item, ResultContent) for item in items)
+    return cast("tuple[ResultContent, ...]", items) if whole else ()
 
 
 def _check(function: object) -> None:

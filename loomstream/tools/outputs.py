@@ -25,6 +25,7 @@ from loomstream.errors import Attempt, InvalidOutput, RequestError, UsageError
 from loomstream.events import Event, Start, StopReason, TextDelta, TextStart
 from loomstream.messages import Message, Output, Prompt, RequestOptions, Response, to_messages, user
 from loomstream.tools import docstring
+from loomstream.tools.function import mended
 from loomstream.tools.partial import PartialJSON
 from loomstream.tools.schema import JSONObject, decode_hook, reason, type_schema
 from loomstream.wire.json import MAX_DEPTH, depth_exceeds
@@ -87,7 +88,7 @@ class Expected(Generic[_T]):
 
     def decode(self, text: str) -> _T:
         """Give the value that a whole text holds. Raises `InvalidOutput`, which says what does not fit and where."""
-        data = text.encode("utf-8", "replace").strip()
+        data = mended(text).encode().strip()
         if depth_exceeds(data):
             msg = f"the JSON nests deeper than {MAX_DEPTH}"
             raise InvalidOutput(msg)
@@ -202,18 +203,26 @@ def _words_of(kind: object) -> str:
 
 
 def _inexpressible(kind: object, error: Exception) -> RequestError:
-    path, culprit = _culprit(kind, getattr(kind, "__name__", str(kind)), ())
+    name = getattr(kind, "__name__", str(kind))
+    path, culprit = _culprit(kind, name, [kind]) or (name, kind)
     words = str(error if culprit is kind else _fault(culprit)).replace("\n", " ")
     remedy = "use types that JSON can say, such as str, int, list[str], Literal, a dataclass or a TypedDict"
     return RequestError(f"output: {path} is of a type that no answer can have ({words}): {remedy}")
 
 
-def _culprit(kind: object, path: str, above: tuple[object, ...]) -> tuple[str, object]:
-    """Give the innermost place, and its type, that is the fault of the whole."""
-    for place, inner in _parts(kind):
-        if inner not in above and _fault(inner) is not None:
-            return _culprit(inner, path + place, (*above, kind))
-    return path, kind
+def _culprit(kind: object, path: str, seen: list[object]) -> tuple[str, object] | None:
+    """Give the innermost place, and its type, that is the fault of the whole; None where all faults are of types seen.
+
+    A type that holds itself is no fault: what else it holds may be one.
+    """
+    faulty = [(place, inner) for place, inner in _parts(kind) if _fault(inner) is not None]
+    for place, inner in faulty:
+        if inner not in seen:
+            seen.append(inner)
+            found = _culprit(inner, path + place, seen)
+            if found is not None:
+                return found
+    return None if faulty else (path, kind)
 
 
 def _parts(kind: object) -> Iterator[tuple[str, object]]:
@@ -387,9 +396,20 @@ class Objects(Generic[_T]):
             raise _invalid(_misfit(error), self._stream.response) from error
 
     def _last(self) -> Partial[_T]:
-        final = whole(self._expected, self._stream.response)
-        self._reader.finish()
-        return Partial(self._expected.member(self._reader)[1], (final,))
+        response = self._stream.response
+        final = whole(self._expected, response)
+        begun, value = self._expected.member(self._read_whole(response.text))
+        return Partial(value if begun else self._reader.value, (final,))
+
+    def _read_whole(self, text: str) -> PartialJSON:
+        """Give the reader of the whole text; it reads again what others have taken from the stream."""
+        try:
+            self._reader.finish()
+        except InvalidOutput:
+            self._reader = PartialJSON()
+            self._reader.feed(text)
+            self._reader.finish()
+        return self._reader
 
 
 # --- asking --------------------------------------------------------------------------------------

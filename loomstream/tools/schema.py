@@ -263,7 +263,15 @@ def reason(error: Exception) -> str:
         words, place = (found[1], found[2]) if found else (str(error), "$")
         return f"{place}: {words[:1].lower()}{words[1:]}".replace("`", "")
     unreadable = isinstance(error, msgspec.DecodeError | UnicodeDecodeError)
-    return "" if unreadable else f"$: refused ({type(error).__name__}: {error})"
+    return "" if unreadable else f"$: refused ({type(error).__name__}: {words_of(error)})"
+
+
+def words_of(error: BaseException) -> str:
+    """Give what an error says; one of a user's class may fail at that."""
+    try:
+        return str(error)
+    except Exception as failure:  # noqa: BLE001 (a user's code may raise anything; the failure is told in its place)
+        return f"no words: its __str__ raised {type(failure).__name__}"
 
 
 def encode_hook(value: object) -> object:

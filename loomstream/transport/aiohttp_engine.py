@@ -341,7 +341,9 @@ class AiohttpAnswer:
                     await waiter
                 finally:
                     content._waiter = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
-            data = content._read_nowait(-1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
+            alone = len(content._buffer) == 1  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
+            take = content._read_nowait_chunk if alone else content._read_nowait  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
+            data = take(-1)
         except Exception as error:  # noqa: BLE001 (RuntimeError and ValueError come out of aiohttp as well)
             data = self._fail(error, content)
         if data:

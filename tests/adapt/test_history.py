@@ -48,6 +48,12 @@ def test_an_id_of_an_earlier_turn_is_given_a_number() -> None:
     )  # fmt: skip
 
 
+def test_calls_of_one_turn_with_one_id_have_their_results_in_their_order() -> None:
+    assert sent(calls("a", "a"), results("a"), results("a")) == (calls("a", "a_2"), results("a"), results("a_2"))
+    with pytest.raises(RequestError, match=r"messages\[0\]\.content\[2\] calls a tool \('a'\) and no result follows"):
+        history(Request(messages=(calls("a", "a"), results("a"), user("x"))), TARGET)
+
+
 def test_a_number_that_is_taken_is_not_given_again() -> None:
     messages = (calls("a", "a_2"), results("a", "a_2"), calls("a"), results("a"))
     assert sent(*messages)[2:] == (calls("a_3"), results("a_3"))

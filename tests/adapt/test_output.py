@@ -150,6 +150,9 @@ class TestByTool:
     def test_a_call_without_deltas(self) -> None:
         assert fold(read(tool_call_events("Recipe"), "tool")).text == "{}"
 
+    def test_a_call_whose_arguments_are_white_space(self) -> None:
+        assert fold(read(tool_call_events("Recipe", " "), "tool")).text == " {}"
+
     def test_a_call_that_was_cut_stays_cut(self) -> None:
         events: list[Event] = [
             Start(),

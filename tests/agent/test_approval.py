@@ -273,6 +273,10 @@ async def test_it_goes_on_in_another_process() -> None:
     assert (done.stdout.decode().strip(), done.stderr) == ("Done. deleted a.txt", b"")
 
 
+def answered(state: Any, call_id: str, name: str) -> None:  # noqa: ANN401 (JSON)
+    state["calls"][0] |= {"needs": None, "result": {"type": "tool_result", "tool_call_id": call_id, "name": name}}
+
+
 class TestStates:
     @pytest.mark.parametrize(
         ("change", "words"),
@@ -284,6 +288,14 @@ class TestStates:
             (lambda state: state["calls"][0].update(needs="luck"), r"this is no state of a run: .*needs"),
             (lambda state: state.update(messages=[]), "the prompt is empty"),
             (lambda state: state["tally"].update(turns=-1), "the state's tally holds a negative count"),
+            (lambda state: state["tally"]["usage"].update(input_tokens=-1), "tally holds a negative count"),
+            (lambda state: state["tally"]["cost"].update(attempts=-1), "tally holds a negative count"),
+            *(
+                (lambda state, amount=amount: state["tally"]["cost"].update(amount_usd=amount), "no amount of money")
+                for amount in ("NaN", "sNaN", "Infinity", "-1")
+            ),
+            (lambda state: answered(state, "call_9", "delete"), r"calls\[0\]: the result is of 'call_9' \(delete\)"),
+            (lambda state: answered(state, "call_0", "other"), r"calls\[0\]: the result is of 'call_0' \(other\)"),
             (lambda state: state.pop("tally"), "this is no state of a run: .*tally"),
             (
                 lambda state: state["messages"].insert(0, state["messages"][1]),
@@ -298,7 +310,9 @@ class TestStates:
         with pytest.raises(errors.RequestError, match=words):
             RunState.decode(json.dumps(state))
 
-    @pytest.mark.parametrize("data", [b"", b"[]", b"\xff", "{}", '{"messages": 7}'])
+    @pytest.mark.parametrize(
+        "data", [b"", b"[]", b"\xff", "{}", '{"messages": 7}', '{"x":' + "[" * 100_000 + "]" * 100_000 + "}", "\ud800"]
+    )
     def test_what_is_no_state(self, data: Any) -> None:  # noqa: ANN401 (anything is given)
         with pytest.raises(errors.RequestError, match="this is no state of a run"):
             RunState.decode(data)
@@ -308,12 +322,33 @@ class TestStates:
         [
             ({"call_9": Allow()}, r"decisions\['call_9'\]: no call of this id waits; waiting are 'call_0'"),
             ({"call_0": True}, r"decisions\['call_0'\] is a bool: give Allow\(\), Deny"),
+            ([("call_0", Allow())], "decisions is a list: give a dict from the ids of calls to decisions"),
         ],
     )
     async def test_decisions_that_fit_no_call(self, decisions: Any, words: str) -> None:  # noqa: ANN401
         run, _ = await paused(DELETE)
         with pytest.raises(errors.RequestError, match=words):
             agent.resume(model_of(), run.state, [delete], decisions)
+
+    def test_what_has_not_been_decoded(self) -> None:
+        with pytest.raises(errors.RequestError, match=r"the state is a bytes: give a RunState, as RunState\.decode"):
+            agent.resume(model_of(), b"{}")  # type: ignore[arg-type]
+
+    async def test_a_decision_is_about_one_call(self) -> None:
+        """Of two calls that a provider gave one id, who allows the first has not seen the second."""
+        script = answer(DELETE, ("delete", '{"path": "b.txt"}'))
+        same = json.loads(
+            json.dumps([json.loads(ls.events.encode(item)) for item in script]).replace("call_1", "call_0")
+        )
+        model = scripted_model([ls.events.decode(json.dumps(item)) for item in same], text_events("Done."))
+        await read(run := agent.run(model, "Go", [delete], approve={"delete"}))
+        state = run.state
+        for told in ("deleted a.txt", "deleted b.txt"):
+            events = await read(run := agent.resume(model, state, [delete], {"call_0": Allow()}))
+            assert [text for _, _, text in results(events)] == [told]
+            state = run.state if run.ended == "paused" else state
+        assert run.ended == "done"
+        check_messages(run.messages)
 
     async def test_money_is_exact_in_json(self) -> None:
         cost = ls.Cost(provider="p", model="m", amount_usd=Decimal("0.1000000000000000000001"), exact=True)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import anyio
 import pytest
+import trio
 from agents import Bench, answer, call_events, check_messages, check_run, read, results, wait
 
 import loomstream as ls
@@ -69,6 +70,16 @@ async def no_image() -> Image:
     return Image(b"not an image")
 
 
+class Speechless(Exception):
+    def __str__(self) -> str:
+        msg = "its words are gone"
+        raise LookupError(msg)
+
+
+async def raises_speechless() -> None:
+    raise Speechless
+
+
 async def leaves() -> str:
     """Its own scope is its own business."""
     with anyio.CancelScope() as scope:
@@ -89,6 +100,7 @@ OUTCOMES: list[tuple[Any, str, str, str]] = [
     (raises_group, "{}", "failed", "too fast"),
     (raises_two, "{}", "failed", r"ExceptionGroup: .* \(2 sub-exceptions\)"),
     (times_out_itself, "{}", "failed", "TimeoutError: "),
+    (raises_speechless, "{}", "failed", "Speechless: no words: its __str__ raised LookupError"),
     (unwritable, "{}", "failed", "unwritable gave a object, which JSON cannot write .*: return a str, or plain values"),
     (no_image, "{}", "failed", r"the result\[0\] is no image/png: .*"),
     (forever, "{}", "timed_out", "forever took longer than 10 s and was stopped"),
@@ -101,7 +113,9 @@ OUTCOMES: list[tuple[Any, str, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("function", "arguments", "outcome", "words"), OUTCOMES, ids=lambda each: str(each)[:40])
+@pytest.mark.parametrize(
+    ("function", "arguments", "outcome", "words"), OUTCOMES, ids=lambda each: getattr(each, "__name__", str(each))[:40]
+)
 async def test_a_call_has_an_outcome_that_the_model_reads(
     function: Any,  # noqa: ANN401 (any function)
     arguments: str,
@@ -213,6 +227,39 @@ async def test_what_is_no_exception_ends_the_run_and_comes_out_bare() -> None:
     with pytest.raises(Fatal):
         await read(run := agent.run(model, "Go", [bench.wait, fatal]))
     assert (run.ended, bench.running, model.open_streams) == ("failed", 0, 0)
+    check_messages(run.messages)
+
+
+async def test_nor_does_a_group_hide_it() -> None:
+    async def fatal() -> None:
+        msg = "two"
+        raise BaseExceptionGroup(msg, [BaseExceptionGroup(msg, [Fatal()])])
+
+    with pytest.raises(Fatal):
+        await read(agent.run(scripted_model(answer(("fatal", ""))), "Go", [fatal]))
+
+
+@pytest.mark.parametrize("anyio_backend", virtual_clock_backends()[1:], ids=["trio"])
+async def test_trios_own_nurseries_are_cancelled_as_any_tool_is() -> None:
+    """They put cancellations into a group, which is no failure of the tool."""
+
+    async def nested() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            await trio.sleep_forever()
+
+    run = agent.run(scripted_model(answer(("nested", ""))), "Go", [nested], limits=agent.RunLimits(time_s=3))
+    events = await read(run)
+    assert results(events) == [
+        ("call_0", "cancelled", "stopped before it had a result: the run's time limit was reached")
+    ]
+    assert run.ended == "time"
+
+
+async def test_many_calls_of_one_answer() -> None:
+    calls = [("lookup", '{"city": "Oslo"}')] * 300
+    run = agent.run(scripted_model(answer(*calls), text_events("Hi")), "Go", [lookup], parallel=3)
+    assert len(results(await read(run))) == 300
     check_messages(run.messages)
 
 

@@ -20,6 +20,9 @@ EVENTS: list[RunEvent] = [
 ]
 
 
+DEEP = b'{"type":"usage","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+
 @pytest.mark.parametrize("event", EVENTS, ids=repr)
 def test_they_survive(event: RunEvent) -> None:
     assert agent.decode(agent.encode(event)) == event
@@ -31,7 +34,9 @@ def test_a_result_says_whose_it_is() -> None:
     assert (event.id, event.name, event.text) == ("c1", "get_weather", "4 °C")
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b'{"type": "turn_end"}', b'{"type":"turn_start","turn":"1"}', b"\xff"])
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b'{"type": "turn_end"}', b'{"type":"turn_start","turn":"1"}', b"\xff", DEEP]
+)
 def test_what_is_no_event(data: bytes) -> None:
     with pytest.raises(errors.RequestError, match="this is no event of a run"):
         agent.decode(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import anyio
 import anyio.lowlevel
@@ -230,6 +230,24 @@ async def test_a_tool_may_end_its_run() -> None:
         "stopped before it had a result: the run was cancelled",
         "given up",
     ]
+
+
+async def test_tools_of_two_runs_may_close_each_others() -> None:
+    async def close_other(number: int) -> None:
+        await anyio.sleep(1)
+        await runs[1 - number].aclose()
+
+    async def read_it(run: agent.Run) -> None:
+        with suppress(errors.StreamCancelled):
+            await read(run)
+
+    scripts = [answer(("close_other", f'{{"number": {number}}}')) for number in range(2)]
+    runs = [agent.run(scripted_model(script), "Go", [close_other]) for script in scripts]
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            for run in runs:
+                group.start_soon(read_it, run)
+    assert "cancelled" in [run.ended for run in runs]  # both, or the one whose tool was not as quick as the other's
 
 
 async def test_calls_without_a_result_say_why() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextvars
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import pytest
@@ -13,7 +15,9 @@ from agents import Bench, answer, call_events, check_messages, check_run, names,
 import loomstream as ls
 from loomstream import agent, errors
 from loomstream.agent import RunStop, ToolResultEvent, TurnStart
-from loomstream.messages import Image, Text, ToolCall, ToolChoice, ToolResult
+from loomstream.events import Event
+from loomstream.handler import Handler
+from loomstream.messages import Image, Request, Text, ToolCall, ToolChoice, ToolResult
 from loomstream.testing import Pause, replay_model, scripted_model, text_events, tool_call_events
 
 pytestmark = pytest.mark.anyio
@@ -233,10 +237,57 @@ class TestToolsBesideTheStream:
         assert results(events) == [("call_0", "ok", "late")]
         assert anyio.current_time() == pytest.approx(5)
 
+    @pytest.mark.parametrize("asked", [False, True])
+    async def test_a_call_that_is_void_before_it_began_does_not_begin(self, *, asked: bool) -> None:
+        """Where one read brings the call and what voids it, its task has not made a step."""
+        bench = Bench()
+
+        async def approve(call: ToolCall) -> bool:
+            with bench.noted(f"approve {call.arguments}"):
+                return True
+
+        script = [
+            *answer(wait(1, "void"))[:-2], ls.Notice("reset", "failover"), *answer(wait(2, "good")),
+        ]  # fmt: skip
+        model = scripted_model(script, text_events("Hi"), middleware=[at_once])
+        run = agent.run(model, "Go", [bench.wait], parallel=1, approve=approve if asked else None)
+        events = await read(run)
+        check_run(events)
+        assert results(events) == [("call_0", "ok", "waited 2")]
+        assert not [name for name, _ in bench.began if "void" in name]
+
     async def test_calls_of_other_choices_are_not_run(self) -> None:
         other = [ls.ToolCallStart(0, "b", "wait", choice=1), ls.ToolCallEnd(0, "b", "wait", "{}")]
         run = agent.run(scripted_model(answer(*other), text_events("Hi")), "Go", [Bench().wait])
         assert results(await read(run)) == []
+
+
+class AtOnce:
+    """All events of a stream in one batch, as one read of a socket may bring them."""
+
+    def __init__(self, events: AsyncIterator[Event]) -> None:
+        self._events = events
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        return await anext(self._events)
+
+    async def __loomstream_batch__(self) -> list[Event]:
+        batch = [event async for event in self._events]
+        if not batch:
+            raise StopAsyncIteration
+        return batch
+
+
+def at_once(handler: Handler) -> Handler:
+    @asynccontextmanager
+    async def opened(request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
+        async with handler(request) as events:
+            yield AtOnce(events)
+
+    return opened
 
 
 async def broken(model: object, *args: Any, **options: Any) -> None:  # noqa: ANN401 (anything is given)
@@ -268,6 +319,8 @@ WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         errors.RequestError,
         r"messages\[1\].content\[0\]: a result for 'c9', which",
     ),
+    (["Hi"], {"limits": {"turns": 3}}, errors.RequestError, "limits is a dict: give loomstream.agent.RunLimits"),
+    (["Hi", [add]], {"approve": [["add"]]}, errors.UsageError, r"approve is \[\['add'\]\]: give a function, or a set"),
     (["Hi"], {"parallel": 0}, errors.RequestError, "parallel is 0: give a whole number above 0"),
     (["Hi"], {"tool_time_s": -1}, errors.RequestError, "tool_time_s is -1: give seconds above 0"),
     (

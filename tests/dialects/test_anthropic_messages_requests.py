@@ -136,7 +136,8 @@ def enabled(tokens: int) -> Any:
             {**enabled(5000), "output_config": {"effort": "low"}},
             "",
         ),
-        (NEW, {"reasoning_budget_tokens": 5000, "reasoning_effort": "none"}, enabled(5000), ""),
+        (NEW, {"reasoning_budget_tokens": 5000, "reasoning_effort": "none"}, enabled(5000), "reasoning_effort is not"),
+        (NEW, {"reasoning_budget_tokens": 0, "reasoning_effort": "high"}, OFF, "reasoning_effort is not sent"),
     ],
 )
 def test_reasoning(model: str, settings: dict[str, Any], expected: Any, warned: str) -> None:

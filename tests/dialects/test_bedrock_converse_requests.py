@@ -401,7 +401,19 @@ def test_the_headers() -> None:
         ({"reasoning_field": "reasoning_effort"}, {"reasoning_effort": "medium"}, {"reasoning_effort": "medium"}, ""),
         ({"reasoning_field": "reasoning_effort"}, {"reasoning_effort": "none"}, None, "reasoning is not set"),
         ({}, {"reasoning_effort": "high"}, None, "reasoning is not set"),
-        ({}, {"reasoning_effort": "none"}, None, ""),
+        ({}, {"reasoning_effort": "none"}, None, "reasoning is not set"),
+        (
+            {"reasoning_field": "thinking_budget"},
+            {"reasoning_effort": "low", "reasoning_budget_tokens": 3000},
+            {"thinking": {"type": "enabled", "budget_tokens": 3000}},
+            "reasoning_effort is not sent: reasoning_budget_tokens is given too",
+        ),
+        (
+            {"reasoning_field": "reasoning_effort"},
+            {"reasoning_effort": "low", "reasoning_budget_tokens": 3000},
+            {"reasoning_effort": "low"},
+            "reasoning_budget_tokens is not sent",
+        ),
     ],
 )
 def test_what_the_families_take(flags: dict[str, str], fields: Any, sent: Any, warned: str) -> None:

@@ -360,12 +360,19 @@ def test_the_settings() -> None:
         ({"reasoning_effort": "max"}, {"type": "enabled"}),
         ({"reasoning_budget_tokens": 0}, {"type": "disabled"}),
         ({"reasoning_budget_tokens": 500}, {"type": "enabled", "token_budget": 500}),
-        ({"reasoning_budget_tokens": 500, "reasoning_effort": "none"}, {"type": "enabled", "token_budget": 500}),
     ],
 )
 def test_reasoning(settings: dict[str, Any], expected: Any) -> None:
     assert body_of(asking(**settings)).get("thinking") == expected
     assert dialect.build_request(asking(**settings), TARGET).warnings == ()
+
+
+def test_a_budget_of_reasoning_goes_before_an_effort() -> None:
+    request = asking(reasoning_budget_tokens=500, reasoning_effort="none")
+    assert body_of(request)["thinking"] == {"type": "enabled", "token_budget": 500}
+    assert dialect.build_request(request, TARGET).warnings == (
+        "reasoning_effort is not sent: reasoning_budget_tokens is given too",
+    )
 
 
 TOOL = Tool("f", "Does it.", {"type": "object", "properties": {"x": {"type": "integer"}}})
@@ -509,12 +516,12 @@ def test_what_the_wire_cannot_carry_is_left_out_with_a_warning() -> None:
         {"role": "tool", "tool_call_id": "t1", "content": "a"},
     ]
     assert dialect.build_request(request, TARGET).warnings == (
-        "images in assistant turns are not sent",
         "images in tool results are not sent: this wire takes text there",
         "tool results are sent without their error flag",
         "reasoning blocks of earlier turns that another provider signed are not sent",
         "plans of earlier turns without their tool calls are not sent",
         "files that a model made, and calls of a provider's own tools, are not sent",
+        "images in assistant turns are not sent: this wire has no place for them",
     )
 
 

@@ -25,6 +25,8 @@ from loomstream.messages import (
     Request,
     Text,
     Tool,
+    ToolCall,
+    ToolResult,
     user,
 )
 from loomstream.testing import check_order
@@ -91,6 +93,25 @@ def test_a_text_that_is_none_is_refused_with_its_place() -> None:
 )
 def test_what_the_wire_cannot_carry_is_left_out_and_named(block: ContentBlock, warning: str) -> None:
     assert built(saying(block)) == (HI, (warning,))
+
+
+def result(*content: Text | Document) -> Any:
+    call, answer = Message("assistant", (ToolCall("t1", "f"),)), Message("tool", (ToolResult("t1", content),))
+    body, warnings = built(Request(messages=(user("hi"), call, answer)))
+    return body["messages"][2]["content"], warnings
+
+
+def test_documents_of_text_in_a_tool_s_result_can_be_cited() -> None:
+    named = Document(b"# Ebb", "text/markdown", name="tides.md")
+    texts = [{"data": {"text": "see"}}, {"data": {"title": "tides.md", "text": "# Ebb"}}]
+    assert result(Text("see"), named) == ([{"type": "document", "document": data} for data in texts], ())
+    assert result(Document(b'{"a":1}', "application/json")) == (
+        [{"type": "document", "document": {"data": {"a": 1}}}],
+        (),
+    )
+    assert result(Text("see"), Document(b"%PDF-x")) == ("see", (NO_TEXT,))
+    with pytest.raises(RequestError, match=r"messages\[2\]\.content\[0\]\.content\[1\]\.data is no UTF-8"):
+        result(Text("see"), Document(b"\xff", "text/plain"))
 
 
 # --- options -----------------------------------------------------------------------------------------------------

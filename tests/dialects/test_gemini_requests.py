@@ -16,6 +16,7 @@ from loomstream.errors import Failure, RequestError
 from loomstream.events import Event, Opaque
 from loomstream.messages import (
     ContentBlock,
+    Document,
     FileBlock,
     Image,
     Message,
@@ -149,7 +150,7 @@ THINKING: list[tuple[Quirks, dict[str, Any], Any, str]] = [
         OLD.quirks,
         {"reasoning_effort": "low", "reasoning_budget_tokens": 300},
         {"thinkingBudget": 300, "includeThoughts": True},
-        "",
+        "reasoning_effort is not sent: reasoning_budget_tokens is given too",
     ),
     (
         Quirks(thinking_by="budget", least_thinking_budget=128, always_thinks=True),
@@ -298,6 +299,31 @@ def test_files_in_a_tool_s_result() -> None:
     assert parts_of(request, OLD) == [{"functionResponse": answer}, file]
 
 
+def test_documents_in_a_tool_s_result() -> None:
+    """An address stands behind the result: within it the Gemini API takes bytes alone."""
+    document, fetched = Document(b"%PDF-x", name="tides"), Document(url="https://h.example/a.pdf")
+    request = saying(ToolResult("i", (document, Text("a"), fetched), name="f"), role="tool")
+    file = {"inlineData": {"mimeType": "application/pdf", "data": "JVBERi14"}}
+    answer = {"name": "f", "response": {"output": "a"}, "id": "i", "parts": [file]}
+    behind = {"fileData": {"mimeType": "application/pdf", "fileUri": "https://h.example/a.pdf"}}
+    assert parts_of(request, NEW) == [{"functionResponse": answer}, behind]
+    assert dialect.build_request(request, NEW).warnings == ("the names of documents are not sent",)
+
+
+def test_a_file_of_a_result_without_a_type_is_refused_with_its_place() -> None:
+    request = saying(ToolResult("i", (Text("a"), Image(b"x", "")), name="f"), role="tool")
+    with pytest.raises(RequestError, match=r"messages\[0\]\.content\[0\]\.content\[1\] has no media_type"):
+        dialect.build_request(request, NEW)
+
+
+def test_what_a_system_turn_holds_beside_text_is_named() -> None:
+    request = Request(messages=(Message("system", (Text("a"), Image(b"x"), Refusal("b"))), user("hi")))
+    assert dialect.build_request(request, NEW).warnings == (
+        "images in system turns are not sent: this wire has no place for them",
+        "refusals in system turns are not sent: this wire has no place for them",
+    )
+
+
 def test_arguments_that_are_no_json_go_back_as_text() -> None:
     [part] = parts_of(saying(ToolCall("c1", "f", '{"x', executable=False)), OLD)
     assert part["functionCall"]["args"] == {"INVALID_JSON": '{"x'}
@@ -314,7 +340,10 @@ def test_files_that_a_model_made() -> None:
         {"inlineData": {"mimeType": "image/png", "data": "eA=="}},
         {"fileData": {"fileUri": "https://e.x/1"}},
     ]
-    assert dialect.build_request(request, NEW).warnings == ("files that another provider holds are not sent",)
+    assert dialect.build_request(request, NEW).warnings == (
+        "images that were but thoughts are not sent",
+        "files that another provider holds are not sent",
+    )
 
 
 # --- signatures --------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from loomstream.dialects import Quirks, Target, openai_chat
+from loomstream.errors import RequestError
 from loomstream.messages import (
     Audio,
     CachePoint,
@@ -133,6 +134,24 @@ def test_a_host_that_takes_no_files_gets_none(provider: str) -> None:
         "documents are not sent: this host takes none but texts",
         "sounds are not sent: this host takes none",
     )
+
+
+def test_a_document_of_text_in_a_tool_s_result_is_text() -> None:
+    document = Document(b"# Ebb", "text/markdown", name="tides.md")
+    results = (ToolResult("a", (Text("see "), document)), ToolResult("b", (Text("x"), Document(PDF))))
+    request = Request(messages=(Message("tool", results),))
+    wire = openai_chat.build_request(request, PLAIN)
+    assert [message["content"] for message in json.loads(wire.body)["messages"]] == ["see tides.md\n\n# Ebb", "x"]
+    left_out = "documents that are no text at hand in tool results are not sent: this provider takes text there"
+    assert left_out in wire.warnings
+
+
+def test_a_text_that_is_none_is_refused_with_its_place() -> None:
+    broken = Document(b"a\xff", "text/plain")
+    with pytest.raises(RequestError, match=r"messages\[0\]\.content\[1\]\.data is no UTF-8 .* at byte 1"):
+        content(Text("see"), broken)
+    with pytest.raises(RequestError, match=r"messages\[0\]\.content\[0\]\.content\[0\]\.data is no UTF-8"):
+        content(ToolResult("a", (broken,)), role="tool")
 
 
 def test_citations_of_a_document_cannot_be_asked_for() -> None:

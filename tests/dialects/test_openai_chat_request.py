@@ -370,7 +370,8 @@ def test_what_a_model_refuses_is_left_out_and_said() -> None:
     body = json.loads(openai_chat.build_request(request, target).body)
     assert body.keys() == {"model", "messages", "stream", "stream_options", "top_p"}
     assert openai_chat.build_request(request, target).warnings == tuple(
-        f"{key} is not sent: this model does not take it" for key in ("temperature", "stop", "tools", "tool_choice")
+        f"{key} is not sent: this model does not take it"
+        for key in ("temperature", "stop_sequences", "tools", "tool_choice")
     )
 
 

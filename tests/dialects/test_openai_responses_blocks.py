@@ -69,7 +69,7 @@ def target_of(provider: str, model: str) -> Target:
     [
         (Document(PDF, name="a.pdf"), {"type": "input_file", "filename": "a.pdf", "file_data": PDF_URL}),
         (Document(PDF), {"type": "input_file", "filename": "document.pdf", "file_data": PDF_URL}),
-        (Document(url="https://x/y.pdf", name="y"), {"type": "input_file", "file_url": "https://x/y.pdf"}),
+        (Document(url="https://x/y.pdf"), {"type": "input_file", "file_url": "https://x/y.pdf"}),
         (
             Document(b"a,b", "text/csv"),
             {"type": "input_file", "filename": "document.csv", "file_data": "data:text/csv;base64,YSxi"},
@@ -97,12 +97,26 @@ def test_images_of_a_tool_s_result_are_sent_by_their_bytes_or_their_address() ->
     assert warnings == ()
 
 
+def test_documents_of_a_tool_s_result_are_sent_in_their_order() -> None:
+    result = ToolResult("c", (Document(PDF, name="a.pdf"), Text("that"), Document(url="https://x/y.pdf")))
+    body, warnings = built(Message("assistant", (ToolCall("c", "f"),)), Message("tool", (result,)))
+    assert body["input"][1]["output"] == [
+        {"type": "input_file", "filename": "a.pdf", "file_data": PDF_URL},
+        {"type": "input_text", "text": "that"},
+        {"type": "input_file", "file_url": "https://x/y.pdf"},
+    ]
+    assert warnings == ()
+
+
 def test_what_has_no_place_is_named() -> None:
     body, warnings = built(Message("user", (Text("hi"), Audio(b"x"), Document(PDF, citations=True))))
     assert len(body["input"][0]["content"]) == 2
     assert warnings == (
-        "sounds in user turns are not sent: this wire has no place for them",
         "citations of documents are not asked for: this wire has no word for that",
+        "sounds in user turns are not sent: this wire has no place for them",
+    )
+    assert built(Message("user", (Document(url="https://x/y.pdf", name="y"),)))[1] == (
+        "the names of documents that go by their address are not sent",
     )
     assert built(Message("assistant", (Text("a"), Document(PDF))))[1] == (
         "documents in assistant turns are not sent: this wire has no place for them",
@@ -140,6 +154,16 @@ def test_a_tool_s_result_can_be_marked() -> None:
     assert warnings == (
         "the time for which to cache is not sent: this host keeps what it caches for at least 30 minutes",
     )
+
+
+def test_a_cache_point_marks_the_last_part_of_a_result() -> None:
+    turn = Message("tool", (ToolResult("c", (Text("a"), Document(PDF, name="a.pdf"))), CachePoint()))
+    body, warnings = built(Message("assistant", (ToolCall("c", "f"),)), turn, to=MARKED)
+    assert body["input"][1]["output"] == [
+        {"type": "input_text", "text": "a"},
+        {"type": "input_file", "filename": "a.pdf", "file_data": PDF_URL, **MARK},
+    ]
+    assert warnings == ()
 
 
 def test_a_cache_point_that_cannot_stand_is_named() -> None:

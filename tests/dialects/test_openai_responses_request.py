@@ -17,6 +17,7 @@ from loomstream.dialects import openai_responses as dialect
 from loomstream.errors import RequestError
 from loomstream.events import Opaque
 from loomstream.messages import (
+    Document,
     FileBlock,
     Image,
     Message,
@@ -449,6 +450,20 @@ def test_results_of_built_in_tools() -> None:
     ]
 
 
+def test_what_a_built_in_tool_s_result_cannot_hold_is_named() -> None:
+    screen, note = Image(url="data:image/png;base64,AA=="), Document(b"%PDF-x")
+    message = answer("computer-call")
+    asked = ask(message, Message("tool", (ToolResult("call_1", (screen, Text("clicked"))),)))
+    assert "the result of 'computer_call' is one image: what else it holds is not sent" in warned(asked)
+    message = answer("built-in-calls")
+    answers = (ToolResult("c2", (Text("out"), screen)), ToolResult("c3", (Text("out"), note)))
+    asked = ask(message, Message("tool", answers))
+    assert {text for text in warned(asked) if text.startswith("the result of")} == {
+        "the result of 'shell_call' is text: what else it holds is not sent",
+        "the result of 'apply_patch_call' is text: what else it holds is not sent",
+    }
+
+
 def test_an_image_that_was_not_made_goes_back_as_it_came() -> None:
     assert sent(answer("images-odd")) == [item_of("images-odd", 0), item_of("images-odd", 1)]
 
@@ -467,8 +482,8 @@ def test_what_the_wire_cannot_carry_is_left_out_with_a_warning() -> None:
     asked = ask(message, Message("system", (Image(b"x"),)))
     assert body_of(asked)["input"] == []
     assert warned(asked) == (
-        "images in assistant turns are not sent: this wire has no place for them",
         "files that a model made are not sent: this wire has no place for them",
         "calls of another provider's own tools, and their results, are not sent",
+        "images in assistant turns are not sent: this wire has no place for them",
         "images in system turns are not sent: this wire has no place for them",
     )

@@ -167,7 +167,7 @@ def model_of(name: str, dialect: str, transport: ReplayTransport) -> Model:
     settings = {setting.name: "x" for setting in needed if not setting.default}
     base_url = None if row.base_url else "http://localhost:1"
     endpoint = Endpoint(row, "m", api_key="k-1234567890", base_url=base_url, dialect=dialect, settings=settings)
-    return Model(endpoint, transport=transport)
+    return Model(endpoint, transport=transport, middleware=())
 
 
 async def _iterate(model: Model) -> None:

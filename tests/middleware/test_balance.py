@@ -14,7 +14,7 @@ from loomstream.errors import BadRequest, ConfigError, Overloaded
 from loomstream.events import Event, Notice, Start, TextDelta
 from loomstream.messages import Request
 from loomstream.middleware.balance import Balance, balance
-from loomstream.middleware.failover import Candidate
+from loomstream.middleware.candidates import Candidate
 from loomstream.testing import Pause, check_order, scripted_model, text_events
 from loomstream.testing.clock import virtual_clock_backends
 

@@ -142,8 +142,14 @@ async def test_an_unknown_price_is_unknown() -> None:
     assert only == Cost(provider="huggingface", model="google/gemma-2-27b-it")
 
 
-async def test_without_usage_the_cost_is_unknown_but_there() -> None:
-    assert costs(await run([Start(), *TEXT, STOP])) == [Cost(provider="openai", model="gpt-4o")]
+async def test_without_usage_the_cost_is_an_estimate_with_nothing_below() -> None:
+    # "Hi" is 1 token of 4 characters or less, "Hello" 2 of them: (1 * 2.50 + 2 * 10.00) / 1,000,000
+    assert costs(await run([Start(), *TEXT, STOP])) == [
+        Cost(provider="openai", model="gpt-4o", amount_usd=Decimal("0.0000225"), lower_usd=Decimal(0))
+    ]
+    assert costs(await run([Start(model="unheard-of"), *TEXT, STOP], model="x")) == [
+        Cost(provider="openai", model="unheard-of")
+    ]
 
 
 async def test_what_runs_here_costs_nothing_with_or_without_usage() -> None:
@@ -210,12 +216,21 @@ async def test_an_answer_that_begins_again_costs_both_attempts() -> None:
 
 async def test_the_usage_of_an_abandoned_attempt_is_not_counted_twice() -> None:
     events = [Start(), Usage(output_tokens=10), Notice(kind="reset"), Start(), *TEXT, STOP]
-    assert costs(await run(events))[-1] == Cost(provider="openai", model="gpt-4o", attempts=2)
+    last = costs(await run(events))[-1]
+    assert last.amount_usd == Decimal("0.0001") + Decimal("0.0000225")
+    assert (last.lower_usd, last.upper_usd, last.exact, last.attempts) == (Decimal("0.0001"), None, False, 2)
+
+
+async def test_an_abandoned_attempt_without_usage_is_estimated() -> None:
+    last = costs(await run([Start(), *TEXT, Notice(kind="reset"), Start(), FINAL, STOP]))[-1]
+    assert last.amount_usd == Decimal("0.01125") + Decimal("0.0000225")
+    assert (last.lower_usd, last.upper_usd, last.exact, last.attempts) == (Decimal("0.01125"), None, False, 2)
 
 
 async def test_an_abandoned_attempt_of_unknown_cost_makes_the_sum_unknown() -> None:
-    last = costs(await run([Start(), *TEXT, Notice(kind="reset"), Start(), FINAL, STOP]))[-1]
-    assert last == Cost(provider="openai", model="gpt-4o", attempts=2)
+    first = [Start(model="unheard-of"), *TEXT, Notice(kind="reset")]
+    last = costs(await run([*first, Start(model="gpt-4o-mini"), FINAL, STOP], model="x"))[-1]
+    assert last == Cost(provider="openai", model="gpt-4o-mini", attempts=2)
 
 
 async def test_a_cost_from_nearer_to_the_wire_is_kept_and_not_doubled() -> None:

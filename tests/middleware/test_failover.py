@@ -20,7 +20,8 @@ from loomstream.errors import (
 )
 from loomstream.events import Cost, Event, Notice, Start, TextDelta, TextStart, Usage
 from loomstream.messages import Request
-from loomstream.middleware.failover import Candidate, failover
+from loomstream.middleware.candidates import Candidate
+from loomstream.middleware.failover import failover
 from loomstream.stream import Stream
 from loomstream.testing import check_order, scripted_model, text_events
 

@@ -9,7 +9,7 @@ from loomstream.errors import BadRequest, ConfigError, LoomstreamError, Overload
 from loomstream.events import Cost, Event, Notice, Start, TextDelta, Usage
 from loomstream.handler import Handler
 from loomstream.messages import Request
-from loomstream.middleware.failover import Candidate
+from loomstream.middleware.candidates import Candidate
 from loomstream.middleware.hedge import hedge
 from loomstream.stream import Stream
 from loomstream.testing import Pause, check_order, scripted_model, text_events

@@ -1,4 +1,4 @@
-"""Servers of other projects on loopback, each started once a session: llama.cpp's, aimock, llmock."""
+"""Servers of other projects on loopback, each started once a session: llama.cpp's, aimock, llmock, Redis."""
 
 from __future__ import annotations
 
@@ -187,6 +187,20 @@ def aimock(aimock_server: Peer) -> Peer:
     """aimock with an empty journal."""
     aimock_server.post("/__aimock/reset/journal")
     return aimock_server
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory, skip_loudly: Callable[..., None]) -> Iterator[str]:
+    """The address of a Redis server that keeps nothing."""
+    program = shutil.which("redis-server")
+    if program is None:
+        skip_loudly("the server redis-server", "apt-get install redis-server")
+    if importlib.util.find_spec("redis") is None:
+        skip_loudly("the client of Redis", "pip install 'loomstream[redis]'")
+    port, where = free_port(), tmp_path_factory.mktemp("redis")
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(where)]
+    for peer in serve([str(program), *options], port, where / "log"):
+        yield f"redis://127.0.0.1:{peer.port}/0"
 
 
 @pytest.fixture(scope="session")

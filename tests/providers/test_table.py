@@ -177,3 +177,21 @@ def test_what_decides_where_a_key_goes() -> None:
 def test_a_profile_with_a_wrong_quirk_is_a_config_error(quirks: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="a quirk in a profile of acme is wrong: Expected"):
         route(Provider(name="acme", profiles=(Profile(quirks=quirks),)), "m")
+
+
+@pytest.mark.parametrize(
+    ("name", "per_minute"),
+    [
+        ("anthropic", 50),
+        ("bedrock", 100),
+        ("ollama", 0),
+        ("openai", 60),
+        ("azure-openai", 60),
+        ("mistral", 60),
+        ("gemini", 60),
+        ("huggingface", 0),
+        ("local", 0),
+    ],
+)
+def test_requests_per_minute_are_the_seed_s(name: str, per_minute: float) -> None:
+    assert look_up(name).requests_per_minute == per_minute

@@ -86,6 +86,12 @@ class TestArguments:
         with pytest.raises(errors.InvalidArguments, match=r"take: \$: refused \(KeyError: 1\)"):
             ls.tool(take).decode('{"thing":{"x":1}}')
 
+    def test_a_type_that_refuses_without_words(self) -> None:
+        def take(thing: Silent) -> None: ...
+
+        with pytest.raises(errors.InvalidArguments, match=r"refused \(Speechless: no words: .* raised LookupError\)"):
+            ls.tool(take).decode('{"thing":{"x":1}}')
+
     def test_a_type_with_a_schema_that_nothing_reads(self) -> None:
         def take(thing: Annotated[Adder, msgspec.Meta(extra_json_schema={"type": "string"})]) -> None: ...
 
@@ -98,6 +104,18 @@ class Fussy(msgspec.Struct):
 
     def __post_init__(self) -> None:
         raise KeyError(self.x)
+
+
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise LookupError
+
+
+class Silent(msgspec.Struct):
+    x: int
+
+    def __post_init__(self) -> None:
+        raise Speechless
 
 
 class Adder:

@@ -153,6 +153,12 @@ class Outer(Struct):
     parts: dict[str, Inner] | None = None
 
 
+class Ring(Struct):
+    inner: Ring | None
+    others: list[Ring]
+    call: Callable[[int], int]
+
+
 @dataclass
 class Unreadable:
     call: Callable[[int], int]
@@ -164,6 +170,7 @@ class Unreadable:
     [
         (Outer, r"Outer\.parts\[\]\.call"),
         (list[Outer], r"list\[\]\.parts\[\]\.call"),
+        (Ring, r"Ring\.call"),
         (Callable[[], int], "Callable"),
         (Unreadable, "Unreadable"),
         (object(), None),
@@ -317,6 +324,23 @@ async def test_a_reset_begins_again() -> None:
     async with scripted_model(events).stream("x") as stream:
         seen = [partial.value async for partial in stream.objects(Recipe)]
     assert seen == [{"title": "wro"}, {"title": "right"}, {"title": "right"}]
+
+
+@pytest.mark.anyio
+async def test_the_last_value_is_whole_whoever_took_the_pieces_before() -> None:
+    async with scripted_model(text_events('{"title": ', '"x"}')).stream("cook") as stream:
+        async for event in stream:
+            if isinstance(event, TextDelta):
+                break
+        (last,) = [partial async for partial in stream.objects(Recipe)]
+    assert (last.value, last.final) == ({"title": "x"}, Recipe("x"))
+
+
+@pytest.mark.anyio
+async def test_the_last_value_is_there_where_the_model_left_the_wrapping_out() -> None:
+    async with scripted_model(text_events('{"type": "left", "a": 2}')).stream("cook") as stream:
+        (last,) = [partial async for partial in stream.objects(Left | Right)]  # type: ignore[arg-type]
+    assert (last.value, last.final) == ({"type": "left", "a": 2}, Left(2))
 
 
 @pytest.mark.anyio

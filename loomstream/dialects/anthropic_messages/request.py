@@ -19,7 +19,7 @@ from loomstream.dialects.bodies import encode_body
 from loomstream.dialects.cache_points import Slots
 from loomstream.dialects.closed_schemas import closed_schema
 from loomstream.dialects.fields import JSONObject
-from loomstream.dialects.honoured import unhonoured
+from loomstream.dialects.honoured import BUDGET_FIRST, unhonoured
 from loomstream.messages import Request, Tool, ToolChoice
 from loomstream.wire import WireRequest
 
@@ -149,6 +149,8 @@ class _Writer:
         effort, budget = self._request.reasoning_effort, self._wanted_budget()
         by_budget_alone = budget is not None and self._request.reasoning_budget_tokens is None
         if effort is None or effort == "none" or budget == 0 or by_budget_alone:
+            if effort is not None and self._request.reasoning_budget_tokens is not None:
+                self.warnings.append(BUDGET_FIRST)
             return {}
         sent = _EFFORTS.get(effort, effort)
         if sent != effort:

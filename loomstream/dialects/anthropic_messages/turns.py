@@ -7,15 +7,18 @@ breakpoint of the prompt cache is added to the request's `Slots` in the order in
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import cast
 
 from loomstream.dialects import Target
 from loomstream.dialects.anthropic_messages.media import document_block, image_block
 from loomstream.dialects.anthropic_messages.parts import REDACTED, SIGNATURE
-from loomstream.dialects.bodies import arguments_of, members
+from loomstream.dialects.bodies import members, sent_arguments
 from loomstream.dialects.cache_points import Slots
 from loomstream.dialects.fields import JSONObject, as_text, read_object
+from loomstream.dialects.left_out import lost_citations, lost_signatures
+from loomstream.dialects.system_turns import GAP, system_pieces
+from loomstream.events import Citation
 from loomstream.messages import (
     Audio,
     CachePoint,
@@ -35,7 +38,6 @@ from loomstream.messages import (
 )
 
 _FOREIGN_IN_ID = re.compile(r"[^a-zA-Z0-9_-]")
-_SYSTEM_GAP = "\n\n"
 _NO_SLOT = frozenset({"thinking", "redacted_thinking"})
 """Blocks that cannot carry a breakpoint."""
 # The fields that a citation may carry in a request; what else an answer's citations hold is refused there.
@@ -62,10 +64,11 @@ class Turns:
 
     def system(self) -> object:
         """Give the system prompt: as one text, or as blocks where breakpoints may stand in it."""
-        pieces = list(self._system_pieces())
+        pieces, warnings = system_pieces(self._request)
+        self.warnings += warnings
         points = [piece for piece in pieces if isinstance(piece, CachePoint)]
         if not points and self._request.cache_prompt is None:
-            return _SYSTEM_GAP.join(piece for piece in pieces if isinstance(piece, str)) or None
+            return GAP.join(piece for piece in pieces if isinstance(piece, str)) or None
         blocks: list[JSONObject] = []
         gathered: list[str] = []
         for piece in pieces:
@@ -80,42 +83,16 @@ class Turns:
 
     def _add_system(self, gathered: list[str], blocks: list[JSONObject]) -> None:
         if gathered:
-            blocks.append({"type": "text", "text": _SYSTEM_GAP.join(gathered)})
+            blocks.append({"type": "text", "text": GAP.join(gathered)})
             self._slots.add(blocks[-1])
         gathered.clear()
-
-    def _system_pieces(self) -> Iterator[str | CachePoint]:
-        if self._request.system.strip():
-            yield self._request.system
-        for number, message in enumerate(self._request.messages):
-            if message.role == "system":
-                yield from self._pieces_of(number, message)
-        turns = [message.role for message in self._request.messages]
-        if "system" in turns[turns.count("system") :]:
-            self.warnings.append("system messages within the conversation are sent at its beginning")
-
-    def _pieces_of(self, number: int, message: Message) -> Iterator[str | CachePoint]:
-        """Give a system turn's text, in as many pieces as its breakpoints make of it."""
-        text = ""
-        for position, block in enumerate(message.content):
-            if isinstance(block, Text):
-                text += block.text
-                continue
-            if text.strip():
-                yield text
-            text = ""
-            if isinstance(block, CachePoint):
-                yield block
-            else:
-                place = f"messages[{number}].content[{position}]"
-                self._left_out(f"{place}: the {type(block).__name__} in a system turn, which is text alone, is")
-        if text.strip():
-            yield text
 
     # --- messages --------------------------------------------------------------------------------
 
     def messages(self) -> list[JSONObject]:
         """Give the messages; turns of one role that follow each other are one."""
+        self.warnings += lost_signatures(self._request.messages, self._target)
+        self.warnings += lost_citations(self._request.messages, lambda citation: bool(_cited(citation)))
         written: list[JSONObject] = []
         for number, message in enumerate(self._request.messages):
             self._role = "assistant" if message.role == "assistant" else "user"
@@ -165,7 +142,7 @@ class Turns:
         if not block.text.strip():
             return None
         written: JSONObject = {"type": "text", "text": block.text}
-        cited = [_cited(read_object(citation.raw), citation.kind) for citation in block.citations]
+        cited = [_cited(citation) for citation in block.citations]
         if self._role == "assistant" and any(cited):
             written["citations"] = [citation for citation in cited if citation]
         return written
@@ -186,7 +163,7 @@ class Turns:
 
     def tool_call(self, block: ToolCall, place: str) -> JSONObject:  # noqa: ARG002 (one signature)
         """Write a call; arguments that are no JSON object go as a text, which the API's own guide proposes."""
-        arguments = arguments_of(block.arguments) or {"INVALID_JSON": block.arguments}
+        arguments = sent_arguments(block.arguments)
         return {"type": "tool_use", "id": _wire_id(block.id), "name": block.name, "input": arguments}
 
     def tool_result(self, block: ToolResult, place: str) -> JSONObject:
@@ -253,7 +230,9 @@ def _wire_id(call_id: str) -> str:
     return _FOREIGN_IN_ID.sub("_", call_id)
 
 
-def _cited(fields: JSONObject, kind: str) -> JSONObject:
+def _cited(citation: Citation) -> JSONObject:
+    """Give a citation as it came over this wire; nothing for one of another wire."""
+    fields, kind = read_object(citation.raw), citation.kind
     names: Iterable[str] = _CITATIONS.get(kind, ())
     present = {name: fields[name] for name in names if name in fields}
     return {"type": kind, "cited_text": as_text(fields.get("cited_text")), **present} if present else {}

@@ -21,7 +21,7 @@ from loomstream.dialects.bodies import encode_body
 from loomstream.dialects.cache_points import Slots
 from loomstream.dialects.closed_schemas import closed_schema
 from loomstream.dialects.fields import JSONObject
-from loomstream.dialects.honoured import unhonoured
+from loomstream.dialects.honoured import BUDGET_FIRST, unhonoured
 from loomstream.messages import CacheTTL, Request, Tool, ToolCall, ToolChoice, ToolResult
 from loomstream.wire import WireRequest
 from loomstream.wire.aws import MEDIA_TYPE
@@ -148,7 +148,7 @@ class _Writer:
             return {}
         off = budget == 0 or (budget is None and effort == "none")
         written = _REASONING[field](self, off) if field else {}
-        if not written and not (off and not field):
+        if not written:
             self.warnings.append(
                 "reasoning is not set as asked: this model takes no such setting that is known; see extra_body, "
                 "additionalModelRequestFields"
@@ -168,9 +168,11 @@ class _Writer:
 
     def thinking_budget(self, off: bool) -> JSONObject:  # noqa: FBT001 (one signature)
         """Write thinking with a budget: the one that is asked for, or the effort's."""
+        request, limit = self._request, self._request.max_tokens
+        if request.reasoning_effort is not None and request.reasoning_budget_tokens is not None:
+            self.warnings.append(BUDGET_FIRST)
         if off:
             return self._off()
-        request, limit = self._request, self._request.max_tokens
         asked = request.reasoning_budget_tokens or _BUDGETS.get(request.reasoning_effort or "", 0)
         budget = max(asked, MIN_BUDGET_TOKENS)
         if budget != asked:
@@ -190,6 +192,7 @@ class _Writer:
 
     def config(self, off: bool) -> JSONObject:  # noqa: FBT001 (one signature)
         """Write an effort among the model's own settings."""
+        self._leave_out_one(off)
         if off:
             return {"reasoningConfig": {"type": "disabled"}}
         level = self._level(*_LEVELS)
@@ -197,8 +200,14 @@ class _Writer:
 
     def effort(self, off: bool) -> JSONObject:  # noqa: FBT001 (one signature)
         """Write an effort alone; it cannot be switched off."""
+        self._leave_out_one(off)
         level = "" if off else self._level(*_LEVELS)
         return {"reasoning_effort": level} if level else {}
+
+    def _leave_out_one(self, off: bool) -> None:  # noqa: FBT001 (the only argument)
+        if self._request.reasoning_budget_tokens is not None and self._request.reasoning_effort is not None:
+            no_budget = "reasoning_budget_tokens is not sent: this model takes reasoning_effort alone"
+            self.warnings.append(BUDGET_FIRST if off else no_budget)
 
     def _level(self, *unknown: str) -> str:
         """Give the effort, in the place of one that the model does not know the nearest."""

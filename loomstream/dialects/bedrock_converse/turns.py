@@ -8,15 +8,18 @@ them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import cast
 
 from loomstream.dialects import Target
 from loomstream.dialects.bedrock_converse.media import Media
 from loomstream.dialects.bedrock_converse.parts import LOCATIONS, REDACTED, SIGNATURE
-from loomstream.dialects.bodies import arguments_of, members
+from loomstream.dialects.bodies import members, sent_arguments
 from loomstream.dialects.cache_points import Slots
-from loomstream.dialects.fields import JSONObject, as_text, read_object
+from loomstream.dialects.fields import JSONObject, as_object, as_text, read_object
+from loomstream.dialects.left_out import lost_citations, lost_signatures
+from loomstream.dialects.system_turns import system_pieces
+from loomstream.events import Citation
 from loomstream.messages import (
     Audio,
     CachePoint,
@@ -59,7 +62,9 @@ class Turns:
     def system(self) -> list[object]:
         """Give the system prompt, a block for each text."""
         written: list[object] = []
-        for piece in self._system_pieces():
+        pieces, warnings = system_pieces(self._request)
+        self.warnings += warnings
+        for piece in pieces:
             if isinstance(piece, CachePoint):
                 self._slots.point(piece)
                 continue
@@ -71,38 +76,12 @@ class Turns:
             self._slots.end("system")
         return written
 
-    def _system_pieces(self) -> Iterator[str | CachePoint]:
-        if self._request.system.strip():
-            yield self._request.system
-        for number, message in enumerate(self._request.messages):
-            if message.role == "system":
-                yield from self._pieces_of(number, message)
-        turns = [message.role for message in self._request.messages]
-        if "system" in turns[turns.count("system") :]:
-            self.warnings.append("system messages within the conversation are sent at its beginning")
-
-    def _pieces_of(self, number: int, message: Message) -> Iterator[str | CachePoint]:
-        """Give a system turn's text, in as many pieces as its cache points make of it."""
-        text = ""
-        for position, block in enumerate(message.content):
-            if isinstance(block, Text):
-                text += block.text
-                continue
-            if text.strip():
-                yield text
-            text = ""
-            if isinstance(block, CachePoint):
-                yield block
-            else:
-                place = f"messages[{number}].content[{position}]"
-                self._left_out(f"{place}: the {type(block).__name__} in a system turn, which is text alone, is")
-        if text.strip():
-            yield text
-
     # --- messages --------------------------------------------------------------------------------
 
     def messages(self) -> list[JSONObject]:
         """Give the messages; turns of one role that follow each other are one."""
+        self.warnings += lost_signatures(self._request.messages, self._target)
+        self.warnings += lost_citations(self._request.messages, _is_ours)
         written: list[JSONObject] = []
         for number, message in enumerate(self._request.messages):
             if message.role == "system":
@@ -153,7 +132,7 @@ class Turns:
         """Write text, with the citations that came over this wire; the wire refuses a block of nothing but space."""
         if not block.text.strip():
             return []
-        cited = [citation.raw for citation in block.citations if citation.kind in LOCATIONS]
+        cited = [citation.raw for citation in block.citations if _is_ours(citation)]
         if self._role == "assistant" and cited:
             return [{"citationsContent": {"content": [{"text": block.text}], "citations": cited}}]
         return [{"text": block.text}]
@@ -177,7 +156,7 @@ class Turns:
 
     def tool_call(self, block: ToolCall, place: str) -> list[JSONObject]:  # noqa: ARG002 (one signature)
         """Write a call; arguments that are no JSON object go as a text."""
-        arguments = arguments_of(block.arguments) or {"INVALID_JSON": block.arguments}
+        arguments = sent_arguments(block.arguments)
         return [{"toolUse": {"toolUseId": _wire_id(block.id), "name": block.name, "input": arguments}}]
 
     def tool_result(self, block: ToolResult, place: str) -> list[JSONObject]:
@@ -232,6 +211,12 @@ _WRITERS: dict[type[ContentBlock], Callable[..., list[JSONObject]]] = {
     ServerToolResultBlock: Turns.server_block,
     FileBlock: Turns.file,
 }
+
+
+def _is_ours(citation: Citation) -> bool:
+    """Say whether a citation came over this wire: others have kinds of the same names."""
+    location = as_object(read_object(citation.raw).get("location"))
+    return citation.kind in LOCATIONS and citation.kind in location
 
 
 def _wire_id(call_id: str) -> str:

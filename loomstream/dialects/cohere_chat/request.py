@@ -8,15 +8,18 @@ model can cite them. `citation_options`, `safety_mode`, `strict_tools` and `prio
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from loomstream.dialects import Target, endpoint_url, host_headers
+from loomstream.dialects.attachments import data_url, is_text, text_of
 from loomstream.dialects.bodies import arguments_of, encode_body
 from loomstream.dialects.cohere_chat.parts import TOOL_PLAN
 from loomstream.dialects.fields import JSONObject
-from loomstream.dialects.honoured import unhonoured
+from loomstream.dialects.function_tools import function_tool
+from loomstream.dialects.honoured import BUDGET_FIRST, unhonoured
+from loomstream.dialects.left_out import NAMED_ALONE, lost_citations, lost_signatures, misplaced
 from loomstream.dialects.schemas import PLACE, output_warnings, schema_of
+from loomstream.dialects.system_turns import GAP, moved_system
 from loomstream.errors import RequestError
 from loomstream.messages import (
     Audio,
@@ -32,7 +35,6 @@ from loomstream.messages import (
     ServerToolCallBlock,
     ServerToolResultBlock,
     Text,
-    Tool,
     ToolCall,
     ToolChoice,
     ToolResult,
@@ -52,11 +54,9 @@ Source: https://docs.cohere.com/docs/structured-outputs, "Unsupported schema fea
 
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream, application/json"}
 _VERSION = "/v2"
-_SYSTEM_GAP = "\n\n"
 _BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576}
 """Tokens of thinking for an effort, which the wire does not know; `max` sets no bound."""
 _JSON = "application/json"
-_TEXTS = ("text/", _JSON)
 _CHOICES = {"any": "REQUIRED", "tool": "REQUIRED", "none": "NONE"}
 
 
@@ -77,7 +77,7 @@ def build_request(request: Request, target: Target) -> WireRequest:
 
 def _body(request: Request, target: Target) -> JSONObject:
     optional: JSONObject = {
-        "tools": [_tool(tool) for tool in request.tools] or None,
+        "tools": [function_tool(tool) for tool in request.tools] or None,
         "tool_choice": _tool_choice(request),
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,
@@ -92,13 +92,6 @@ def _body(request: Request, target: Target) -> JSONObject:
     }
     body: JSONObject = {"model": target.model, "messages": _messages(request, target), "stream": request.stream}
     return {**body, **{key: value for key, value in optional.items() if value is not None}}
-
-
-def _tool(tool: Tool) -> JSONObject:
-    function: JSONObject = {"name": tool.name, "parameters": dict(tool.parameters)}
-    if tool.description:
-        function["description"] = tool.description
-    return {"type": "function", "function": function}
 
 
 def _tool_choice(request: Request) -> str | None:
@@ -136,18 +129,22 @@ def _thinking(request: Request) -> JSONObject | None:
 
 def _messages(request: Request, target: Target) -> list[JSONObject]:
     texts = [request.system, *(message.text for message in request.messages if message.role == "system")]
-    system = _SYSTEM_GAP.join(text for text in texts if text)
+    system = GAP.join(text for text in texts if text)
     messages: list[JSONObject] = [{"role": "system", "content": system}] if system else []
-    for message in request.messages:
+    for number, message in enumerate(request.messages):
         if message.role == "assistant":
             messages += _assistant(message, target)
         elif message.role != "system":
-            messages += _turn(message)
+            messages += _turn(message, f"messages[{number}]")
     return messages
 
 
-def _turn(message: Message) -> list[JSONObject]:
-    written: list[JSONObject] = [_tool_result(block) for block in message.content if isinstance(block, ToolResult)]
+def _turn(message: Message, place: str) -> list[JSONObject]:
+    written: list[JSONObject] = [
+        _tool_result(block, f"{place}.content[{position}]")
+        for position, block in enumerate(message.content)
+        if isinstance(block, ToolResult)
+    ]
     parts = [part for block in message.content if (part := _user_part(block)) is not None]
     if any(part["type"] != "text" for part in parts):
         written.append({"role": "user", "content": parts})
@@ -158,14 +155,14 @@ def _turn(message: Message) -> list[JSONObject]:
 
 def _user_part(block: ContentBlock) -> JSONObject | None:
     if isinstance(block, Image):
-        url = block.url or f"data:{block.media_type};base64,{base64.b64encode(block.data).decode()}"
+        url = block.url or data_url(block.data, block.media_type)
         return {"type": "image_url", "image_url": {"url": url}}
     return {"type": "text", "text": block.text} if isinstance(block, Text | Refusal) and block.text else None
 
 
 def _is_text(block: ContentBlock) -> bool:
     """Say whether a block is a document that the wire can carry: text at hand."""
-    return isinstance(block, Document) and bool(block.data) and block.media_type.startswith(_TEXTS)
+    return isinstance(block, Document) and bool(block.data) and is_text(block.media_type)
 
 
 def _documents(request: Request) -> list[JSONObject]:
@@ -179,11 +176,7 @@ def _documents(request: Request) -> list[JSONObject]:
 
 def _own_document(block: Document, place: str) -> JSONObject:
     """Write a document of text; one of a JSON object is passed on as that object."""
-    try:
-        text = block.data.decode()
-    except UnicodeDecodeError as error:
-        msg = f"{place}.data is no UTF-8 ({error.reason} at byte {error.start}), but its media_type is text"
-        raise RequestError(msg) from None
+    text = text_of(block, place)
     named: JSONObject = {"title": block.name} if block.name else {}
     data = arguments_of(text) if block.media_type.startswith(_JSON) and text.strip() else None
     return {"data": data if data is not None and not named else {**named, "text": text}}
@@ -193,16 +186,22 @@ def _text(content: Iterable[ContentBlock]) -> str:
     return "".join(block.text for block in content if isinstance(block, Text | Refusal))
 
 
-def _tool_result(block: ToolResult) -> JSONObject:
-    """Write a tool's answer: one text as it is, several as documents, each of which can be cited alone."""
+def _tool_result(block: ToolResult, place: str) -> JSONObject:
+    """Write a tool's answer: one text as it is, several texts and documents each as one that can be cited alone."""
+    found = [
+        _of_text(inner.text) if isinstance(inner, Text) else _own_document(inner, f"{place}.content[{position}]")
+        for position, inner in enumerate(block.content)
+        if isinstance(inner, Text) or (isinstance(inner, Document) and _is_text(inner))
+    ]
     texts = [inner.text for inner in block.content if isinstance(inner, Text)]
-    content = [_document(text) for text in texts] if len(texts) > 1 else "".join(texts)
+    alone = len(found) == len(texts) <= 1
+    content = "".join(texts) if alone else [{"type": "document", "document": document} for document in found]
     return {"role": "tool", "tool_call_id": block.tool_call_id, "content": content}
 
 
-def _document(text: str) -> JSONObject:
+def _of_text(text: str) -> JSONObject:
     data = arguments_of(text) if text.strip() else None
-    return {"type": "document", "document": {"data": data or {"text": text}}}
+    return {"data": data or {"text": text}}
 
 
 def _assistant(message: Message, target: Target) -> list[JSONObject]:
@@ -259,16 +258,12 @@ def _warnings(request: Request, target: Target) -> tuple[str, ...]:
     if request.output is not None and not _is_crowded(request):
         settings += output_warnings(request.output, request.output.schema, ENFORCED)
     held = [text for applies, text in _BLOCKS if any(applies(message, block, target) for message, block in blocks)]
-    return (*settings, *held)
+    held += misplaced(request.messages, _PLACES) + lost_signatures(request.messages, target)
+    return (*settings, *moved_system(request.messages), *held, *lost_citations(request.messages))
 
 
 def _mode(request: Request) -> str:
     return request.tool_choice.mode if request.tool_choice is not None else ""
-
-
-def _system_within(request: Request) -> bool:
-    turns = [message.role for message in request.messages]
-    return "system" in turns[turns.count("system") :]
 
 
 _SETTINGS: tuple[tuple[Callable[[Request], bool], str], ...] = (
@@ -292,7 +287,10 @@ _SETTINGS: tuple[tuple[Callable[[Request], bool], str], ...] = (
         lambda request: bool(request.logprobs),
         "logprobs are asked for without alternatives: this wire gives those of the chosen tokens",
     ),
-    (_system_within, "system messages within the conversation are sent at its beginning"),
+    (
+        lambda request: request.reasoning_effort is not None and request.reasoning_budget_tokens is not None,
+        BUDGET_FIRST,
+    ),
 )
 
 
@@ -304,11 +302,18 @@ def _is_idle_plan(message: Message, block: ContentBlock, target: Target) -> bool
     return bool(_plan(block, target)) and not any(isinstance(other, ToolCall) for other in message.content)
 
 
+def _with_results(block: ContentBlock) -> tuple[ContentBlock, ...]:
+    return block.content if isinstance(block, ToolResult) else (block,)
+
+
+_SAID: tuple[type[ContentBlock], ...] = (Text, *NAMED_ALONE)
+_PLACES: Mapping[str, tuple[type[ContentBlock], ...]] = {
+    "system": _SAID,
+    **dict.fromkeys(("user", "tool"), (*_SAID, Refusal, Image, ToolResult)),
+    "assistant": (*_SAID, Refusal, Reasoning, ToolCall),
+}
+"""What a turn of a role can hold, or `_BLOCKS` names."""
 _BLOCKS: tuple[tuple[Callable[[Message, ContentBlock, Target], bool], str], ...] = (
-    (
-        lambda message, block, _: isinstance(block, Image) and message.role == "assistant",
-        "images in assistant turns are not sent",
-    ),
     (
         lambda _, block, __: isinstance(block, ToolResult) and any(isinstance(inner, Image) for inner in block.content),
         "images in tool results are not sent: this wire takes text there",
@@ -324,7 +329,7 @@ _BLOCKS: tuple[tuple[Callable[[Message, ContentBlock, Target], bool], str], ...]
     (_is_idle_plan, "plans of earlier turns without their tool calls are not sent"),
     (lambda _, block, __: isinstance(block, Audio), "audio is not sent: this wire takes none"),
     (
-        lambda _, block, __: isinstance(block, Document) and not _is_text(block),
+        lambda _, block, __: any(isinstance(inner, Document) and not _is_text(inner) for inner in _with_results(block)),
         "documents that are no text at hand are not sent: this wire takes the bytes of text or JSON",
     ),
     (lambda _, block, __: isinstance(block, CachePoint), "cache points are not sent: this wire has none"),

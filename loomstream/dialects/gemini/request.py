@@ -15,11 +15,13 @@ from typing import cast
 import msgspec
 
 from loomstream.dialects import Target, endpoint_url, host_headers
-from loomstream.dialects.bodies import arguments_of, encode_body, members
+from loomstream.dialects.bodies import encode_body, members, sent_arguments
 from loomstream.dialects.fields import JSONObject, read_object
 from loomstream.dialects.gemini.schema import response_schema
 from loomstream.dialects.gemini.wire import SERVER_PARTS, SIGNATURE, SIGNED_EMPTY, SIGNED_PART
-from loomstream.dialects.honoured import unhonoured
+from loomstream.dialects.honoured import BUDGET_FIRST, unhonoured
+from loomstream.dialects.left_out import lost_citations, misplaced
+from loomstream.dialects.system_turns import GAP, moved_system
 from loomstream.errors import RequestError
 from loomstream.events import Opaque
 from loomstream.messages import (
@@ -62,7 +64,6 @@ _RANKS = {"minimal": 0, "low": 1, "medium": 2, "high": 3}
 _LOW_BUDGET_TOKENS, _MEDIUM_BUDGET_TOKENS = 1024, 8192
 # What `Parts` makes where the wire has no id: it means nothing to the server.
 _MADE_ID = re.compile(r"made_(?:[a-zA-Z0-9_-]+_)?\d+")
-_SYSTEM_GAP = "\n\n"
 
 
 def build_request(request: Request, target: Target) -> WireRequest:
@@ -143,6 +144,8 @@ class _Writer:
             self.warnings.append("reasoning settings are not sent: this model takes none")
             return None
         if steered_by == "budget":
+            if effort is not None and budget is not None:
+                self.warnings.append(BUDGET_FIRST)
             tokens = self._budget(_BUDGETS[effort or "none"] if budget is None else budget)
             return {"thinkingBudget": tokens, **_thoughts(tokens != 0)}
         return {"thinkingLevel": self._level(), **_thoughts(budget != 0 if effort is None else effort != "none")}
@@ -184,10 +187,10 @@ class _Writer:
     def _system(self) -> JSONObject | None:
         texts = [self._request.system]
         texts += [message.text for message in self._request.messages if message.role == "system"]
-        turns = [message.role for message in self._request.messages]
-        if "system" in turns[turns.count("system") :]:
-            self.warnings.append("system messages within the conversation are sent at its beginning")
-        text = _SYSTEM_GAP.join(text for text in texts if text)
+        self.warnings += moved_system(self._request.messages)
+        self.warnings += misplaced(self._request.messages, {"system": (Text,)})
+        self.warnings += lost_citations(self._request.messages)
+        text = GAP.join(text for text in texts if text)
         return {"parts": [{"text": text}]} if text else None
 
     # --- messages --------------------------------------------------------------------------------
@@ -257,36 +260,50 @@ class _Writer:
             self._parts.append({"text": block.text, "thought": True, "thoughtSignature": signature.data})
         elif self._signable is not None:
             self._signable["thoughtSignature"] = signature.data
+        else:
+            self._left_out("signatures whose part is not there are")
 
     def tool_call(self, block: ToolCall) -> None:
         """Write a call; arguments that are no JSON object go as a text."""
-        arguments = arguments_of(block.arguments) or {"INVALID_JSON": block.arguments}
+        arguments = sent_arguments(block.arguments)
         call: JSONObject = {"name": block.name, "args": arguments, **_id_field(block.id)}
         signature = self._signature(block.opaque, SIGNATURE)
         signed: JSONObject = {} if signature is None else {"thoughtSignature": signature.data}
         self._parts.append({"functionCall": call, **signed})
 
     def tool_result(self, block: ToolResult) -> None:
-        """Write a tool's answer. Files stand within it where the model takes them there, else behind it."""
+        """Write a tool's answer and its files, whose addresses the Gemini API does not take within it."""
         text = "\n".join(inner.text for inner in block.content if isinstance(inner, Text))
         name = block.name or self._names.get(block.tool_call_id, block.tool_call_id)
         answer: JSONObject = {"name": name, "response": {"error" if block.is_error else "output": text}}
         answer.update(_id_field(block.tool_call_id))
         self._parts.append({"functionResponse": answer})
-        images = [inner for inner in block.content if isinstance(inner, Image)]
-        files = [self._file(image.data, image.media_type, image.url) for image in images]
-        if files and self._target.quirks.thinking_by == "level":
-            answer["parts"] = files
+        place = self._place
+        for position, inner in enumerate(block.content):
+            if not isinstance(inner, Text):
+                self._place = f"{place}.content[{position}]"
+                self._result_file(inner, answer)
+
+    def _result_file(self, block: Image | Document, answer: JSONObject) -> None:
+        """Write a file of a tool's answer: within it by its bytes, where the model takes them there, else behind it."""
+        written = self._file(block)
+        if isinstance(block, Document):
+            self._warn_of(block)
+        if "inlineData" in written and self._target.quirks.thinking_by == "level":
+            cast("list[JSONObject]", answer.setdefault("parts", [])).append(written)
         else:
-            self._parts += files
+            self._parts.append(written)
 
     def media(self, block: Image | Audio) -> None:
         """Write an image or sound, or a file of any other media type."""
-        self._parts.append(self._file(block.data, block.media_type, block.url))
+        self._parts.append(self._file(block))
 
     def document(self, block: Document) -> None:
         """Write a document; the wire has no place for what it is called."""
-        self._parts.append(self._file(block.data, block.media_type, block.url))
+        self._parts.append(self._file(block))
+        self._warn_of(block)
+
+    def _warn_of(self, block: Document) -> None:
         if block.name:
             self._left_out("the names of documents are")
         if block.citations:
@@ -299,20 +316,20 @@ class _Writer:
     def file(self, block: FileBlock) -> None:
         """Write back a file that the model made; an image that was but a thought stays out."""
         if read_object(block.raw).get("thought") is True:
-            return
-        if block.data or block.url:
-            self._parts.append(self._file(block.data, block.media_type, block.url))
+            self._left_out("images that were but thoughts are")
+        elif block.data or block.url:
+            self._parts.append(self._file(block))
         else:
             self._left_out("files that another provider holds are")
 
-    def _file(self, data: bytes, media_type: str, url: str) -> JSONObject:
-        kind: JSONObject = {"mimeType": media_type} if media_type else {}
-        if url:
-            return {"fileData": {**kind, "fileUri": url}}
-        if not media_type:
+    def _file(self, block: Image | Audio | Document | FileBlock) -> JSONObject:
+        kind: JSONObject = {"mimeType": block.media_type} if block.media_type else {}
+        if block.url:
+            return {"fileData": {**kind, "fileUri": block.url}}
+        if not block.media_type:
             msg = f"{self._place} has no media_type: this wire must be told what bytes are"
             raise RequestError(msg)
-        return {"inlineData": {**kind, "data": base64.b64encode(data).decode()}}
+        return {"inlineData": {**kind, "data": base64.b64encode(block.data).decode()}}
 
     def server_block(self, block: ServerToolCallBlock | ServerToolResultBlock) -> None:
         """Write back what the provider's own tools did, where it is of this wire; its signature comes behind it."""

@@ -3,7 +3,7 @@
 Contract: pure; never raises. The wire gives them for every token that was made, those of thinking included, and
 `Logprobs` is of text: what belongs to other things is left out. Servers before 0.12.11 give none.
 
-Source: https://docs.ollama.com/api/chat, `logprobs`.
+Source: https://docs.ollama.com/api/chat, `logprobs`; https://github.com/ollama/ollama/releases/tag/v0.12.11.
 """
 
 from __future__ import annotations

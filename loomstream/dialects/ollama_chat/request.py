@@ -16,9 +16,11 @@ from typing import cast
 import msgspec
 
 from loomstream.dialects import Target, endpoint_url, host_headers
-from loomstream.dialects.bodies import arguments_of, encode_body
+from loomstream.dialects.bodies import encode_body, sent_arguments
 from loomstream.dialects.fields import JSONObject, as_object
+from loomstream.dialects.function_tools import function_tool
 from loomstream.dialects.honoured import unhonoured
+from loomstream.dialects.left_out import NAMED_ALONE, lost_citations, lost_signatures, misplaced
 from loomstream.dialects.schemas import output_warnings, schema_of
 from loomstream.errors import RequestError, Unsupported
 from loomstream.messages import (
@@ -35,7 +37,6 @@ from loomstream.messages import (
     ServerToolCallBlock,
     ServerToolResultBlock,
     Text,
-    Tool,
     ToolCall,
     ToolResult,
 )
@@ -155,7 +156,7 @@ def _lacks(target: Target, capability: str) -> bool:
 
 def _tools(request: Request, target: Target) -> list[JSONObject]:
     silent = request.tool_choice is not None and request.tool_choice.mode == "none"
-    tools = [] if silent else [_tool(tool) for tool in request.tools]
+    tools = [] if silent else [function_tool(tool) for tool in request.tools]
     if tools and _lacks(target, "tools"):
         msg = (
             f"{target.provider}: {target.model} cannot call tools; its capabilities are "
@@ -179,13 +180,6 @@ def _think(request: Request, target: Target) -> bool | str | None:
     effort = request.reasoning_effort or ""
     level = next((name for name in (effort, _LEVELS.get(effort, "")) if name in levels), "")
     return level if wanted and level else wanted
-
-
-def _tool(tool: Tool) -> JSONObject:
-    function: JSONObject = {"name": tool.name, "parameters": dict(tool.parameters)}
-    if tool.description:
-        function["description"] = tool.description
-    return {"type": "function", "function": function}
 
 
 # --- messages ----------------------------------------------------------------------------------------------------
@@ -226,7 +220,7 @@ def _assistant(message: Message) -> list[JSONObject]:
 
 
 def _call(block: ToolCall) -> JSONObject:
-    arguments = arguments_of(block.arguments) or {"INVALID_JSON": block.arguments}
+    arguments = sent_arguments(block.arguments)
     return {"id": block.id, "function": {"name": block.name, "arguments": arguments}}
 
 
@@ -247,7 +241,9 @@ def _warnings(request: Request, target: Target) -> tuple[str, ...]:
     settings = [text for applies, text in _SETTINGS if applies(request, target)]
     if request.output is not None:
         settings += output_warnings(request.output, request.output.schema, ENFORCED)
-    return (*settings, *(text for applies, text in _BLOCKS if any(applies(block) for block in blocks)))
+    settings += [text for applies, text in _BLOCKS if any(applies(block) for block in blocks)]
+    settings += misplaced(request.messages, _PLACES) + lost_signatures(request.messages, target)
+    return (*settings, *lost_citations(request.messages))
 
 
 def _forces_a_tool(request: Request, target: Target) -> bool:  # noqa: ARG001 (one signature)
@@ -277,6 +273,12 @@ _SETTINGS: tuple[tuple[Callable[[Request, Target], bool], str], ...] = (
         "parallel_tool_calls is not sent: this wire has no such setting",
     ),
 )
+_SAID: tuple[type[ContentBlock], ...] = (Text, Refusal, Image, *NAMED_ALONE)
+_PLACES: Mapping[str, tuple[type[ContentBlock], ...]] = {
+    **dict.fromkeys(("system", "user", "tool"), (*_SAID, ToolResult)),
+    "assistant": (*_SAID, Reasoning, ToolCall),
+}
+"""What a turn of a role can hold, or `_BLOCKS` names."""
 _BLOCKS: tuple[tuple[Callable[[ContentBlock], bool], str], ...] = (
     (
         lambda block: isinstance(block, Image) and bool(block.url),

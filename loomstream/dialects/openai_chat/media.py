@@ -13,7 +13,7 @@ import base64
 from collections.abc import Callable
 
 from loomstream.dialects import Quirks
-from loomstream.dialects.attachments import data_url, file_name
+from loomstream.dialects.attachments import data_url, file_name, is_text
 from loomstream.dialects.fields import JSONObject
 from loomstream.messages import Audio, Document
 
@@ -31,19 +31,25 @@ _FORMATS = {
 }
 """Formats by the subtype of a media type, where the two differ."""
 
-_TEXTUAL = frozenset(("application/json", "application/xml", "application/yaml"))
-
 
 def document_part(block: Document, quirks: Quirks) -> JSONObject | str:
     """Give a document's part; what is text becomes text, under its name."""
-    if not block.url and _is_text(block.media_type):
-        text = block.data.decode("utf-8", "replace")
-        return {"type": "text", "text": f"{block.name}\n\n{text}" if block.name else text}
+    text = document_text(block)
+    if text is not None:
+        return {"type": "text", "text": text}
     if not quirks.documents:
         return "documents are not sent: this host takes none but texts"
     if quirks.documents == "file" and block.url:
         return "documents by their address are not sent: this host takes their bytes"
     return _DOCUMENTS[quirks.documents](block)
+
+
+def document_text(block: Document) -> str | None:
+    """Give a document of text as text, under its name; None where it is none at hand."""
+    if block.url or not is_text(block.media_type):
+        return None
+    text = block.data.decode()
+    return f"{block.name}\n\n{text}" if block.name else text
 
 
 def _file(block: Document) -> JSONObject:
@@ -69,10 +75,6 @@ _DOCUMENTS: dict[str, Callable[[Document], JSONObject]] = {
     "file_url": _file_url,
     "document_url": _document_url,
 }
-
-
-def _is_text(media_type: str) -> bool:
-    return media_type.startswith("text/") or media_type.partition(";")[0] in _TEXTUAL
 
 
 def audio_part(block: Audio, quirks: Quirks) -> JSONObject | str:

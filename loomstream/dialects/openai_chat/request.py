@@ -6,31 +6,17 @@ Contract: pure. What the host cannot honour is left out and named by `warnings`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 
 from loomstream.dialects import Target, endpoint_url, host_headers
 from loomstream.dialects.bodies import encode_body
 from loomstream.dialects.fields import JSONObject
-from loomstream.dialects.honoured import unhonoured
-from loomstream.dialects.openai_chat.turns import CACHE_TIME, WRITERS, goes_back, messages_of
+from loomstream.dialects.function_tools import function_tool
+from loomstream.dialects.honoured import NO_CACHE_TIME, unhonoured
+from loomstream.dialects.left_out import lost_citations, lost_signatures, misplaced
+from loomstream.dialects.openai_chat.turns import WRITERS, goes_back, messages_of
 from loomstream.dialects.strict import output_format
-from loomstream.messages import (
-    Audio,
-    CachePoint,
-    ContentBlock,
-    Document,
-    FileBlock,
-    Image,
-    Reasoning,
-    Refusal,
-    Request,
-    ServerToolCallBlock,
-    ServerToolResultBlock,
-    Text,
-    Tool,
-    ToolCall,
-    ToolChoice,
-    ToolResult,
-)
+from loomstream.messages import ContentBlock, Reasoning, Request, ToolChoice, ToolResult
 from loomstream.wire import WireRequest
 
 HONOURED = frozenset(
@@ -77,10 +63,15 @@ def _options(request: Request, target: Target) -> tuple[JSONObject, list[str]]:
     """Give what the request asks for and the host takes, by the body's keys, and what is to be said of the rest."""
     quirks = target.quirks
     asked = {key: value for key, value in _asked(request, target).items() if value is not None}
+    if not asked:
+        return {}, []
     reasons = request.reasoning_effort not in (None, "none")
     refused = quirks.refused + quirks.refused_with_effort if reasons else quirks.refused
-    said = [f"{key} is not sent: this model does not take it" for key in asked if key in refused]
-    said += [f"{key} is not sent: this host does not take it" for key in asked if key in quirks.unknown]
+    fields = {"stop": "stop_sequences", quirks.max_tokens_key: "max_tokens", quirks.seed_key: "seed"}
+    said = [f"{fields.get(key, key)} is not sent: this model does not take it" for key in asked if key in refused]
+    said += [
+        f"{fields.get(key, key)} is not sent: this host does not take it" for key in asked if key in quirks.unknown
+    ]
     options: JSONObject = {}
     for key, value in asked.items():
         if key not in refused and key not in quirks.unknown:
@@ -99,7 +90,7 @@ def _asked(request: Request, target: Target) -> JSONObject:
         "stop": list(request.stop_sequences) or None,
         quirks.seed_key: request.seed,
         "reasoning_effort": request.reasoning_effort,
-        "tools": [_tool(tool) for tool in request.tools] or None,
+        "tools": [function_tool(tool) for tool in request.tools] or None,
         "tool_choice": _tool_choice(request.tool_choice, target) if request.tool_choice else None,
         "parallel_tool_calls": request.parallel_tool_calls,
         "logprobs": request.logprobs,
@@ -140,13 +131,6 @@ _WRITTEN: dict[str, Callable[[Request, Target], JSONObject]] = {
 """Options whose keys in the body are others than their names."""
 
 
-def _tool(tool: Tool) -> JSONObject:
-    function: JSONObject = {"name": tool.name, "parameters": dict(tool.parameters)}
-    if tool.description:
-        function["description"] = tool.description
-    return {"type": "function", "function": function}
-
-
 def _tool_choice(choice: ToolChoice, target: Target) -> object:
     if choice.mode == "tool":
         return {"type": "function", "function": {"name": choice.name}}
@@ -155,33 +139,20 @@ def _tool_choice(choice: ToolChoice, target: Target) -> object:
 
 # --- warnings ----------------------------------------------------------------------------------------------------
 
-_NAMES: dict[type[ContentBlock], str] = {
-    Text: "texts",
-    Image: "images",
-    Audio: "sounds",
-    Document: "documents",
-    CachePoint: "cache points",
-    FileBlock: "files that a model made",
-    Reasoning: "reasoning blocks",
-    Refusal: "refusals",
-    ToolCall: "tool calls",
-    ToolResult: "tool results",
-    ServerToolCallBlock: "calls of a provider's own tools",
-    ServerToolResultBlock: "results of a provider's own tools",
-}
-
 
 def _warnings(request: Request, target: Target) -> list[str]:
     """Say what else of the request Chat Completions, or this host, cannot honour."""
-    left_out = [
-        f"{_NAMES[type(block)]} in {message.role} turns are not sent: this wire has no place for them"
-        for message in request.messages
-        for block in message.content
-        if type(block) not in WRITERS[message.role]
-    ]
+    left_out = misplaced(request.messages, WRITERS) + lost_signatures(request.messages, target)
+    left_out += lost_citations(request.messages)
     blocks = [block for message in request.messages for block in message.content]
-    said = [text for applies, text in _SETTINGS if applies(request, target)]
-    said += [text for applies, text in _BLOCKS if any(applies(block, target) for block in blocks)]
+    asked = _settings(request) != _UNSET
+    said = [text for applies, text in _SETTINGS if applies(request, target)] if asked else []
+    if target.quirks.system_role == "user" and _has_system(request):
+        said.append("system turns are sent as the user's: this model takes none")
+    kinds = set(map(type, blocks))
+    said += [
+        text for kind, applies, text in _BLOCKS if kind in kinds and any(applies(block, target) for block in blocks)
+    ]
     return said + left_out
 
 
@@ -222,24 +193,24 @@ _SETTINGS: tuple[tuple[Callable[[Request, Target], bool], str], ...] = (
         lambda request, target: (
             request.cache_prompt == "1h" and target.quirks.cache_points == "prompt_cache_breakpoint"
         ),
-        CACHE_TIME,
-    ),
-    (
-        lambda request, target: target.quirks.system_role == "user" and _has_system(request),
-        "system turns are sent as the user's: this model takes none",
+        NO_CACHE_TIME,
     ),
 )
-_BLOCKS: tuple[tuple[Callable[[ContentBlock, Target], bool], str], ...] = (
+_settings: Callable[[Request], tuple[object, ...]] = attrgetter(
+    *("top_k", "reasoning_budget_tokens", "routing", "metadata", "output", "cache_prompt")
+)
+"""What these sentences are about; where none of it is asked for, none of them applies."""
+_UNSET = _settings(Request(messages=()))
+
+_BLOCKS: tuple[tuple[type[ContentBlock], Callable[[ContentBlock, Target], bool], str], ...] = (
     (
+        Reasoning,
         lambda block, target: isinstance(block, Reasoning) and not goes_back(block, target),
         "reasoning blocks of earlier turns are not sent: they cannot be sent back on this wire",
     ),
     (
+        ToolResult,
         lambda block, _: isinstance(block, ToolResult) and block.is_error,
         "tool results are sent without their error flag",
-    ),
-    (
-        lambda block, _: isinstance(block, ToolResult) and any(isinstance(inner, Image) for inner in block.content),
-        "images in tool results are not sent: this provider takes text there",
     ),
 )

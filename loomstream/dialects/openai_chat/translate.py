@@ -35,6 +35,7 @@ from loomstream.events import (
     Stop,
     StopReason,
     TextDelta,
+    TextStart,
     TokenLogprob,
     Unknown,
     Usage,
@@ -62,6 +63,7 @@ STOP_REASONS: dict[str, StopReason] = {
 MAX_CHOICES = 1024
 """More choices than this in one answer end the stream with `LimitExceeded`."""
 
+_BEGINNINGS: frozenset[type] = frozenset((Start, TextStart))
 _DONE = b"[DONE]"
 _ERROR = "error"
 """The finish reason of a choice that failed (OpenRouter, Mistral)."""
@@ -72,13 +74,13 @@ _REFERENCES = frozenset(("reference", "tool_reference"))
 class _ChoiceState:
     __slots__ = ("calls", "current", "details", "finish", "index", "refusal_index", "text_index", "tokens")
 
-    def __init__(self, index: int, calls: ToolCalls) -> None:
+    def __init__(self, index: int) -> None:
         self.index = index
-        self.calls = calls
+        self.calls: ToolCalls | None = None
         self.current: OpenBlock | None = None
         self.text_index: int | None = None
         self.refusal_index: int | None = None
-        self.details = Details()
+        self.details: Details | None = None
         self.finish: str | None = None
         self.tokens: list[TokenLogprob] = []
         """Token probabilities that came before the text that they are of."""
@@ -155,7 +157,7 @@ class ChatTranslator:
             self._side_fields(chunk, frame, out)
         if self._reader.carried:
             self._growing = -1
-        elif len(out) == 1 and not side_fields and isinstance(delta := out[0], TextDelta):
+        elif not side_fields and out and type(delta := out[-1]) is TextDelta and _says_no_more(out):
             self._growing = delta.index
             self._shortcut.learn(data, delta.text)
         return self._sealer.seal(out)
@@ -243,7 +245,7 @@ class ChatTranslator:
         if len(self._choices) == MAX_CHOICES:
             out.append(Failure(LimitExceeded(f"the answer has more than {MAX_CHOICES} choices")))
         self._unfinished += 1
-        state = self._choices[index] = _ChoiceState(index, ToolCalls(self._blocks, index))
+        state = self._choices[index] = _ChoiceState(index)
         return state
 
     def _choice(self, choice: Choice, delta: Delta | None, out: _Out) -> None:
@@ -314,7 +316,7 @@ class ChatTranslator:
         block, state.current = state.current, None
         if block is None:
             return
-        if block.kind == "reasoning" and (data := state.details.take()):
+        if block.kind == "reasoning" and state.details is not None and (data := state.details.take()):
             block.opaque.append(Opaque(self._target.provider, "details", data))
         self._blocks.close(out, block)
 
@@ -325,8 +327,10 @@ class ChatTranslator:
         if not text and not items:
             return
         block = self._open_reasoning(state, out)
-        for item in items:
-            state.details.add(item)
+        if items:
+            details_so_far = state.details = state.details or Details()
+            for item in items:
+                details_so_far.add(item)
         if text:
             out.append(ReasoningDelta(block.index, text))
 
@@ -375,10 +379,11 @@ class ChatTranslator:
     def _tool_calls(self, state: _ChoiceState, delta: Delta, out: _Out) -> None:
         if delta.tool_calls or delta.function_call is not None:
             self._close_current(state, out)
+        calls = state.calls = state.calls or ToolCalls(self._blocks, state.index)
         for piece in delta.tool_calls or ():
-            state.calls.piece(piece, out)
+            calls.piece(piece, out)
         if delta.function_call is not None:
-            state.calls.legacy(delta.function_call, out)
+            calls.legacy(delta.function_call, out)
 
     def _annotations(self, state: _ChoiceState, annotations: list[object], out: _Out) -> None:
         for item in annotations:
@@ -429,7 +434,8 @@ class ChatTranslator:
         if state.tokens:
             state.tokens = []
             out.append(Notice("warning", "token probabilities that belong to no text are left out"))
-        state.calls.flush(out, cut=STOP_REASONS.get(state.finish or "") in {"max_tokens", "context_window"})
+        if state.calls is not None:
+            state.calls.flush(out, cut=STOP_REASONS.get(state.finish or "") in {"max_tokens", "context_window"})
 
     def _end(self, *, marker: bool, whole: bool = False) -> _Out:
         out: _Out = []
@@ -457,7 +463,7 @@ class ChatTranslator:
 
     def _stop_reason(self, state: _ChoiceState) -> StopReason:
         reason = STOP_REASONS.get(state.finish or "", "other")
-        if reason == "end_turn" and state.calls.count:
+        if reason == "end_turn" and state.calls is not None and state.calls.count:
             return "tool_use"
         if reason == "end_turn" and state.refusal_index is not None and state.text_index is None:
             return "refusal"
@@ -468,6 +474,14 @@ class ChatTranslator:
             source = {"url": item} if isinstance(item, str) else as_object(item)
             if state.text_index is not None:
                 out.append(citation(state.text_index, {"type": "source", "source": source}))
+
+
+def _says_no_more(out: _Out) -> bool:
+    """Say whether a frame whose last event is a text's brings nothing else, but that the text, or the answer, begins.
+
+    The same frame with another text brings that text alone.
+    """
+    return len(out) == 1 or _BEGINNINGS.issuperset(map(type, out[:-1]))
 
 
 def _has_side_fields(chunk: Chunk) -> bool:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from itertools import takewhile
 
 from loomstream.dialects import Target
-from loomstream.dialects.attachments import data_url
+from loomstream.dialects.attachments import data_url, is_text, text_of
 from loomstream.dialects.fields import JSONObject, as_list, as_object
-from loomstream.dialects.openai_chat.media import audio_part, document_part
+from loomstream.dialects.honoured import NO_CACHE_TIME
+from loomstream.dialects.openai_chat.media import audio_part, document_part, document_text
 from loomstream.dialects.openai_chat.tool_ids import native_ids
 from loomstream.events import Opaque
 from loomstream.messages import (
@@ -26,6 +27,7 @@ from loomstream.messages import (
     Reasoning,
     Refusal,
     Request,
+    ResultContent,
     Text,
     ToolCall,
     ToolResult,
@@ -35,6 +37,7 @@ from loomstream.wire.json import loads
 
 def messages_of(request: Request, target: Target) -> tuple[list[JSONObject], list[str]]:
     """Give the messages of a request, its system text first, and what is to be said of their blocks."""
+    _check_texts(request)
     turns = ((Message("system", (Text(request.system),)),) if request.system else ()) + request.messages
     if target.quirks.system_role == "user":
         turns = _without_system(turns)
@@ -50,6 +53,23 @@ def messages_of(request: Request, target: Target) -> tuple[list[JSONObject], lis
         messages += _ENDINGS[message.role](turn)
     _mark_prefix(messages, target)
     return messages, warnings
+
+
+_DOCUMENTED: frozenset[type[ContentBlock]] = frozenset((Document, ToolResult))
+"""Blocks that are or hold documents."""
+
+
+def _check_texts(request: Request) -> None:
+    """Raise `RequestError` for a document of text that is none, with its place: they are sent as text."""
+    for number, message in enumerate(request.messages):
+        for position, block in enumerate(message.content):
+            if block.__class__ not in _DOCUMENTED:
+                continue
+            place = f"messages[{number}].content[{position}]"
+            inner = block.content if isinstance(block, ToolResult) else ()
+            for where, found in ((place, block), *((f"{place}.content[{part}]", it) for part, it in enumerate(inner))):
+                if isinstance(found, Document) and is_text(found.media_type):
+                    text_of(found, where)
 
 
 def _mark_prefix(messages: list[JSONObject], target: Target) -> None:
@@ -151,14 +171,23 @@ class _Turn:
             return
         last[member] = {"mode": "explicit"}
         if block.ttl == "1h":
-            self._warnings.append(CACHE_TIME)
+            self._warnings.append(NO_CACHE_TIME)
 
     def tool_result(self, block: ToolResult) -> None:
-        """Take a tool's answer, which is text on this wire."""
-        text = "".join(inner.text for inner in block.content if isinstance(inner, Text))
+        """Take a tool's answer, which is text on this wire, documents of text included."""
+        text = "".join(map(self._result_text, block.content))
         result: JSONObject = {"role": "tool", "tool_call_id": self._id(block.tool_call_id), "content": text}
         self._results.append(result)
         self._last = result if text else self._last
+
+    def _result_text(self, block: ResultContent) -> str:
+        if isinstance(block, Document) and (text := document_text(block)) is not None:
+            return text
+        if isinstance(block, Text):
+            return block.text
+        what = "images" if isinstance(block, Image) else "documents that are no text at hand"
+        self._warnings.append(f"{what} in tool results are not sent: this provider takes text there")
+        return ""
 
     def refusal(self, block: Refusal) -> None:
         """Take a refusal."""
@@ -241,8 +270,6 @@ def _thinking(block: Reasoning) -> JSONObject:
     signature = "".join(opaque.data for opaque in block.opaque if opaque.kind == "signature")
     return {**part, "signature": signature} if signature else part
 
-
-CACHE_TIME = "the time for which to cache is not sent: this host keeps what it caches for at least 30 minutes"
 
 _USER: Mapping[type[ContentBlock], Callable[..., None]] = {
     Text: _Turn.text,

@@ -18,7 +18,8 @@ from loomstream.dialects import Target, endpoint_url, host_headers
 from loomstream.dialects.attachments import data_url, file_name
 from loomstream.dialects.bodies import encode_body
 from loomstream.dialects.fields import JSONObject, as_list, as_object, as_text, is_null, read_object
-from loomstream.dialects.honoured import unhonoured
+from loomstream.dialects.honoured import NO_CACHE_TIME, unhonoured
+from loomstream.dialects.left_out import lost_citations, lost_signatures, misplaced
 from loomstream.dialects.openai_responses.items import (
     BUILT_IN_CALLS,
     CUSTOM,
@@ -33,7 +34,6 @@ from loomstream.dialects.openai_responses.server_tools import image_item, is_ser
 from loomstream.dialects.strict import output_format
 from loomstream.events import Opaque
 from loomstream.messages import (
-    Audio,
     CachePoint,
     ContentBlock,
     Document,
@@ -44,6 +44,7 @@ from loomstream.messages import (
     Reasoning,
     Refusal,
     Request,
+    ResultContent,
     ServerToolCallBlock,
     ServerToolResultBlock,
     Text,
@@ -61,13 +62,14 @@ HONOURED = frozenset(
 
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream, application/json"}
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+_FIELDS = {"instructions": "system", "max_output_tokens": "max_tokens"}
+"""What a key of the body is called in a request."""
 _JOINED = ("include", "input", "tools")
 """Lists of the body that `extra_body` adds to: server tools stand beside yours."""
 _ENCRYPTED_REASONING = "reasoning.encrypted_content"
 _LOGPROBS = "message.output_text.logprobs"
 _PDF = "application/pdf"
 _BREAKPOINT = "prompt_cache_breakpoint"
-_NO_CACHE_TIME = "the time for which to cache is not sent: this host keeps what it caches for at least 30 minutes"
 
 
 def build_request(request: Request, target: Target) -> WireRequest:
@@ -107,6 +109,9 @@ class _Writer:
         self._turn = _Turn(self._items)
         for message in request.messages:
             self._message(message)
+        self.warnings += misplaced(request.messages, _WRITERS)
+        self.warnings += lost_signatures(request.messages, target, CUSTOM, ITEM)
+        self.warnings += lost_citations(request.messages)
         self.body: JSONObject = {"model": target.model, "input": self._items, "store": False}
         if request.stream:
             self.body["stream"] = True
@@ -118,8 +123,10 @@ class _Writer:
     def _options(self) -> JSONObject:
         asked = {key: value for key, value in self._asked().items() if value is not None}
         refused, unknown = self._refused(), self._target.quirks.unknown
-        self.warnings += [f"{key} is not sent: this model does not take it" for key in asked if key in refused]
-        self.warnings += [f"{key} is not sent: this host does not take it" for key in asked if key in unknown]
+        for key in asked:
+            if key in refused or key in unknown:
+                who = "model" if key in refused else "host"
+                self.warnings.append(f"{_FIELDS.get(key, key)} is not sent: this {who} does not take it")
         sent = {key: value for key, value in asked.items() if key not in refused and key not in unknown}
         include = [_ENCRYPTED_REASONING] * self._target.quirks.encrypted_reasoning
         options: JSONObject = {}
@@ -176,7 +183,7 @@ class _Writer:
         if request.cache_prompt and not self._has_breakpoints:
             self.warnings.append("cache_prompt is not sent: this host caches by itself, or not at all")
         if request.cache_prompt == "1h" and self._has_breakpoints:
-            self.warnings.append(_NO_CACHE_TIME)
+            self.warnings.append(NO_CACHE_TIME)
 
     @property
     def _has_breakpoints(self) -> bool:
@@ -190,15 +197,10 @@ class _Writer:
         for block in message.content:
             if type(block) in writers:
                 writers[type(block)](self, block)
-            else:
-                self._left_out(f"{_NAMES[type(block)]} in {message.role} turns are")
         if self._turn.thoughts:
             self._left_out_reasoning()
         role = "system" if self._target.quirks.system_role == "system" else "developer"
         self._turn.close(role if message.role == "system" else "assistant" if message.role == "assistant" else "user")
-
-    def _left_out(self, what: str) -> None:
-        self.warnings.append(f"{what} not sent: this wire has no place for them")
 
     def _left_out_reasoning(self) -> None:
         self._turn.thoughts = []
@@ -227,9 +229,19 @@ class _Writer:
 
     def document(self, block: Document) -> None:
         """Write a document, by its bytes or its address."""
+        self._turn.parts.append(self._document(block))
+
+    def _document(self, block: Document) -> JSONObject:
         if block.citations:
             self.warnings.append("citations of documents are not asked for: this wire has no word for that")
-        self._turn.parts.append(_file(block))
+        if block.url and block.name:
+            self.warnings.append("the names of documents that go by their address are not sent")
+        return _file(block)
+
+    def _result_part(self, block: ResultContent) -> JSONObject:
+        if isinstance(block, Text):
+            return {"type": "input_text", "text": block.text}
+        return _image(block) if isinstance(block, Image) else self._document(block)
 
     def cache_point(self, block: CachePoint) -> None:
         """Mark what stands before it in its turn, where the host has a mark and the part can hold one."""
@@ -242,7 +254,7 @@ class _Writer:
             return
         part[_BREAKPOINT] = {"mode": "explicit"}
         if block.ttl == "1h":
-            self.warnings.append(_NO_CACHE_TIME)
+            self.warnings.append(NO_CACHE_TIME)
 
     def _last_result(self) -> JSONObject | None:
         """Give the last part of the function's result that was written last in this turn."""
@@ -279,20 +291,29 @@ class _Writer:
         self._turn.result = written if kind in (FUNCTION_CALL, CUSTOM_CALL) else None
 
     def _output(self, kind: str, block: ToolResult) -> JSONObject:
-        text = "".join(inner.text for inner in block.content if isinstance(inner, Text))
+        texts = [inner.text for inner in block.content if isinstance(inner, Text)]
         images = [_image(inner) for inner in block.content if isinstance(inner, Image)]
+        text = "".join(texts)
         match kind:
             case "computer_call" if images:
+                self._warn_of_rest(kind, block, 1)
                 return {"output": {"type": "computer_screenshot", "image_url": images[0].get("image_url")}}
             case "shell_call":
+                self._warn_of_rest(kind, block, len(texts))
                 outcome = {"type": "exit", "exit_code": int(block.is_error)}
                 return {"output": [{"stdout": text, "stderr": "", "outcome": outcome}]}
             case "apply_patch_call":
+                self._warn_of_rest(kind, block, len(texts))
                 return {"status": "failed" if block.is_error else "completed", "output": text}
-            case _ if images:
-                return {"output": [{"type": "input_text", "text": text}] * bool(text) + images}
-            case _:
+            case _ if len(texts) == len(block.content):
                 return {"output": text}
+            case _:
+                return {"output": [self._result_part(inner) for inner in block.content if inner != Text("")]}
+
+    def _warn_of_rest(self, kind: str, block: ToolResult, sent: int) -> None:
+        if sent < len(block.content):
+            what = "one image" if kind == "computer_call" else "text"
+            self.warnings.append(f"the result of {kind!r} is {what}: what else it holds is not sent")
 
     def reasoning(self, block: Reasoning) -> None:
         """Write reasoning back to its issuer; the blocks before the one that names its item are of that item too."""
@@ -324,7 +345,7 @@ class _Writer:
         """Write back an image that the provider's own tool made."""
         item = image_item(block.raw, block.data)
         if item is None:
-            self._left_out("files that a model made are")
+            self.warnings.append("files that a model made are not sent: this wire has no place for them")
         else:
             self._item(item)
 
@@ -425,17 +446,4 @@ _WRITERS: dict[str, dict[type[ContentBlock], Callable[..., None]]] = {
     "user": _USER,
     "assistant": _ASSISTANT,
     "tool": _USER,
-}
-_NAMES: dict[type[ContentBlock], str] = {
-    Text: "texts",
-    Image: "images",
-    Audio: "sounds",
-    Document: "documents",
-    FileBlock: "files that a model made",
-    Reasoning: "reasoning blocks",
-    Refusal: "refusals",
-    ToolCall: "tool calls",
-    ToolResult: "tool results",
-    ServerToolCallBlock: "calls of a provider's own tools",
-    ServerToolResultBlock: "results of a provider's own tools",
 }

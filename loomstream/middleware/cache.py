@@ -1,0 +1,377 @@
+"""Cache: an equal request is answered with the events of the answer before, and equal calls at one time share one.
+
+Contract: equal are two requests of which nothing that reaches the wire differs, at the same provider, model and
+`scope`; time limits and credentials do not count. Only whole answers are kept, as `CacheStore` says. What comes out is
+the same events after a `cache` notice, with a cost of 0; notices and costs of the first call are not repeated.
+
+Calls that share an answer read it from one upstream: whoever has read all that came reads on for everybody, and the
+events pass at once. While only one reads it does so in its own turn; as soon as there are others, in a task beside
+them, so that a reader who is cancelled takes nothing away from the rest. Leaving hands the upstream on, the last one
+closes it. Where its only reader was cancelled in the middle of a read, those who joined meanwhile ask anew, one for
+all; one that had begun to hand out that answer gets `StreamTruncated`. An upstream's error is everybody's.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import cast
+
+import anyio
+import anyio.lowlevel
+import msgspec
+
+from loomstream.errors import LoomstreamError, MiddlewareError, RequestError, StreamTruncated
+from loomstream.events import Cost, Event, EventBase, Notice, Start, Stop, Usage
+from loomstream.handler import Handler, Middleware, NextBatch, batches
+from loomstream.messages import Request, Timeouts
+from loomstream.middleware.attempts import COMMITTING
+from loomstream.middleware.cache_store import CacheStore, FileCache, MemoryCache
+from loomstream.middleware.cost import zero_cost
+from loomstream.middleware.layer import Layer
+from loomstream.transport.background import Background
+from loomstream.transport.record import SECRET_HEADER
+
+__all__ = ("CacheStore", "FileCache", "MemoryCache", "cache", "request_key")
+
+_KEPT = Notice("cache", "answered from the cache: nothing was sent, and it costs nothing")
+_SHARED = Notice("cache", "an equal call is under way: its answer is shared, and costs nothing more")
+_MOST_AT_ONCE = 256
+"""So many events that are there already are given between two checkpoints."""
+_NO_TIMEOUTS = Timeouts()
+
+
+def cache(
+    provider: str, model: str, *, store: CacheStore | None = None, scope: str = "", sampled: bool = False
+) -> Middleware:
+    """Give the middleware that answers equal requests once. List it first: then what stands behind it costs nothing.
+
+    `provider` and `model` are those that the handler asks, `scope` tells apart what they do not: another address, or
+    users who must not see each other's answers. `store` defaults to a `MemoryCache` of its own.
+
+    A request that asks for variety by a `temperature` above 0 is passed on uncached, unless `sampled`: then it gets the
+    same sample each time. One that sets no temperature is cached: whoever lists a cache wants equal answers.
+
+    Raises, when a stream is opened, `RequestError` for an `extra_body` that JSON cannot write.
+    """
+    kept: CacheStore = MemoryCache() if store is None else store
+
+    def wrap(handler: Handler) -> Handler:
+        flights: _Flights = {}
+
+        def cached(request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+            if request.temperature and not sampled:
+                return handler(request)
+            key = request_key(provider, model, request, scope=scope)
+
+            def join() -> _Flight:
+                place = (key, anyio.lowlevel.current_token())  # what is under way belongs to one event loop
+                flight = flights.get(place)
+                if flight is None:
+                    flight = flights[place] = _Flight(handler, request, kept, flights, place)
+                return flight
+
+            return _Reader(handler, request, join)
+
+        return cached
+
+    return wrap
+
+
+def request_key(provider: str, model: str, request: Request, *, scope: str = "") -> str:
+    """Give the name under which an answer is kept: a SHA-256 digest of all that decides it, in 64 hexadecimal digits.
+
+    Headers that may hold a credential, by their name, and time limits are left out. Raises `RequestError` for values
+    that JSON cannot write.
+    """
+    headers = {name.lower(): value for name, value in request.extra_headers.items() if not SECRET_HEADER.search(name)}
+    plain = msgspec.structs.replace(request, timeouts=_NO_TIMEOUTS, extra_headers=headers)
+    try:
+        text = _canonical.encode((provider, model, scope, plain))
+    except (TypeError, ValueError, RecursionError) as error:
+        msg = f"the request cannot be cached: JSON cannot write it ({error})"
+        raise RequestError(msg, provider=provider, model=model) from error
+    return hashlib.sha256(text).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[object, object]", value))
+    msg = f"a {type(value).__name__}"
+    raise TypeError(msg)
+
+
+_canonical = msgspec.json.Encoder(enc_hook=_plain, order="deterministic")
+
+
+_Place = tuple[str, object]
+"""The key of a request, and the event loop it is asked on."""
+
+
+class _Flight:
+    """One answer under way, and all who read it; see the module's contract."""
+
+    def __init__(self, handler: Handler, request: Request, store: CacheStore, flights: _Flights, place: _Place) -> None:
+        self._handler = handler
+        self._request = request
+        self._store = store
+        self._flights = flights
+        self._place = place
+        self._context: AbstractAsyncContextManager[AsyncIterator[Event]] | None = None
+        self._next: NextBatch | None = None
+        self._in_turn = False
+        """Whether a reader reads in its own turn."""
+        self._turn: anyio.Event | None = None
+        """Set when it has done so; made by who waits for that."""
+        self._beside: Background[None] | None = None
+        self._error_given = False
+        self.readers: dict[_Reader, None] = {}
+        self._payer: _Reader | None = None
+        self.events: list[Event] = []
+        self.begun = False
+        """Whether there is content."""
+        self.whole = False
+        self.from_store = False
+        self.cut = False
+        """A cancellation cut the upstream in the middle of a read: nothing whole can come from it."""
+        self.error: Exception | None = None
+
+    def is_free(self, reader: _Reader) -> bool:
+        """Say whether this reader pays nothing."""
+        return self.from_store or self._payer is not reader
+
+    def enter(self, reader: _Reader) -> None:
+        """Take in a reader; the first one pays."""
+        if not self.readers:
+            self._payer = reader
+        self.readers[reader] = None
+
+    async def more(self) -> None:
+        """Wait until something has changed, having read on where nobody else does."""
+        if self._in_turn:
+            self._turn = self._turn or anyio.Event()
+            await self._turn.wait()
+        elif self._beside is None and len(self.readers) == 1:
+            self._in_turn = True
+            try:
+                await self._advance()
+            finally:
+                self._in_turn = False
+                turn, self._turn = self._turn, None
+                if turn is not None:
+                    turn.set()
+        else:
+            beside = self._beside = self._beside or Background(self._advance)
+            await beside.wait(math.inf)
+            if self._beside is beside:
+                self._beside = None
+                if not self.cut:
+                    beside.result()
+
+    async def _advance(self) -> None:
+        """Read once; an error becomes the answer's."""
+        try:
+            batch = await (self._next or self._open)()
+            await self._take(batch)
+        except StopAsyncIteration:
+            self._fail(StreamTruncated("the events ended without a Stop: a handler lost it"))
+        except Exception as error:  # noqa: BLE001 (whatever it is, each reader raises it)
+            self._fail(error)
+        except BaseException:
+            self.cut = not self.whole
+            self._land()
+            raise
+
+    def _land(self) -> None:
+        """Let nobody else join."""
+        if self._flights.get(self._place) is self:
+            del self._flights[self._place]
+
+    def _fail(self, error: Exception) -> None:
+        self.error = error
+        self._land()
+
+    async def _open(self) -> list[Event]:
+        """Give the kept answer, or the first events of a new one."""
+        kept: Sequence[Event] | None = None
+        notices: list[Event] = []
+        try:
+            kept = await self._store.get(self._place[0])
+        except Exception as error:  # noqa: BLE001 (a store is a convenience: the model can still be asked)
+            notices.append(_trouble("read", error))
+        if kept is not None:
+            self.from_store = True
+            return list(kept)
+        context = self._handler(self._request)
+        events = await context.__aenter__()
+        self._context = context
+        self._next = batches(events)
+        return notices or await self._next()
+
+    async def _take(self, batch: list[Event]) -> None:
+        """Let all have the events; an answer that is whole with them is kept before."""
+        kinds = set(map(type, batch))
+        whole = Stop in kinds
+        try:
+            if whole and not self.from_store:
+                batch[-1:-1] = await self._keep([*self.events, *batch])
+        finally:
+            self.events += batch
+            self.begun = self.begun or not COMMITTING.isdisjoint(kinds)
+            if whole:
+                self.whole = True
+                self._land()
+
+    async def _keep(self, events: list[Event]) -> list[Notice]:
+        try:
+            await self._store.put(self._place[0], _worth_keeping(events))
+        except Exception as error:  # noqa: BLE001 (a store is a convenience: the answer is there)
+            return [_trouble("written", error)]
+        return []
+
+    def own_error(self) -> Exception:
+        """Give the answer's error: itself once, then twins, because each stream adds to what it raises."""
+        assert self.error is not None  # noqa: S101 (for the type checker: asked for only where there is one)
+        if not self._error_given:
+            self._error_given = True
+            return self.error
+        if not isinstance(self.error, LoomstreamError):
+            twin: LoomstreamError = MiddlewareError(f"a middleware raised {type(self.error).__name__}: {self.error}")
+        else:
+            twin = copy.copy(self.error)
+            twin.__dict__.pop("__notes__", None)
+        twin.__cause__ = self.error
+        return twin
+
+    async def leave(self, reader: _Reader) -> None:
+        """Give up a reader: another one pays what is still to come, the last one closes the upstream."""
+        self.readers.pop(reader, None)
+        if self._payer is reader:
+            self._payer = None if self.whole else next(iter(self.readers), None)
+        if not self.readers:
+            self._land()
+            beside, self._beside = self._beside, None
+            try:
+                if beside is not None:
+                    await beside.aclose()
+            finally:
+                await self.close()
+
+    async def close(self) -> None:
+        """Close the upstream; once is enough."""
+        context, self._context = self._context, None
+        if context is not None:
+            await context.__aexit__(None, None, None)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is left to wait for."""
+        return self._context is None and self._beside is None
+
+
+_Flights = dict[_Place, _Flight]
+
+
+class _Reader(Layer):
+    """One call."""
+
+    __slots__ = ("_flight", "_given", "_join", "_told", "_zero")
+
+    def __init__(self, handler: Handler, request: Request, join: Callable[[], _Flight]) -> None:
+        super().__init__(handler, request)
+        self._join = join
+        self._flight: _Flight | None = None
+        self._given = 0
+        """How many of the flight's events were given."""
+        self._told = False
+        self._zero: Cost | None = None
+
+    async def next_batch(self) -> list[Event]:
+        if self._flight is not None and self._given < len(self._flight.events):
+            await anyio.lowlevel.checkpoint()
+        while True:
+            flight = self._flight
+            if flight is None:
+                flight = self._flight = self._join()
+                flight.enter(self)
+            ready = self._ready(flight)
+            if ready:
+                return ready
+            await self._end_if_over(flight)
+            if self._flight is flight:
+                await flight.more()
+
+    def _ready(self, flight: _Flight) -> list[Event]:
+        """Give what has come since; before there is content only to the one who pays."""
+        free = flight.is_free(self)
+        # the others, and all where it was cut, may have to ask anew: then nothing of it must have been theirs
+        if not self._given and (flight.cut or (free and not flight.begun)):
+            return []
+        events = flight.events[self._given : self._given + _MOST_AT_ONCE]
+        self._given += len(events)
+        if not events or not free:
+            return events
+        told, self._told = self._told, True
+        notice = [] if told else [_KEPT if flight.from_store else _SHARED]
+        if self._zero is None:
+            start = next((event for event in events if isinstance(event, Start)), Start())
+            self._zero = zero_cost(start.provider, start.model)
+        return [*notice, *_free(events, self._zero)]
+
+    async def _end_if_over(self, flight: _Flight) -> None:
+        """Raise where nothing more can come; leave a flight that was cut before this call had any of it."""
+        if flight.whole:
+            await flight.close()
+            raise StopAsyncIteration
+        if flight.error is not None:
+            raise flight.own_error()
+        if flight.cut:
+            if self._given:
+                msg = "the call whose answer this one shared was cancelled in the middle of a read"
+                raise StreamTruncated(msg)
+            self._flight = None
+            await flight.leave(self)
+
+    async def released(self) -> None:
+        flight, self._flight = self._flight, None
+        if flight is not None:
+            await flight.leave(self)
+
+    @property
+    def __loomstream_idle__(self) -> bool:
+        return self._flight is None or self._flight.is_closed
+
+
+_OF_THAT_DAY: frozenset[type[EventBase]] = frozenset((Notice, Cost))
+_TELLING: frozenset[type[EventBase]] = frozenset((Start, Usage, Cost, Stop))
+
+
+def _worth_keeping(events: Sequence[Event]) -> list[Event]:
+    """Give the last epoch of an answer, without what was of that day: notices, costs and rate limits."""
+    first = max([at for at, event in enumerate(events) if event.__class__ is Start], default=0)
+    kept = [event for event in events[first:] if event.__class__ not in _OF_THAT_DAY]
+    if kept and isinstance(start := kept[0], Start):
+        kept[0] = msgspec.structs.replace(start, limits=None)
+    return kept
+
+
+def _free(events: list[Event], cost: Cost) -> list[Event]:
+    """Give the events with a cost of 0, told wherever a stream would else reckon one."""
+    if _TELLING.isdisjoint(map(type, events)):
+        return events
+    out: list[Event] = []
+    for event in events:
+        if isinstance(event, Stop):
+            out += [cost, event] if not (out and out[-1] is cost) else [event]
+        elif isinstance(event, Start | Usage):
+            out += [event, cost]
+        elif not isinstance(event, Cost):
+            out.append(event)
+    return out
+
+
+def _trouble(what: str, error: Exception) -> Notice:
+    return Notice("warning", f"the cache cannot be {what} ({type(error).__name__}: {error}): it goes on without")

@@ -1,0 +1,96 @@
+"""One stream of a middleware that has work before, beside and after the events: context and iterator in one.
+
+Contract: entering does nothing. The first read calls `open_inner` when the work before it is done; each read gives
+what `next_batch` gives; leaving closes the inner stream, then calls `released`. Nothing is open between two reads but
+the inner context. A class, not a generator, because most events pass untouched and in lists.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+
+from loomstream.errors import LoomstreamError
+from loomstream.events import Event
+from loomstream.handler import Handler, NextBatch, batches, is_idle
+from loomstream.messages import Request
+
+_log = logging.getLogger(__name__)
+
+
+async def tolerated(step: Awaitable[object], what: str) -> None:
+    """Await a step whose failure must not break an answer that streams; it is logged."""
+    try:
+        await step
+    except LoomstreamError as error:
+        _log.warning("%s failed: %s", what, error)
+
+
+class Layer:
+    """The base of such streams; a subclass brings `next_batch`, and `released` where it holds something."""
+
+    __slots__ = ("_ahead", "_context", "_handler", "_request", "inner")
+
+    def __init__(self, handler: Handler, request: Request) -> None:
+        self._handler = handler
+        self._request = request
+        self._context: AbstractAsyncContextManager[AsyncIterator[Event]] | None = None
+        self._ahead: list[Event] = []
+        """What has come and was not yet given, last one first."""
+        self.inner: NextBatch | None = None
+        """Awaits the inner events; None until `open_inner`."""
+
+    async def next_batch(self) -> list[Event]:
+        """Give the next events, at least one. Raises `StopAsyncIteration` at the end."""
+        raise NotImplementedError
+
+    async def released(self) -> None:
+        """Give back what is held; called once on leaving, after the inner stream is closed, however that went."""
+
+    async def open_inner(self) -> NextBatch:
+        """Enter the inner handler; leaving this layer leaves it."""
+        context = self._handler(self._request)
+        events = await context.__aenter__()
+        self._context = context
+        self.inner = batches(events)
+        return self.inner
+
+    async def __aenter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        context, self._context = self._context, None
+        try:
+            return None if context is None else await context.__aexit__(kind, error, trace)
+        finally:
+            await self.released()
+
+    @property
+    def __loomstream_idle__(self) -> bool:
+        return self._context is not None and self.is_free and is_idle(self._context)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether `released` waits for nothing."""
+        return True
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        if not self._ahead:
+            self._ahead = (await self.next_batch())[::-1]
+        return self._ahead.pop()
+
+    @property
+    def __loomstream_batch__(self) -> NextBatch:
+        return self._rest if self._ahead else self.next_batch
+
+    async def _rest(self) -> list[Event]:
+        """Give what single reads have left over, then the next events."""
+        ahead, self._ahead = self._ahead[::-1], []
+        return ahead or await self.next_batch()

@@ -1,0 +1,309 @@
+"""Record: what a transport received, as JSON lines that can be played again.
+
+Contract: a `Transport` around another one, which changes nothing of what passes. Each exchange is one line, written
+when its response is left, however that came: the request, the status and headers, and the chunks as they were cut,
+each with the time since the request was sent. Credentials are masked before anything is written, sign by sign, so that
+every length stays: the secrets of the request, headers whose names say so, and patterns; also where one is cut by two
+chunks, or by two values of the same name, as in the deltas of an answer. In a binary body masked bytes break its
+checksum. Files are for their owner alone.
+
+A line: `{"version": 1, "recorded_at_s": …, "request": {"method", "url", "headers", "body"}, "response": {"status",
+"headers"}, "chunks": [{"after_s", "text" or "base64"}, …], "outcome": "ended" | "left" | "ConnectionLost: …"}`.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import msgspec
+from msgspec import Struct, structs
+
+from loomstream.errors import ConfigError, LoomstreamError
+from loomstream.transport import ByteResponse, Transport
+from loomstream.wire import Secret, WireRequest
+
+RECORDING_VERSION = 1
+"""Version of a line's form; a change of meaning raises it."""
+
+SECRET_HEADER = re.compile(r"authorization|cookie|key|token|secret|password|credential", re.IGNORECASE)
+"""Headers whose values are never written."""
+
+SECRET_PATTERNS: tuple[str, ...] = (
+    r"\bsk-[A-Za-z0-9_-]{16,}",
+    r"\bAIza[A-Za-z0-9_-]{30,}",
+    r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
+    r"\bhf_[A-Za-z0-9]{16,}",
+    r"\bgh[pousr]_[A-Za-z0-9]{20,}",
+    r"(?i:\bbearer\s+)[A-Za-z0-9._~+/=-]{8,}",
+)
+"""How keys of the providers and their neighbours look; masked wherever they stand."""
+
+_MASK = b"*"
+_LEAST_SECRET_CHARS = 8
+"""What is shorter may be part of any word."""
+_MEMBER = re.compile(rb'"((?:[^"\\]|\\.)*)"\s*:\s*"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_QUERY_SECRET = re.compile(r"(?i)([?&][^=&]*(?:key|token|secret|signature)[^=&]*=)[^&#]*")
+
+
+class RecordedChunk(Struct, frozen=True, omit_defaults=True):
+    """A chunk: its bytes as text where they are UTF-8, else in base64; seconds since the request was sent."""
+
+    after_s: float
+    text: str | None = None
+    base64: str | None = None
+
+    @property
+    def data(self) -> bytes:
+        """The chunk."""
+        return base64.b64decode(self.base64) if self.base64 is not None else (self.text or "").encode()
+
+
+class RecordedRequest(Struct, frozen=True):
+    """What was asked, masked."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: str = ""
+
+
+class RecordedResponse(Struct, frozen=True):
+    """The head of the answer, masked."""
+
+    status: int
+    headers: Mapping[str, str]
+
+
+class Exchange(Struct, frozen=True, kw_only=True):
+    """A line of a recording; see the module."""
+
+    version: int = RECORDING_VERSION
+    recorded_at_s: float
+    request: RecordedRequest
+    response: RecordedResponse
+    chunks: tuple[RecordedChunk, ...] = ()
+    outcome: str = "ended"
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Exchange)
+
+
+def read_recording(path: str | os.PathLike[str]) -> tuple[Exchange, ...]:
+    """Give the exchanges of a file, in the order in which they ended.
+
+    Raises `ConfigError` where it cannot be read, or a line is none of this version.
+    """
+    try:
+        lines = Path(path).read_bytes().splitlines()
+    except OSError as error:
+        raise _unusable(path, "read", error) from error
+    return tuple(_read_line(path, number, line) for number, line in enumerate(lines, 1) if line.strip())
+
+
+def _read_line(path: str | os.PathLike[str], number: int, line: bytes) -> Exchange:
+    try:
+        exchange = _decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        msg = f"line {number} of {os.fspath(path)} is no recorded exchange: {error}"
+        raise ConfigError(msg) from error
+    if exchange.version != RECORDING_VERSION:
+        msg = f"line {number} of {os.fspath(path)} has version {exchange.version}: record it again"
+        raise ConfigError(msg)
+    return exchange
+
+
+def _unusable(path: str | os.PathLike[str], what: str, error: OSError) -> ConfigError:
+    return ConfigError(f"the recording {os.fspath(path)} cannot be {what}: {error.strerror or error}")
+
+
+class RecordingTransport:
+    """Writes what passes through `transport` to `path`, behind what stands there.
+
+    `secrets` and `patterns` (regular expressions, beside `SECRET_PATTERNS`) are masked too; `request_bodies=False`
+    leaves the prompts out. Raises `ConfigError` where the file cannot be opened, or a pattern cannot be read; where a
+    line could not be written, when the next request is to be sent.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        path: str | os.PathLike[str],
+        *,
+        secrets: Sequence[str | Secret] = (),
+        patterns: Sequence[str] = (),
+        request_bodies: bool = True,
+    ) -> None:
+        self._transport = transport
+        self._path = Path(path)
+        self._secrets = tuple(value.reveal() if isinstance(value, Secret) else value for value in secrets)
+        self._request_bodies = request_bodies
+        self._failure: ConfigError | None = None
+        try:
+            self._patterns = tuple(re.compile(pattern.encode()) for pattern in (*SECRET_PATTERNS, *patterns))
+        except re.error as error:
+            msg = f"a pattern of the recording is no regular expression: {error}"
+            raise ConfigError(msg) from error
+        self._append(b"")
+        if self._failure is not None:
+            raise self._failure
+
+    @asynccontextmanager
+    async def open(self, wire_request: WireRequest, *, connect_s: float | None = None) -> AsyncGenerator[ByteResponse]:
+        """Send the request through the transport; its answer is written when it is left."""
+        if self._failure is not None:
+            raise self._failure
+        began_s = anyio.current_time()
+        async with self._transport.open(wire_request, connect_s=connect_s) as response:
+            chunks = _Recorded(response.chunks, began_s)
+            try:
+                yield structs.replace(response, chunks=chunks)
+            finally:
+                self._append(self._line(wire_request, response, chunks))
+
+    async def prepare(self, url: str) -> None:
+        """See `Transport.prepare`."""
+        await self._transport.prepare(url)
+
+    async def aclose(self) -> None:
+        """See `Transport.aclose`."""
+        await self._transport.aclose()
+
+    def _append(self, line: bytes) -> None:
+        try:
+            handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            with os.fdopen(handle, "ab") as file:
+                file.write(line)
+        except OSError as error:
+            self._failure = _unusable(self._path, "written", error)
+
+    def _line(self, asked: WireRequest, response: ByteResponse, received: _Recorded) -> bytes:
+        secrets = [
+            secret.encode() for secret in (*self._secrets, *_secrets_of(asked)) if len(secret) >= _LEAST_SECRET_CHARS
+        ]
+        mask = _Mask(secrets, self._patterns)
+        body = mask(asked.body).decode(errors="replace") if self._request_bodies else ""
+        exchange = Exchange(
+            recorded_at_s=time.time(),
+            request=RecordedRequest(
+                asked.method, mask.text(_plain_url(asked.url)), _headers(asked.headers, mask), body
+            ),
+            response=RecordedResponse(response.status, _headers(response.headers, mask)),
+            chunks=tuple(_chunks(received, mask)),
+            outcome=received.outcome,
+        )
+        return _encoder.encode(exchange) + b"\n"
+
+
+class _Recorded:
+    """The chunks of a response, kept as they pass."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], began_s: float) -> None:
+        self._chunks = chunks
+        self._began_s = began_s
+        self.kept: list[tuple[float, bytes]] = []
+        self.outcome = "left"
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            chunk = await self._chunks.__anext__()
+        except StopAsyncIteration:
+            self.outcome = "ended"
+            raise
+        except LoomstreamError as error:
+            self.outcome = f"{type(error).__name__}: {error}"
+            raise
+        self.kept.append((anyio.current_time() - self._began_s, chunk))
+        return chunk
+
+
+# --- masking -------------------------------------------------------------------------------------
+
+
+class _Mask:
+    """Masks secrets and patterns in bytes, sign by sign."""
+
+    def __init__(self, secrets: Sequence[bytes], patterns: Sequence[re.Pattern[bytes]]) -> None:
+        literal = [re.compile(re.escape(secret).replace(b"/", rb"\\*/")) for secret in secrets]
+        self._searches = (*literal, *patterns)
+
+    def __call__(self, data: bytes) -> bytes:
+        """Give the bytes with all that is secret masked, of the same length."""
+        out = bytearray(data)
+        for start, end in self._spans(data):
+            out[start:end] = _MASK * (end - start)
+        return bytes(out)
+
+    def text(self, value: str) -> str:
+        """The same for a text."""
+        return self(value.encode()).decode(errors="replace")
+
+    def _spans(self, data: bytes) -> Iterator[tuple[int, int]]:
+        for search in self._searches:
+            for found in search.finditer(data):
+                yield found.span()
+        for values in _values_by_name(data).values():
+            yield from self._spans_across(data, values)
+
+    def _spans_across(self, data: bytes, values: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """Give where a secret stands in the joined values of one name."""
+        joined = b"".join(data[start:end] for start, end in values)
+        hits = [found.span() for search in self._searches for found in search.finditer(joined)]
+        at = 0
+        for start, end in values:
+            for first, last in hits:
+                low, high = max(first, at), min(last, at + end - start)
+                if low < high:
+                    yield start + low - at, start + high - at
+            at += end - start
+
+
+def _values_by_name(data: bytes) -> dict[bytes, list[tuple[int, int]]]:
+    """Give where the texts of JSON members stand, by the member's name."""
+    found: dict[bytes, list[tuple[int, int]]] = {}
+    for member in _MEMBER.finditer(data):
+        found.setdefault(member[1], []).append(member.span(2))
+    return found
+
+
+def _chunks(received: _Recorded, mask: _Mask) -> Iterator[RecordedChunk]:
+    """Give the chunks, masked as one body and cut again as they were."""
+    body = mask(b"".join(chunk for _, chunk in received.kept))
+    at = 0
+    for after_s, chunk in received.kept:
+        data = body[at : at + len(chunk)]
+        at += len(chunk)
+        try:
+            yield RecordedChunk(round(after_s, 6), text=data.decode())
+        except UnicodeDecodeError:
+            yield RecordedChunk(round(after_s, 6), base64=base64.b64encode(data).decode())
+
+
+def _headers(headers: Mapping[str, str | Secret], mask: _Mask) -> dict[str, str]:
+    return {
+        name: "***" if isinstance(value, Secret) or SECRET_HEADER.search(name) else mask.text(value)
+        for name, value in headers.items()
+    }
+
+
+def _secrets_of(asked: WireRequest) -> Iterable[str]:
+    """Give the credentials of a request, each also without the word of its scheme."""
+    for name, value in asked.headers.items():
+        if isinstance(value, Secret) or SECRET_HEADER.search(name):
+            revealed = value.reveal() if isinstance(value, Secret) else value
+            yield revealed
+            yield revealed.rpartition(" ")[2]
+
+
+def _plain_url(url: str) -> str:
+    return _QUERY_SECRET.sub(r"\1***", url)
