@@ -369,4 +369,8 @@ def decode(data: bytes | str) -> Event:
 
     Raises `msgspec.ValidationError` (a ValueError) where the JSON is no event of this schema version.
     """
-    return _decoder.decode(data)
+    try:
+        return _decoder.decode(data)
+    except RecursionError:
+        msg = "this is no event: it nests too deep"
+        raise msgspec.ValidationError(msg) from None

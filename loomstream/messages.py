@@ -505,7 +505,7 @@ def decode(data: bytes | str) -> tuple[Message, ...]:
     """Give the conversation that `encode` wrote. Raises `RequestError` with the place of what is no message."""
     try:
         return _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         msg = f"this is no conversation: {error}"
         raise RequestError(msg) from None
 
@@ -548,7 +548,7 @@ def _check_tool_names(tools: Sequence[Tool]) -> None:
 
 def _tool(position: int, item: object) -> Tool:
     tool = item.__loomstream_tool__ if isinstance(item, AsTool) else item
-    if isinstance(tool, Tool):
+    if isinstance(tool, Tool) and isinstance(tool.name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         return tool
     remedy = "give a loomstream.Tool(name, description, parameters), or loomstream.tool(function)"
     msg = f"tools[{position}] is a {type(item).__name__}: {remedy}"

@@ -160,3 +160,8 @@ def test_a_raw_field_shows_its_json() -> None:
     assert repr(event).endswith('final=False, raw={"completion_tokens":2})')
     assert repr(Unknown("a", "b")) == "Unknown(name='a', data='b')"
     assert len(repr(Usage(raw=msgspec.Raw(b'"' + b"x" * 999 + b'"')))) < 300
+
+
+def test_json_that_nests_too_deep_is_no_event() -> None:
+    with pytest.raises(ValueError, match="nests too deep"):
+        decode(b'{"type":"text_end","index":0,"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}")

@@ -150,6 +150,17 @@ def test_what_is_no_conversation_is_refused(data: bytes) -> None:
         decode(data)
 
 
+def test_json_that_nests_too_deep_is_no_conversation() -> None:
+    with pytest.raises(RequestError, match="this is no conversation"):
+        decode(b'[{"role":"user","content":[],"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}]")
+
+
+@pytest.mark.parametrize("name", [5, None])
+def test_a_tool_s_name_is_a_text(name: object) -> None:
+    with pytest.raises(RequestError, match=r"tools\[1\] is a Tool: give a loomstream.Tool\(name,"):
+        make(tools=[Tool("f"), Tool(cast("str", name))])
+
+
 def test_two_tools_of_one_name_are_refused() -> None:
     with pytest.raises(RequestError, match=r"tools\[0\] and tools\[2\] are both called 'f'"):
         make(tools=[Tool("f"), Tool("g"), Tool("f")])

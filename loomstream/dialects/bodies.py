@@ -52,7 +52,11 @@ def arguments_of(text: str) -> RawJSON | None:
     """Give a tool call's arguments as JSON to be put into a body, or None where they are no JSON object."""
     if not text.strip():
         return RawJSON(b"{}")
-    return RawJSON(text.encode()) if is_object(text) else None
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:  # a lone surrogate, of which `encode_body` says that JSON cannot write it
+        return None
+    return RawJSON(data) if is_object(text) else None
 
 
 def sent_arguments(text: str) -> object:
