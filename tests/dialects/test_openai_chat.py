@@ -20,12 +20,14 @@ from loomstream.events import (
     File,
     Notice,
     Opaque,
+    ReasoningDelta,
     ReasoningEnd,
     ServerToolCall,
     ServerToolResult,
     Start,
     Stop,
     StopReason,
+    TextDelta,
     ToolCallEnd,
     Unknown,
     Usage,
@@ -198,6 +200,13 @@ def test_an_unknown_frame_is_kept_and_the_first_waits_for_the_start() -> None:
     events = decode(sse({"hello": 1}, chunk({"content": "a"}, "stop"), {"object": "obscure"}))
     assert [event.data for event in of(Unknown, events)] == ['{"hello": 1}', '{"object": "obscure"}']
     assert isinstance(events[0], Start)
+
+
+def test_frames_that_each_think_and_speak_lose_no_thought() -> None:
+    delta = {"reasoning_content": "hm", "content": "one"}
+    events = decode(sse(chunk(delta), chunk({**delta, "content": "two"}), STOPPED))
+    assert [event.text for event in of(ReasoningDelta, events)] == ["hm", "hm"]
+    assert [event.text for event in of(TextDelta, events)] == ["one", "two"]
 
 
 def test_reasoning_details_are_joined_by_type_and_index() -> None:
