@@ -1,10 +1,18 @@
-"""An agent with two tools: the model asks, they run, it answers. Runs offline on a scripted model."""
+"""An agent with two tools: the model asks, they run, it answers.
+
+Runs offline on a scripted model, and with `--local` on the embedded one, which is small: it calls what it must, and
+answers as it can.
+"""
 
 import asyncio
 
+from which_model import model_for
+
 import loomstream as ls
 from loomstream import agent
-from loomstream.testing import scripted_model, text_events, tool_call_events
+from loomstream.testing import text_events, tool_call_events
+
+LIMITS = agent.RunLimits(turns=4)
 
 
 async def get_weather(city: str) -> str:
@@ -19,13 +27,14 @@ def to_fahrenheit(celsius: float) -> float:
 
 async def main() -> None:
     """Print what comes, then what it came to."""
-    model = scripted_model(
+    chosen = model_for(
         tool_call_events("get_weather", '{"city":', ' "Oslo"}'),
         tool_call_events("to_fahrenheit", '{"celsius": 4}', id="call_1"),
         text_events("It is 39 °F", " in Oslo."),
     )
     question = "How warm is it in Oslo, in Fahrenheit?"
-    async with agent.run(model, question, [get_weather, to_fahrenheit]) as run:
+    tools = [get_weather, to_fahrenheit]
+    async with chosen as model, agent.run(model, question, tools, tool_choice="any", limits=LIMITS) as run:
         async for event in run:
             match event:
                 case ls.TextDelta(text=text):

@@ -1,10 +1,16 @@
-"""Tools run beside the stream, in parallel, each with its time limit; the whole run has limits too. Runs offline."""
+"""Tools run beside the stream, in parallel, each with its time limit; the whole run has limits too.
+
+Runs offline, and with `--local` on the embedded model.
+"""
 
 import asyncio
+from typing import Literal
+
+from which_model import model_for
 
 import loomstream as ls
 from loomstream import agent
-from loomstream.testing import Pause, scripted_model, text_events
+from loomstream.testing import Pause, text_events
 
 DELAYS_S = {"Oslo": 0.02, "Rome": 0.01, "Lima": 60.0}
 """How long the weather of each city takes."""
@@ -12,7 +18,7 @@ LIMITS = agent.RunLimits(turns=5, calls=10, time_s=30)
 
 
 @ls.tool
-async def get_weather(city: str) -> str:
+async def get_weather(city: Literal["Oslo", "Rome", "Lima"]) -> str:
     """Give the current weather of a city."""
     await asyncio.sleep(DELAYS_S[city])
     return f"rain in {city}"
@@ -33,8 +39,12 @@ def three_calls() -> list[ls.Event | Pause]:
 
 async def main() -> None:
     """Two results come before the stream has ended; the third tool is stopped at its limit."""
-    model = scripted_model(three_calls(), text_events("It rains in Oslo and Rome; of Lima I know nothing."))
-    async with agent.run(model, "Weather?", [get_weather], limits=LIMITS, parallel=3, tool_time_s=0.2) as run:
+    chosen = model_for(three_calls(), text_events("It rains in Oslo and Rome; of Lima I know nothing."))
+    question = "What is the weather in Oslo, Rome and Lima?"
+    async with (
+        chosen as model,
+        agent.run(model, question, [get_weather], tool_choice="any", limits=LIMITS, parallel=3, tool_time_s=0.2) as run,
+    ):
         async for event in run:
             match event:
                 case agent.ToolResultEvent(outcome=outcome):

@@ -1,9 +1,16 @@
-"""A call that needs a decision pauses the run; it goes on later, from JSON, in another process too. Runs offline."""
+"""A call that needs a decision pauses the run; it goes on later, from JSON, in another process too.
+
+Runs offline, and with `--local` on the embedded model.
+"""
 
 import asyncio
 
+from which_model import model_for
+
 from loomstream import agent
-from loomstream.testing import scripted_model, text_events, tool_call_events
+from loomstream.testing import text_events, tool_call_events
+
+LIMITS = agent.RunLimits(turns=3)
 
 
 async def delete(path: str) -> str:
@@ -13,8 +20,9 @@ async def delete(path: str) -> str:
 
 async def ask() -> bytes:
     """Run up to the call, and give the state to be kept."""
-    model = scripted_model(tool_call_events("delete", '{"path": "notes.txt"}'))
-    async with agent.run(model, "Tidy up", [delete], approve={"delete"}) as run:
+    chosen = model_for(tool_call_events("delete", '{"path": "notes.txt"}'))
+    asked = "Delete the file notes.txt"
+    async with chosen as model, agent.run(model, asked, [delete], approve={"delete"}, tool_choice="any") as run:
         await run.collect()
     print(run.ended, "at", [paused.call.arguments for paused in run.state.pending])
     return run.state.encode()
@@ -24,8 +32,8 @@ async def decide(kept: bytes) -> None:
     """Read the state, allow the call, and go on."""
     state = agent.RunState.decode(kept)
     decisions = {paused.call.id: agent.Allow() for paused in state.pending}
-    model = scripted_model(text_events("I deleted your notes."))
-    async with agent.resume(model, state, [delete], decisions) as run:
+    chosen = model_for(text_events("I deleted your notes."))
+    async with chosen as model, agent.resume(model, state, [delete], decisions, limits=LIMITS) as run:
         async for event in run:
             if isinstance(event, agent.ToolResultEvent):
                 print("result:", event.outcome, "-", event.text)

@@ -1,7 +1,12 @@
-"""Get an answer as a value of your type, and watch it while it grows. Runs offline on a scripted model."""
+"""Get an answer as a value of your type, and watch it while it grows.
+
+Runs offline on a scripted model, and with `--local` on the embedded one.
+"""
 
 import asyncio
 from dataclasses import dataclass, field
+
+from which_model import model_for
 
 import loomstream as ls
 from loomstream.testing import scripted_model, text_events
@@ -34,8 +39,8 @@ PIECES = (
 
 async def main() -> None:
     """Watch a recipe grow, then ask for one as a value."""
-    model = scripted_model(text_events(*PIECES))  # in its place: ls.connect("openai:gpt-4o")
-    async with model.stream("Pancakes, please.") as stream:
+    chosen = model_for(text_events(*PIECES))  # in its place: ls.connect("openai:gpt-4o")
+    async with chosen as model, model.stream("Write a short recipe for pancakes.", max_tokens=400) as stream:
         async for partial in stream.objects(Recipe):
             steps = partial.value.get("steps", [])
             print(partial.value.get("title", ""), [step.get("do", "") for step in steps])

@@ -1,11 +1,13 @@
 """Tools with a model that has none of its own: they go into the prompt, and the calls come out of the text.
 
-Nothing in the code says so: what the model can do decides. Runs offline on a recorded answer; in its place:
-`ls.connect("ollama:gemma2:2b")`, or `ls.connect("local")` for the embedded model.
+Nothing in the code says so: what the model can do decides. Runs offline on a recorded answer, and with `--local` on
+the embedded model; `ls.connect("ollama:gemma2:2b")` is as good.
 """
 
 import asyncio
 import json
+
+from which_model import LOCAL
 
 import loomstream as ls
 from loomstream.testing import replay_model
@@ -36,8 +38,8 @@ async def get_weather(city: str) -> str:
 async def main() -> None:
     """One turn: the text streams, the call arrives as from any other model."""
     async with (
-        replay_model("local", recorded(WORDS)) as model,
-        model.stream("What is the weather in Oslo?", tools=[get_weather]) as stream,
+        ls.connect("local", temperature=0) if LOCAL else replay_model("local", recorded(WORDS)) as model,
+        model.stream("What is the weather in Oslo?", tools=[get_weather], tool_choice="any") as stream,
     ):
         async for event in stream:
             match event:

@@ -1,7 +1,12 @@
-"""One conversation, three providers: each goes on where the one before it stopped. Runs offline on recorded answers."""
+"""One conversation, three providers: each goes on where the one before it stopped.
+
+Runs offline on recorded answers; with `--local` the last one is the embedded model.
+"""
 
 import asyncio
 import json
+
+from which_model import LOCAL
 
 import loomstream as ls
 from loomstream.testing import replay_model
@@ -41,8 +46,9 @@ GEMINI = sse(
 
 async def ask(provider: str, model: str, answer: bytes, history: list[ls.Message]) -> ls.Response:
     """Go on with the conversation at a provider; the answer joins the history."""
-    async with replay_model(provider, answer, model=model) as connected:
-        response = await connected.complete(history, tools=[WEATHER])
+    chosen = replay_model(provider, answer, model=model) if answer else ls.connect(provider, max_tokens=60)
+    async with chosen as connected:
+        response = await connected.complete(history, tools=[WEATHER], tool_choice="none" if not answer else "auto")
     history.append(response.message)
     print(f"{provider}: {response.text or [f'{call.name} {call.arguments}' for call in response.tool_calls]}")
     for warning in response.warnings:
@@ -57,7 +63,10 @@ async def main() -> None:
     history += [ls.tool_result(call, "4 °C, rain") for call in first.tool_calls]
     await ask("mistral", "mistral-large-latest", MISTRAL, history)
     history.append(ls.user("What shall I wear?"))
-    await ask("gemini", "gemini-3-pro-preview", GEMINI, history)
+    if LOCAL:
+        await ask("local", "", b"", history)
+    else:
+        await ask("gemini", "gemini-3-pro-preview", GEMINI, history)
     print(len(history), "messages by three providers,", len(ls.messages.encode(history)), "bytes as JSON")
 
 

@@ -3,9 +3,9 @@
 Contract: it builds the wire request, adds the credential, opens the transport under the Watch and pumps bytes to
 events; only typed errors leave it. Before an answer has begun it repeats by itself what costs nothing to repeat and
 no policy need decide: once with a fresh credential after one was refused as stale, and once without each thing that a
-400 names as not supported and that the answer does not need (`AMENDMENTS`). Every other repetition belongs to
-middleware. Where the provider's row says how, it asks the host what the model can do before the first request that
-depends on it, and which models there are where one is missing.
+400 (or a router's 404) names as not supported and that the answer does not need (`AMENDMENTS`). Every other repetition
+belongs to middleware. Where the provider's row says how, it asks the host what the model can do before the first
+request that depends on it, and which models there are where one is missing.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import msgspec
 
 from loomstream.adapt import EventStage, adapted, staged
 from loomstream.auth import Authenticator
+from loomstream.catalog import end_of_life
 from loomstream.dialects import Quirks, Target
 from loomstream.dialects.fields import as_object, as_text
 from loomstream.endpoint import Endpoint, scheme_failed
@@ -41,8 +42,9 @@ from loomstream.messages import Request, Timeouts
 from loomstream.providers import dialect_module, discovery, framing
 from loomstream.pump import MAX_ERROR_BODY_BYTES, Pump
 from loomstream.transport import ByteResponse, Transport
+from loomstream.transport.advice import longer
 from loomstream.transport.background import Background
-from loomstream.transport.watch import Watch, drain
+from loomstream.transport.watch import Watch, drain, is_at_end
 from loomstream.wire import Secret, WireRequest
 from loomstream.wire.json import loads
 
@@ -115,7 +117,10 @@ AMENDMENTS: dict[str, _Amendment] = {
 }
 """What an answer does not need, by its name in the request."""
 
-_REFUSED = re.compile(r"unsupported|(?:not|n.t) support|unrecognized|unknown|not permitted|not allowed|requires --")
+_REFUSED = re.compile(
+    r"unsupported|(?:not|n.t) support|unrecognized|unknown|not permitted|not allowed|requires --|"
+    r"no endpoints found that"  # a router's 404: no host of the model can do it
+)
 _SENTENCE_ENDS = re.compile(r"[.;!?\n](?=\s|\\n|$)")
 
 
@@ -124,7 +129,7 @@ def _amended(error: LoomstreamError, order: _Order) -> tuple[str, _Order] | None
 
     Where the error names its parameter that decides; else one sentence must hold both the thing and the refusal.
     """
-    if not isinstance(error, BadRequest):
+    if not isinstance(error, BadRequest | ModelNotFound):
         return None
     code, param, message = _words(error)
     for name, amendment in AMENDMENTS.items():
@@ -135,7 +140,7 @@ def _amended(error: LoomstreamError, order: _Order) -> tuple[str, _Order] | None
     return None
 
 
-def _words(error: BadRequest) -> tuple[str, str, str]:
+def _words(error: BadRequest | ModelNotFound) -> tuple[str, str, str]:
     """Give the code, the parameter and the message of an error, in lower case."""
     outer = as_object(loads(error.body.encode()))
     inner = as_object(outer.get("error")) or outer
@@ -228,8 +233,11 @@ class _Attempt:
 
     async def __aenter__(self) -> AsyncIterator[Event]:
         request = self._order.request
-        target, self._authenticator = await self._handler.endpoint.resolve()
-        target, notices = await self._handler.target_for(request, target, self._authenticator)
+        endpoint = self._handler.endpoint
+        target, self._authenticator = endpoint.resolved or await endpoint.resolve()
+        notices: list[Event] = []
+        if endpoint.provider.discovery:
+            target, notices = await self._handler.target_for(request, target, self._authenticator)
         self._order = self._handler.order_for(request, target)
         while self._order.request.stream:
             watch = Watch(self._order.request.timeouts)
@@ -255,9 +263,11 @@ class _Attempt:
         events, self._events = self._events, None
         opening, self._opening = self._opening, None
         try:
-            if events is not None:
+            if isinstance(events, _Streamed):
+                events.close()
+            elif events is not None:
                 await events.aclose()
-            if opening is not None and self._pump.ended_well:
+            if opening is not None and self._pump.ended_well and not is_at_end(self._response):
                 await drain(self._response)
         finally:
             if opening is not None:
@@ -266,10 +276,7 @@ class _Attempt:
 
     @property
     def __loomstream_idle__(self) -> bool:
-        if self._opening is None or not self._pump.ended_well:
-            return False
-        at_end = self._response.at_end
-        return at_end is not None and at_end()
+        return self._opening is not None and self._pump.ended_well and is_at_end(self._response)
 
     async def _open(self, watch: Watch) -> tuple[AbstractAsyncContextManager[ByteResponse], ByteResponse]:
         """Send the request; whoever calls leaves the context manager."""
@@ -290,6 +297,9 @@ class _Attempt:
         if self._warnings and self._order.request.unsupported == "error":
             msg = f"{self._order.target.provider} cannot honour the request: {'; '.join(self._warnings)}"
             raise Unsupported(msg)
+        row, target = self._handler.endpoint.provider, self._order.target
+        if ending := end_of_life(row.catalog_name or row.name, target.model):
+            self._warnings += (ending,)
         try:
             wire_request = await self._authenticator.authorize(wire_request)
         except LoomstreamError:
@@ -367,8 +377,8 @@ class _Attempt:
         with anyio.move_on_after(limits.whole_s):
             return await self._whole_answer(Timeouts(connect_s=limits.connect_s, first_event_s=None, idle_s=None))
         msg = (
-            f"no whole answer within {limits.whole_s:g} s: the model thinks longer, or the provider stalled; raise the "
-            "limit with timeouts=Timeouts(whole_s=…), or ask for a stream"
+            f"no whole answer within {limits.whole_s:g} s: the model thinks longer, or the provider stalled; ask for a "
+            f"stream, or {longer('whole_s', limits.whole_s or 0.0)}"
         )
         return [Failure(FirstEventTimeout(msg))]
 
@@ -471,7 +481,7 @@ class _Streamed:
             del events[-1]
         return events  # pyright: ignore[reportReturnType] (a failure is the last of its list)
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Give nothing more."""
         self._over = True
         self._ready = []

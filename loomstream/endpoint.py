@@ -11,16 +11,19 @@ import importlib
 import inspect
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from hashlib import blake2b
 from typing import NamedTuple, Protocol, cast
 
 import anyio
+import msgspec
 
+from loomstream import catalog
 from loomstream.auth import API_KEY, Authenticator, Origin, scheme
-from loomstream.config.keys import by_rank, hide, missing_key, resolve_key
+from loomstream.config.keys import ResolvedKey, by_rank, hide, missing_key, resolve_key
 from loomstream.dialects import Quirks, Target
 from loomstream.dialects.templates import fields, fill_address
 from loomstream.errors import ConfigError, ConnectFailed, LoomstreamError, UsageError
-from loomstream.providers import Provider, Route, Setting, route
+from loomstream.providers import BASE_MODEL, Provider, Route, Setting, route
 from loomstream.transport.outgoing import check_base_url
 from loomstream.wire import Secret
 
@@ -30,6 +33,7 @@ APIKey = str | Secret | Callable[[], str | Awaitable[str]]
 TOKEN_LIMIT_S = 60.0
 """How long a function given as `api_key` may take, in seconds."""
 
+_SALT = os.urandom(16)
 _REGIONS = ("region", "location")
 """What settings are called that say where a host computes."""
 
@@ -63,12 +67,14 @@ class Resolved(NamedTuple):
 class Endpoint:
     """One model's address and credentials; found out at the first request, and anew where a launched server died.
 
-    `dialect` selects one of those that the provider speaks. `settings` are those of the provider's row.
+    `dialect` selects one of those that the provider speaks. `settings` are those of the provider's row. `configured`
+    are the credentials that stand in a configuration file, by `API_KEY` or the name of a setting: they come after our
+    own variables and before a vendor's.
 
     Raises `ConfigError` for an address or a setting that is missing or unknown.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (what decides where requests go; all but two are keyword-only)
         self,
         provider: Provider,
         model: str = "",
@@ -78,15 +84,17 @@ class Endpoint:
         dialect: str = "",
         settings: Mapping[str, str | Secret] | None = None,
         launch_options: Mapping[str, object] | None = None,
+        configured: Mapping[str, ResolvedKey] | None = None,
     ) -> None:
         self._api_key = api_key = api_key if callable(api_key) else hide(api_key)
         self.provider = provider
         self.model = model or provider.default_model
         given = _given_settings(provider, settings or {})
         self._secrets = given
+        self._configured = dict(configured or {})
         self._settings = _plain_settings(provider, given)
         self._dialect = dialect
-        self.route = route(provider, self.model, dialect=dialect, settings=self._settings)
+        self.route = self._route_with(self._settings)
         self._base_url = base_url or first_set(provider.base_url_environment) or self.route.base_url
         self._launch_options = dict(launch_options or {})
         self._lock = anyio.Lock()
@@ -114,11 +122,35 @@ class Endpoint:
         return bool(self.route.base_url) and self._base_url != self.route.base_url
 
     @property
+    def account(self) -> str:
+        """What tells apart those who have limits of their own: a mark of the address, the key and the settings given.
+
+        Empty where none was: then it is the account of this machine. It shows none of them, and is another one in
+        another process. Each function that gives keys is an account.
+        """
+        key = self._api_key
+        secrets = [f"{name}={value.reveal()}" for name, value in sorted(self._secrets.items())]
+        given = [self._base_url if self.is_elsewhere or not self.route.base_url else "", *secrets]
+        given += [f"{name}={found.secret.reveal()}" for name, found in sorted(self._configured.items())]
+        given.append(f"{id(key)}" if callable(key) else f"{key.reveal()}" if key is not None else "")
+        return blake2b("\n".join(given).encode(), digest_size=6, key=_SALT).hexdigest() if any(given) else ""
+
+    @property
+    def base_model(self) -> str:
+        """The model behind a deployment, where a setting says it; empty where none does."""
+        return self._settings.get(BASE_MODEL, "")
+
+    @property
     def region(self) -> str:
         """The region that a setting names; empty where it is found out later, or where the address is one of yours."""
         return (
             "" if self.is_elsewhere else next((found for name in _REGIONS if (found := self._settings.get(name))), "")
         )
+
+    @property
+    def resolved(self) -> Resolved | None:
+        """What `resolve` would give without waiting; None where it has to find it out."""
+        return self._found if self._server is None else None
 
     async def resolve(self) -> Resolved:
         """Give the target and the authenticator.
@@ -135,7 +167,7 @@ class Endpoint:
 
     def credentials(self) -> FoundCredentials:
         """Give what an authentication scheme, or a handler of a plug-in's own, may ask for."""
-        return FoundCredentials(self.provider, self._api_key, self._settings, self._secrets)
+        return FoundCredentials(self.provider, self._api_key, self._settings, self._secrets, self._configured)
 
     def _is_dead(self) -> bool:
         return self._server is not None and not self._server.alive
@@ -156,7 +188,8 @@ class Endpoint:
     async def _resolved(self, base_url: str, api_key: APIKey | None) -> Resolved:
         provider = self.provider
         name = provider.auth if api_key is None else _KEYED.get(provider.auth, provider.auth)
-        authenticator = await _prepared(name, FoundCredentials(provider, api_key, self._settings, self._secrets))
+        credentials = FoundCredentials(provider, api_key, self._settings, self._secrets, self._configured)
+        authenticator = await _prepared(name, credentials)
         settings = {**authenticator.discovered, **self._settings}
         found = self._route_with(settings) if authenticator.discovered else self.route
         _check_required(provider, found, settings)
@@ -175,7 +208,8 @@ class Endpoint:
 
     def _route_with(self, settings: Mapping[str, str]) -> Route:
         """Give the route with what the credentials told: they never change the dialect."""
-        return route(self.provider, self.model, dialect=self._dialect, settings=settings)
+        found = route(self.provider, self.model, dialect=self._dialect, settings=settings)
+        return _within_limit(self.provider, self.model, found)
 
     async def aclose(self) -> None:
         """End a server that was launched, and launch no other; let go of the credentials.
@@ -200,6 +234,15 @@ class Endpoint:
             await server.aclose()
 
 
+def _within_limit(provider: Provider, model: str, found: Route) -> Route:
+    """Where the wire demands `max_tokens`, ask for no more than the model can give unless the caller does."""
+    known = None if found.quirks.needs_max_tokens is None else catalog.look_up(provider.name, model)
+    if known is None or not known.max_output_tokens:
+        return found
+    most = min(found.quirks.needs_max_tokens or known.max_output_tokens, known.max_output_tokens)
+    return msgspec.structs.replace(found, quirks=msgspec.structs.replace(found.quirks, needs_max_tokens=most))
+
+
 class FoundCredentials:
     """The credentials of one endpoint; see `loomstream.auth.Credentials`.
 
@@ -212,12 +255,14 @@ class FoundCredentials:
         api_key: APIKey | None,
         settings: Mapping[str, str],
         secrets: Mapping[str, Secret],
+        configured: Mapping[str, ResolvedKey] | None = None,
     ) -> None:
         self._row = row
         self._token = api_key if callable(api_key) else None
         self._argument = None if callable(api_key) else hide(api_key)
         self._settings = settings
         self._secrets = secrets
+        self._configured = configured or {}
         self._key: Secret | None = None
 
     @property
@@ -261,6 +306,7 @@ class FoundCredentials:
             provider=row.name,
             argument=self._argument,
             env_names=row.key_environment,
+            in_file=self._configured.get(API_KEY),
             keyring_name=row.keyring,
             notes=notes,
         )
@@ -278,6 +324,7 @@ class FoundCredentials:
             provider=self._row.name,
             argument=self._secrets.get(name),
             env_names=setting.environment,
+            in_file=self._configured.get(name),
             keyring_name=setting.keyring,
             is_header=False,
         )

@@ -107,6 +107,13 @@ class LoomstreamError(Exception):
         """What went wrong, where, and what to do about it."""
         return str(self)
 
+    @property
+    def last_attempt(self) -> Attempt:
+        """The try that ended with this error."""
+        if self.attempts:
+            return self.attempts[-1]
+        return Attempt(self.provider, self.model, type(self).__name__, self.retry_after_s)
+
     def redact(self, secret: str) -> Self:
         """Take a credential out of all that the peer's bytes went into, for it may echo what it was sent.
 

@@ -15,6 +15,8 @@ import msgspec
 from msgspec import Raw as RawJSON
 from msgspec import Struct
 
+from loomstream.errors import Attempt
+
 SCHEMA_VERSION = 1
 """Version of the events' JSON form."""
 
@@ -294,12 +296,13 @@ class Notice(EventBase, frozen=True, tag="notice", gc=False, omit_defaults=True)
     `reset`: what was delivered is void, a new `Start` follows. `resume`: the answer goes on after a
     break, without a second `Start`. `route`: which model was chosen, and why. `heartbeat`: still waiting. `cache`: the
     answer is one that was given before, or is shared with another call. `may_be_billed`: an attempt that is given up
-    here may have cost something.
+    here may have cost something. `attempt`: which one that is, and the error that it ended with.
     """
 
     kind: NoticeKind
     detail: str = ""
     may_be_billed: bool = False
+    attempt: Attempt | None = None
 
 
 class Unknown(EventBase, frozen=True, tag="unknown", gc=False):

@@ -23,6 +23,10 @@ _PDF = "application/pdf"
 _SHOWN_CHARS = 200
 
 
+Attachment = Image | Audio | Document
+"""What stands beside the text of a message."""
+
+
 class _Found(NamedTuple):
     data: bytes
     media_type: str
@@ -56,6 +60,19 @@ def document(source: Source, *, media_type: str = "", name: str = "", citations:
     """
     found = _found(source, media_type, "")
     return Document(found.data, found.media_type, found.url, name or found.name, citations)
+
+
+def attachment(source: Source, *, media_type: str = "") -> Attachment:
+    """Give the block that fits what a path, an address or bytes hold: an image, sound, or else a document.
+
+    Raises `RequestError` for a file that cannot be read, and where its type cannot be told.
+    """
+    found = _found(source, media_type, "")
+    if found.media_type.startswith("image/"):
+        return Image(found.data, found.media_type, found.url)
+    if found.media_type.startswith("audio/"):
+        return Audio(found.data, found.media_type, found.url)
+    return Document(found.data, found.media_type, found.url, found.name)
 
 
 def _found(source: Source, media_type: str, kind: str) -> _Found:

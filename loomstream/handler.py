@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from typing import cast
 
 from loomstream.events import Event
 from loomstream.messages import Request
@@ -34,9 +33,9 @@ def batches(events: AsyncIterator[Event]) -> NextBatch:
     An iterator can by a method `__loomstream_batch__`. It is for those that have several events at hand after a read: a
     layer that has it costs next to nothing for each further event.
     """
-    own: object = getattr(events, "__loomstream_batch__", None)
+    own: NextBatch | None = getattr(events, "__loomstream_batch__", None)
     if own is not None:
-        return cast("NextBatch", own)
+        return own
     following = events.__anext__
 
     async def single() -> list[Event]:

@@ -228,7 +228,7 @@ def _prepared(model: AnyModel) -> Handler:
     defaults = cast("Mapping[str, object]", getattr(model, "request_defaults", {}))
     given = make_request("defaults", cast("RequestOptions", defaults)) if defaults else _PLAIN
     entry = catalog.look_up(model.provider, model.model)
-    whole = entry is not None and not entry.streaming and "stream" not in defaults
+    whole = entry is not None and entry.streaming is False and "stream" not in defaults
     if not defaults and not whole:
         return model.handler
     handler = model.handler

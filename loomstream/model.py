@@ -1,16 +1,16 @@
 """The composition root: provider + credentials + transport + dialect + middleware make a `Model`.
 
-Contract: `connect` and `Model` do no I/O until a stream is read, but for what `connect` must know to choose a provider
-where none is named. The innermost handler is `loomstream.attempt`'s, or a plug-in's own.
+Contract: `connect` and `Model` do no I/O until a stream is read, but for reading the configuration, and what `connect`
+must know to choose a provider where none is named. The innermost handler is `loomstream.attempt`'s, or a plug-in's own.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
-from time import monotonic
 from types import TracebackType
 from typing import Self, TypeVar, Unpack, cast
 
@@ -19,16 +19,22 @@ import msgspec
 
 from loomstream import catalog
 from loomstream.attempt import HTTPHandler
-from loomstream.auth import Credentials
-from loomstream.config.keys import KEYRING_TIMEOUT_S, hide, resolve_key_sync
-from loomstream.endpoint import APIKey, Endpoint, closed_error, first_set, imported
+from loomstream.auth import API_KEY, Credentials
+from loomstream.config.keys import hide
+from loomstream.config.load import load
+from loomstream.config.settings import Settings
+from loomstream.configured.choice import chosen, spec_of
+from loomstream.configured.plan import plan
+from loomstream.configured.stack import Site, fallbacks_of, stack
+from loomstream.endpoint import APIKey, Endpoint, closed_error, imported
 from loomstream.errors import ConfigError, LoomstreamError, UnknownModel, UsageError
 from loomstream.events import Cost, Event, Usage
 from loomstream.handler import Handler, Middleware, compose
 from loomstream.messages import Prompt, Request, RequestOptions, Response, check_options, make_request
-from loomstream.middleware.cost import cost_of
+from loomstream.middleware.candidates import Candidate
+from loomstream.middleware.cost import Pricing, cost_of
 from loomstream.middleware.defaults import default_middleware
-from loomstream.providers import Provider, all_providers, check_not_taken, discovery, look_up
+from loomstream.providers import Provider, discovery
 from loomstream.stream import Stream
 from loomstream.tools import with_output, with_tools
 from loomstream.tools.outputs import extract
@@ -37,14 +43,14 @@ from loomstream.transport.http import AsyncClient, ConnectionLimits, HttpOptions
 from loomstream.wire import Secret
 
 _T = TypeVar("_T")
-_PROVIDER_VARIABLE = "LOOM_LLM_PROVIDER"
+_log = logging.getLogger(__name__)
 
 
 class Model:
     """A provider, a model id and credentials, ready to stream. Safe to use for many streams at once.
 
-    Use it as a context manager (`async with connect(…) as model`), or call `aclose`. `connect` makes it; construct it
-    yourself to bring a transport of your own.
+    Use it as a context manager (`async with connect(…) as model`), or call `aclose`, which closes `fallbacks` too: the
+    models that its middleware asks. `connect` makes it; construct it yourself to bring a transport of your own.
     """
 
     def __init__(
@@ -54,17 +60,21 @@ class Model:
         transport: Transport,
         middleware: Sequence[Middleware] | None = None,
         request_defaults: RequestOptions | None = None,
+        fallbacks: Sequence[Model] = (),
     ) -> None:
         provider, model = endpoint.provider, endpoint.model
         self._provider = provider
         self._model = model
         self._endpoint = endpoint
         self._transport = transport
+        self._fallbacks = tuple(fallbacks)
         self._defaults: RequestOptions = with_output(with_tools(request_defaults or {}))
         check_options(cast("Mapping[str, object]", self._defaults))
-        layers = default_middleware(_limited(endpoint), model) if middleware is None else tuple(middleware)
+        self._pricing = _pricing(endpoint)
+        if middleware is None:
+            middleware = default_middleware(_limited(endpoint), model, endpoint.account, pricing=self._pricing)
         self._innermost = _own_handler(endpoint) if provider.handler else HTTPHandler(endpoint, transport)
-        self._handler = compose(self._open, *layers)
+        self._handler = compose(self._open, *middleware)
         self._closed = False
 
     @property
@@ -107,8 +117,9 @@ class Model:
         """Close the connections, and the server where one was launched; safe to call again."""
         self._closed = True
         with anyio.CancelScope(shield=True):
-            await self._transport.aclose()
-            await self._endpoint.aclose()
+            async with AsyncExitStack() as closing:
+                for closes in (*self._fallbacks, self._endpoint, self._transport):
+                    closing.push_async_callback(closes.aclose)
 
     async def prepare(self) -> None:
         """Do beforehand what the first stream would do before it sends: its timing is then the provider's alone.
@@ -169,20 +180,23 @@ class Model:
         that does not fit is sent back with what is wrong about it, at most `repair` times; one that was cut or refused
         is not. The response itself, and its cost, are those of `stream(…, output=kind)` and `Stream.objects`.
 
-        Raises `RequestError` for a type that JSON Schema cannot say, `InvalidOutput` for an answer that does not fit,
-        was cut or refused (it is the error's `partial`), and what iterating a stream raises.
+        Raises `RequestError` for a type that JSON Schema cannot say and a `repair` that is no whole number from 0,
+        `InvalidOutput` for an answer that does not fit, was cut or refused (it is the error's `partial`), and what
+        iterating a stream raises.
         """
         return await extract(self, prompt, kind, repair=repair, **options)
 
     def _streamable(self, request: Request) -> Request:
         """Take the non-streaming path for a model that cannot stream."""
         entry = catalog.look_up(self._provider.name, self._model)
-        if entry is None or entry.streaming:
+        if entry is None or entry.streaming is not False:
             return request
         return msgspec.structs.replace(request, stream=False)
 
     def _cost_of(self, provider: str, model: str, usage: Usage | None, *, max_tokens: int | None) -> Cost:
-        return cost_of(provider, model, usage, max_tokens=max_tokens, requested_model=self._model)
+        return cost_of(
+            provider, model, usage, max_tokens=max_tokens, requested_model=self._model, pricing=self._pricing
+        )
 
 
 def _own_handler(endpoint: Endpoint) -> Handler:
@@ -200,6 +214,16 @@ def _own_handler(endpoint: Endpoint) -> Handler:
         msg = f"{provider.name} cannot be started: {provider.handler} gave a {type(handler).__name__}, no handler"
         raise ConfigError(msg, provider=provider.name, model=endpoint.model)
     return handler
+
+
+def _pricing(endpoint: Endpoint) -> Pricing:
+    """Give how the model is found in the catalog: by the built-in provider's name, and never by a deployment's."""
+    return Pricing(
+        provider=endpoint.provider.catalog_name,
+        base_model=endpoint.base_model,
+        by_request=not endpoint.provider.names_deployments,
+        region=endpoint.region,
+    )
 
 
 def _limited(endpoint: Endpoint) -> Provider:
@@ -220,12 +244,14 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
     settings: Mapping[str, str | Secret] | None = None,
     client: AsyncClient | None = None,
     middleware: Sequence[Middleware] | None = None,
+    config: str | os.PathLike[str] | Settings | None = None,
     proxy: str | None = None,
     ca_bundle: str | None = None,
     client_cert: str | tuple[str, str] | None = None,
     limits: ConnectionLimits | None = None,
     trust_env_proxies: bool = True,
     allow_http: bool = False,
+    allow_custom_host: bool = False,
     record: str | os.PathLike[str] | None = None,
     model_path: str | os.PathLike[str] | None = None,
     download: bool | None = None,
@@ -234,9 +260,14 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
 ) -> Model:
     """Give a model that is ready to stream. Nothing is sent before a stream is read, or `Model.prepare` called.
 
-    `spec` is `provider:model-id`, split at the first colon, or a provider's name for its default model; its key is
-    looked up when a stream is read. Without one, `LOOM_LLM_PROVIDER` decides, else the only provider that has a key in
-    the environment, else the only one in the keyring (asked at once, at most 5 s for all), else the embedded model.
+    `spec` is `provider:model-id`, split at the first colon, a provider's name for its default model, or the name of an
+    entry of `providers:` in `looms.yaml`. Without one `active_provider` or `llm.provider` of the configuration decides,
+    else the only provider that has a key in the configuration or the environment, else the only one in the keyring
+    (asked at once, at most 5 s for all), else the embedded model.
+
+    `config` is a `looms.yaml`, or `Settings` (default: the file that `loomstream.config.load.find_file` finds). What it
+    says of the provider, of requests and of middleware holds where nothing is passed. A file that was merely found in
+    the working folder sends no credential elsewhere than to the provider's own hosts, unless `allow_custom_host`.
 
     Credentials: `api_key` wins over the environment and the keyring; a function, which may be asynchronous, is asked
     for the token of each request. `base_url` wins over the environment and the provider's own address. `settings` are
@@ -248,7 +279,8 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
     `allow_http` (plain http to another machine) are those of `loomstream.transport.http.HttpOptions`. `record` is a
     file to which all exchanges are appended, credentials masked (`loomstream.transport.record`).
 
-    `middleware`, outermost first, takes the place of the default one.
+    `middleware`, outermost first, takes the place of the default (`loomstream.middleware.defaults`: cost, retry, rate
+    limit, timeout), which all models of one provider, account and model share; `middleware=()` is none.
 
     The embedded model: `model_path` is a GGUF file, `download` says whether the model may be fetched (default: only
     where the spec is given), `progress` is called with the bytes done and in all.
@@ -261,8 +293,14 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
     """
     api_key = api_key if callable(api_key) else hide(api_key)  # from here on no traceback shows it
     settings = _hidden(settings)
-    provider, model = parse_spec(spec if spec is not None else _choose())
-    model_path, model = _own_file(provider, model, model_path)
+    configuration = _configuration(config)
+    found = chosen(spec if spec is not None else spec_of(configuration), configuration)
+    _tell(found.warnings)
+    planned = plan(
+        configuration, found, own_key=api_key is not None or base_url is not None, allow_custom_host=allow_custom_host
+    )
+    provider = planned.provider
+    model_path, model = _own_file(provider, found.model, model_path)
     allowed = spec is not None if download is None else download
     launching = {"model_path": model_path, "download": allowed, "progress": progress}
     options = HttpOptions(
@@ -271,23 +309,74 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
         client_cert=client_cert,
         limits=limits or ConnectionLimits(),
         trust_env_proxies=trust_env_proxies,
-        allow_http=allow_http,
+        allow_http=allow_http or planned.allow_http,
     )
     endpoint = Endpoint(
         provider,
         model,
-        api_key=api_key,
-        base_url=base_url,
+        api_key=planned.given.get(API_KEY) if api_key is None else api_key,
+        base_url=base_url or planned.base_url,
         dialect=dialect or "",
-        settings=settings,
+        settings={**{name: value for name, value in planned.given.items() if name != API_KEY}, **settings},
         launch_options=launching,
+        configured=planned.secrets,
     )
     transport: Transport = HttpTransport(options, client=client)
     if record is not None:
         from loomstream.transport.record import RecordingTransport  # noqa: PLC0415 (only where it is asked for)
 
         transport = RecordingTransport(transport, record)
-    return Model(endpoint, transport=transport, middleware=middleware, request_defaults=request_defaults)
+    fallbacks: list[Model] = []
+    if middleware is None:
+        fallbacks = [_fallback(other, configuration, client, options) for other in fallbacks_of(configuration)]
+        site = Site(_limited(endpoint), model, endpoint.account, endpoint.region, _pricing(endpoint))
+        middleware = stack(configuration, planned, site, [_candidate(other) for other in fallbacks])
+    return Model(
+        endpoint,
+        transport=transport,
+        middleware=middleware,
+        request_defaults={**planned.request_defaults, **request_defaults},
+        fallbacks=fallbacks,
+    )
+
+
+def _fallback(spec: str, settings: Settings, client: AsyncClient | None, options: HttpOptions) -> Model:
+    """Give a model that answers where the one that was asked for fails; it has no fallbacks itself."""
+    without = msgspec.structs.replace(
+        settings, middleware=tuple(named for named in settings.middleware if named.name != "failover")
+    )
+    return connect(
+        spec,
+        config=without,
+        client=client,
+        proxy=options.proxy,
+        ca_bundle=options.ca_bundle,
+        client_cert=options.client_cert,
+        limits=options.limits,
+        trust_env_proxies=options.trust_env_proxies,
+        allow_http=options.allow_http,
+    )
+
+
+def _candidate(model: Model) -> Candidate:
+    return Candidate(f"{model.provider}:{model.model}", model.handler, model.provider, model.model, model.region)
+
+
+def _configuration(config: str | os.PathLike[str] | Settings | None) -> Settings:
+    """Give the settings, read from the file that is named, or from the one that is found; tell what they warn of."""
+    if isinstance(config, Settings):
+        return config  # who loaded them has seen the warnings
+    if not isinstance(config, str | os.PathLike | None):  # pyright: ignore[reportUnnecessaryIsInstance] (callers without types)
+        msg = f"config is a {type(config).__name__}: give a path, or what loomstream.config.load.load gives"
+        raise UsageError(msg)
+    settings = load(config)
+    _tell(settings.warnings)
+    return settings
+
+
+def _tell(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        _log.warning("%s", warning)
 
 
 def _hidden(settings: Mapping[str, str | Secret] | None) -> dict[str, Secret]:
@@ -313,47 +402,12 @@ def _own_file(
     return model_path or model, os.path.basename(model).removesuffix(".gguf")  # noqa: PTH119 (a name, not a path)
 
 
-def parse_spec(spec: str) -> tuple[Provider, str]:
+def parse_spec(spec: str, settings: Settings | None = None) -> tuple[Provider, str]:
     """Give the provider and the model id that `provider:model-id`, or `provider` alone, names.
 
-    Raises `UnknownProvider`, `UnknownModel` where no model is named and the provider has no default, `UsageError` where
-    it is no text, and `ConfigError` where `looms.yaml` has an entry of a built-in provider's name.
+    `settings` are the configuration (default: what `loomstream.config.load.load` gives). Raises `UnknownProvider`,
+    `UnknownModel` where no model is named and the provider has no default, `UsageError` where it is no text, and
+    `ConfigError` for an entry of `looms.yaml` that cannot be used, as one of a built-in provider's name.
     """
-    if not isinstance(spec, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers without types)
-        msg = f"the spec is a {type(spec).__name__}: give a text, as in connect('openai:gpt-4o')"
-        raise UsageError(msg)
-    name, _, model = spec.partition(":")
-    provider = look_up(name.strip())
-    check_not_taken(name.strip())
-    model = model.strip() or first_set(provider.model_environment) or provider.default_model
-    if not model:
-        variables = f" or set {' or '.join(provider.model_environment)}" if provider.model_environment else ""
-        msg = f"{provider.name} has no default model: write {provider.name}:MODEL-ID{variables}"
-        raise UnknownModel(msg, provider=provider.name)
-    return provider, model
-
-
-def _in_keyring(rows: Sequence[Provider]) -> list[str]:
-    """Give the providers whose key the keyring holds; it has `KEYRING_TIMEOUT_S` for all of them."""
-    end_s = monotonic() + KEYRING_TIMEOUT_S
-    return [
-        row.name
-        for row in rows
-        if row.keyring
-        and (left_s := end_s - monotonic()) > 0
-        and resolve_key_sync(provider=row.name, keyring_name=row.keyring, timeout_s=left_s)
-    ]
-
-
-def _choose() -> str:
-    """Give the provider that the environment and the keyring point to, else the embedded model."""
-    named = os.environ.get(_PROVIDER_VARIABLE, "").strip()
-    if named:
-        return named
-    rows = [row for row in all_providers() if row.auth != "none" and row.key_environment]
-    usable = [row.name for row in rows if resolve_key_sync(provider=row.name, env_names=row.key_environment)]
-    usable = usable or _in_keyring(rows)
-    if len(usable) > 1:
-        msg = f"keys for several providers were found ({', '.join(usable)}): name one, as in connect('{usable[0]}')"
-        raise ConfigError(msg)
-    return usable[0] if usable else "local"
+    found = chosen(spec, load() if settings is None else settings)
+    return found.provider, found.model

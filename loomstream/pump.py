@@ -212,9 +212,16 @@ class Pump:
             return usage
         return msgspec.structs.replace(usage, raw=RawJSON(msgspec.json.encode({**told, "cost": cost})))
 
+    def _served_model(self, model: str) -> str:
+        """Give the model of an answer; a router's with the backend that the response's head names."""
+        header = self.target.quirks.backend_header
+        backend = self.headers.get(header, "") if header else ""
+        return f"{self.target.model.partition(':')[0]}:{backend}" if backend else model
+
     def _completed(self, start: Start) -> Start:
         return msgspec.structs.replace(
             start,
+            model=self._served_model(start.model),
             limits=limits(self.headers),
             warnings=self._warnings + start.warnings,
             request_id=start.request_id or request_id(self.headers),

@@ -20,7 +20,6 @@ import msgspec
 
 from loomstream.accumulate import Accumulator, total_cost, with_cost
 from loomstream.errors import (
-    Attempt,
     DeadlineExceeded,
     LoomstreamError,
     MiddlewareError,
@@ -205,7 +204,8 @@ class Stream:
         ahead = self._ahead
         try:
             if ahead:
-                interrupt.check()
+                if interrupt.error is not None or interrupt.keeps_time:
+                    interrupt.check()
             else:
                 interrupt.waiting = True
                 interrupt.mark()
@@ -307,8 +307,7 @@ class Stream:
         error.committed = self._fold.has_content
         if error.committed and error.retry_safety == "yes":
             error.retry_safety = "maybe"  # the provider did work, whatever the error says of itself
-        last = Attempt(error.provider, error.model, type(error).__name__, error.retry_after_s)
-        error.attempts = error.attempts or (last,)
+        error.attempts = error.attempts or (error.last_attempt,)
         return error
 
     def _note_time(self, event: Event) -> None:

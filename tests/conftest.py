@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import hypothesis  # noqa: F401 (it looks for random sources by the collector, which sees none once all is frozen)
 import keyring
 import pytest
 from keyring.backends import null

@@ -13,7 +13,10 @@ from keyring.backends import null
 from loomstream.errors import (
     LoomstreamError,
 )
+from loomstream.handler import Middleware
+from loomstream.middleware.cost import cost
 from loomstream.model import Model, connect
+from loomstream.providers import look_up
 from loomstream.testing import Recording, ReplayTransport, replay_model
 from loomstream.testing.replay import Step
 
@@ -71,6 +74,12 @@ def noting(log: list[str], word: str) -> Callable[[], Awaitable[None]]:
     return note
 
 
+def counting(provider: str, model: str = "") -> tuple[Middleware, ...]:
+    """Give what counts and repeats nothing: each request is the one that the test has made, and waits for no other."""
+    row = look_up(provider)
+    return (cost(row.name, model or row.default_model),)
+
+
 def replay(
     *steps: Step, provider: str = "openai", status: int = 200, **options: object
 ) -> tuple[Model, ReplayTransport]:
@@ -82,6 +91,7 @@ def connected(
     answer: Callable[[httpx.Request], httpx.Response], spec: str = "openai:gpt-4o", **options: object
 ) -> tuple[Model, httpx.AsyncClient]:
     client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    options.setdefault("middleware", counting(*spec.partition(":")[::2]))
     return connect(spec, client=client, **options), client
 
 

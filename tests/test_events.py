@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw as RawJSON
 
+from loomstream.errors import Attempt
 from loomstream.events import (
     CONTENT_EVENTS,
     NULL,
@@ -50,10 +51,12 @@ limits = st.none() | st.builds(
     remaining_tokens=maybe_count,
     reset_tokens_s=seconds,
 )
+attempt = st.none() | st.builds(Attempt, text, text, text, seconds)
 logprob = st.floats(-1e3, 0)
 tokens = st.lists(st.builds(TokenLogprob, text, logprob, st.lists(st.tuples(text, logprob), max_size=2).map(tuple)))
 BY_FIELD: dict[str, st.SearchStrategy[object]] = {
     "limits": limits,
+    "attempt": attempt,
     "warnings": st.lists(text, max_size=2).map(tuple),
     "opaque": opaque,
     "executable": st.booleans(),

@@ -70,7 +70,7 @@ async def test_a_model_s_own_defaults_hold_where_the_call_says_nothing() -> None
 
 
 async def test_a_model_that_cannot_stream_is_asked_for_the_whole() -> None:
-    entry = next(entry for entry in catalog.entries() if not entry.streaming)
+    entry = next(entry for entry in catalog.entries() if entry.streaming is False)
     transport = ReplayTransport(BUSY)
     async with replay_model(entry.provider, model=entry.model, transport=transport, middleware=()) as first:
         with pytest.raises(LoomstreamError):

@@ -149,7 +149,7 @@ def test_without_a_spec_the_keyring_has_one_time_limit_for_all(monkeypatch: pyte
             return super().get_password(service, username)
 
     keyring.set_keyring(Slow("", ""))
-    monkeypatch.setattr("loomstream.model.monotonic", lambda: clock[0])
+    monkeypatch.setattr("loomstream.configured.choice.monotonic", lambda: clock[0])
     assert connect().provider == "local"
     assert len(asked) == 3
 

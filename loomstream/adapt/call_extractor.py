@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from loomstream.adapt.call_markers import ANY_MARKER, BARE, BEGINNING_OF_ONE, FENCE, LONGEST, MARKERS, Marker
+from loomstream.adapt.call_markers import ANY_MARKER, BARE, BEGINNING_OF_ONE, FENCE, LONGEST, MARKERS, TAGGED, Marker
 from loomstream.adapt.call_reader import DirectReader, ObjectReader, Reader, Sink, Status
+from loomstream.adapt.call_xml import TaggedReader
 
 _MOST_HEAD = 256
 """No more characters stand between a marker and its call, or between two calls."""
@@ -22,13 +23,20 @@ _LITTER = re.compile(r"[\s;,\]}]*")
 _NO_JSON = "its arguments are no JSON"
 _UNREADABLE = "the model wrote what looks like a tool call and cannot be read as one: it is left in the text"
 
+Texts = Mapping[str, frozenset[str]]
+_NO_TEXTS: Texts = {}
+
 
 class Extractor:
-    """Reads one text; `tools` are the names of the tools, and whether each needs arguments."""
+    """Reads one text; `tools` are the names of the tools, and whether each needs arguments.
 
-    def __init__(self, sink: Sink, tools: Mapping[str, bool]) -> None:
+    `texts` are, by tool, the names of the parameters that may be texts: where no quotes tell.
+    """
+
+    def __init__(self, sink: Sink, tools: Mapping[str, bool], texts: Texts = _NO_TEXTS) -> None:
         self._sink = sink
         self._tools = tools
+        self._texts = texts
         self._text: str = ""
         self._position: int = 0
         self._step: Callable[[], None] = self._in_text
@@ -44,7 +52,7 @@ class Extractor:
         self._head: str = ""
         self._raw: list[str] = []
         """The text of what may be a call."""
-        self._reader: Reader | None = None
+        self._reader: Reader | TaggedReader | None = None
         self._called = False
         self._warned = False
 
@@ -73,7 +81,7 @@ class Extractor:
         self._give_space()
         self._step = self._in_text
 
-    def _finish_call(self, reader: Reader, *, cut: bool) -> None:
+    def _finish_call(self, reader: Reader | TaggedReader, *, cut: bool) -> None:
         self._reader = None
         if reader.status is Status.BROKEN:
             self._sink.arguments(self._head)
@@ -183,12 +191,16 @@ class Extractor:
         """Begin to read the call behind its head; give False where it is none."""
         groups = match.groupdict()
         name, python = groups.get("name") or "", groups.get("python") or ""
-        if python and not (python.startswith(".call") or name in self._tools):
+        known = name in self._tools
+        if (python and not (python.startswith(".call") or known)) or (self._marker is TAGGED and not known):
             return False
         self._position += match.end() - len(self._head)
         self._head = ""
         self._raw.append(head[: match.end()])
-        if name:
+        if groups.get("tag"):
+            self._began()
+            self._reader = TaggedReader(self._sink, name, self._texts.get(name, frozenset()))
+        elif name:
             self._began()
             self._reader = DirectReader(self._sink, name, python=bool(python))
         else:

@@ -4,7 +4,8 @@ Contract: values only. Each pattern `partial` matches every beginning of what it
 match, so that text is held back only while it may still become one of them.
 
 Sources: the chat templates of the models. Hermes and Qwen: https://huggingface.co/NousResearch/Hermes-3-Llama-3.1-8B,
-https://huggingface.co/Qwen/Qwen2.5-7B-Instruct; Llama: https://www.llama.com/docs/model-cards-and-prompt-formats/llama3_1/;
+https://huggingface.co/Qwen/Qwen2.5-7B-Instruct; Qwen3-Coder's tags:
+https://huggingface.co/Qwen/Qwen3-Coder-30B-A3B-Instruct; Llama: https://www.llama.com/docs/model-cards-and-prompt-formats/llama3_1/;
 Mistral: https://github.com/mistralai/mistral-common.
 """
 
@@ -29,7 +30,7 @@ def _beginning(text: str) -> str:
 class Head(NamedTuple):
     """What may stand between a marker and the arguments' bracket.
 
-    A group `name` is the tool's name, `python` the bracket of a call in Python.
+    A group `name` is the tool's name, `python` the bracket of a call in Python, `tag` the end of an opening tag.
     """
 
     whole: re.Pattern[str]
@@ -72,11 +73,17 @@ _FENCED = Head(
         rf"{beginnings(*_LANGUAGES)}|(?:{'|'.join(_LANGUAGES)})?[ \t]*\r?(?:\n\s*(?:\[\s*)?)?",
     ),
 )
+_NAME_OF_TAG = r"[\w.-]{1,128}"
+_TAGGED = Head(
+    re.compile(rf"\s*<function=(?P<name>{_NAME_OF_TAG})(?P<tag>>)"),
+    re.compile(rf"\s*(?:{beginnings('<function=')}|<function={_NAME_OF_TAG})"),
+)
+_NAME_IN_TAG = Head(re.compile(rf"(?P<name>{_NAME_OF_TAG})(?P<tag>>)"), re.compile(rf"(?:{_NAME_OF_TAG})?"))
 _END_OF_TURN = ("<|eom_id|>", "<|eot_id|>")
 
 HERMES = Marker(
     text="<tool_call>",
-    heads=(_OBJECT,),
+    heads=(_OBJECT, _TAGGED),
     close=re.compile(r"[\s\]},]*</tool_call>"),
     again=re.compile(r"[\s,]*(?=\{)"),
     after=re.compile(rf"[\s\]}},]*{beginnings('</tool_call>')}"),
@@ -96,6 +103,15 @@ MISTRAL = Marker(
     again=re.compile(r"\s*,\s*(?=\{)"),
     after=re.compile(r"\s*(?:,\s*)?"),
 )
+TAGGED = Marker(
+    text="<function=",
+    heads=(_NAME_IN_TAG,),
+    close=re.compile(r"\s*</tool_call>"),
+    again=None,
+    after=re.compile(rf"\s*{beginnings('</tool_call>')}"),
+    closer="</function>",
+    explicit=False,
+)
 FENCE = Marker(
     text="```",
     heads=(_FENCED,),
@@ -114,7 +130,7 @@ BARE = Marker(
     explicit=False,
 )
 
-MARKERS = {marker.text: marker for marker in (HERMES, LLAMA, MISTRAL, FENCE)}
+MARKERS = {marker.text: marker for marker in (HERMES, LLAMA, MISTRAL, TAGGED, FENCE)}
 """The syntaxes that a marker opens; `BARE` opens at the beginning of an answer."""
 
 ANY_MARKER = re.compile("|".join(map(re.escape, MARKERS)))

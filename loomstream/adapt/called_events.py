@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import msgspec
 
-from loomstream.adapt.call_extractor import Extractor
+from loomstream.adapt.call_extractor import Extractor, Texts
 from loomstream.events import (
     Citation,
     Event,
@@ -47,10 +47,11 @@ _Beside = Citation | Logprobs
 
 
 class CalledEvents:
-    """Reads the calls of one answer; `ids` gives an id for each."""
+    """Reads the calls of one answer; `ids` gives an id for each, `tools` and `texts` are the extractor's."""
 
-    def __init__(self, tools: Mapping[str, bool], ids: Iterator[str]) -> None:
+    def __init__(self, tools: Mapping[str, bool], ids: Iterator[str], texts: Texts | None = None) -> None:
         self._tools = tools
+        self._texts = texts or {}
         self.ids = ids
         self.out: list[Event] = []
         self._begin()
@@ -85,7 +86,7 @@ class CalledEvents:
 
     def _text_start(self, event: TextStart) -> None:
         self._settle(event.choice)
-        self._blocks[event.index] = _Block(self, self._tools, event.choice)
+        self._blocks[event.index] = _Block(self, self._tools, self._texts, event.choice)
 
     def _text_delta(self, event: TextDelta) -> None:
         self._blocks[event.index].feed(event.text)
@@ -148,12 +149,12 @@ class CalledEvents:
 class _Block:
     """A block of text of the provider's: it becomes blocks of text and calls."""
 
-    def __init__(self, answer: CalledEvents, tools: Mapping[str, bool], choice: int) -> None:
+    def __init__(self, answer: CalledEvents, tools: Mapping[str, bool], texts: Texts, choice: int) -> None:
         self.choice = choice
         self.last = -1
         """The text block that was opened last."""
         self._answer = answer
-        self._extractor = Extractor(self, tools)
+        self._extractor = Extractor(self, tools, texts)
         self._open = False
         self._texts: list[str] = []
         self._call = ToolCallStart(-1, "", "")

@@ -32,4 +32,4 @@ def _lacks_tools(target: Target) -> bool:
     if capabilities:
         return _ABILITY not in capabilities
     entry = catalog.look_up(target.provider, target.model)
-    return entry is not None and entry.tools != "native"
+    return entry is not None and entry.tools not in (None, "native")

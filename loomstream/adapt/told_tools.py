@@ -7,6 +7,7 @@ grammar, nothing else can come. Whether this is needed is for `prompted_tools` t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count, groupby
 
@@ -17,12 +18,14 @@ from loomstream.adapt.call_syntaxes import Syntax, syntax_for, written_calls, wr
 from loomstream.adapt.called_events import CalledEvents
 from loomstream.adapt.plan import Adapted
 from loomstream.dialects import Target
-from loomstream.dialects.fields import as_list
+from loomstream.dialects.fields import as_list, as_object, as_text
 from loomstream.errors import RequestError
 from loomstream.messages import ContentBlock, Message, Output, Request, Text, Tool, ToolCall, ToolResult
 
 _GO_ON = "If you need no other tool, answer my question in plain words, with what you have got."
 """Behind results: without it small models repeat the call, or write of what tools are."""
+_DEEPEST = 8
+"""Schemas that refer to each other are followed no further."""
 
 
 def told_tools(request: Request, target: Target) -> Adapted:
@@ -41,8 +44,32 @@ def told_tools(request: Request, target: Target) -> Adapted:
         tool_choice=None,
         parallel_tool_calls=None,
     )
-    stage = CalledEvents({tool.name: _needs_arguments(tool) for tool in offered}, _ids(request)) if offered else None
-    return Adapted(rewritten, stage, tuple(_warnings(request, target, offered)))
+    return Adapted(rewritten, _stage(request, offered), tuple(_warnings(request, target, offered)))
+
+
+def _stage(request: Request, offered: Sequence[Tool]) -> CalledEvents | None:
+    if not offered:
+        return None
+    needs_arguments = {tool.name: bool(as_list(tool.parameters.get("required"))) for tool in offered}
+    return CalledEvents(needs_arguments, _ids(request), {tool.name: _texts(tool) for tool in offered})
+
+
+def _texts(tool: Tool) -> frozenset[str]:
+    """Give the parameters whose values may be texts."""
+    definitions = as_object(tool.parameters.get("$defs"))
+    properties = as_object(tool.parameters.get("properties"))
+    return frozenset(name for name, schema in properties.items() if _may_be_text(as_object(schema), definitions))
+
+
+def _may_be_text(schema: Mapping[str, object], definitions: Mapping[str, object], depth: int = 0) -> bool:
+    kinds = as_list(schema.get("type")) or [schema.get("type")]
+    values = [*as_list(schema.get("enum")), schema.get("const")]
+    if "string" in kinds or any(isinstance(value, str) for value in values):
+        return True
+    named = definitions.get(as_text(schema.get("$ref")).removeprefix("#/$defs/"))
+    choices = [*as_list(schema.get("anyOf")), *as_list(schema.get("oneOf")), named]
+    inner = (as_object(choice) for choice in choices)
+    return depth < _DEEPEST and any(_may_be_text(each, definitions, depth + 1) for each in inner)
 
 
 def _mode(request: Request) -> str:
@@ -59,10 +86,6 @@ def _demanded(request: Request, offered: Sequence[Tool]) -> list[Tool]:
     if mode == "any":
         return list(offered)
     return [tool for tool in offered if mode == "tool" and choice is not None and tool.name == choice.name]
-
-
-def _needs_arguments(tool: Tool) -> bool:
-    return bool(as_list(tool.parameters.get("required")))
 
 
 def _ids(request: Request) -> Iterator[str]:
@@ -117,22 +140,46 @@ def _messages(request: Request, syntax: Syntax) -> tuple[Message, ...]:
 
     Many models refuse two turns of the user in a row.
     """
-    turns: list[Message] = []
-    calls: dict[str, ToolCall] = {}
+    turns: list[list[Message]] = []
+    calls = _Calls()
     answered = False
     for message in request.messages:
-        calls |= {block.id: block for block in message.content if isinstance(block, ToolCall)}
+        calls.add(message)
         answered, before = any(isinstance(block, ToolResult) for block in message.content), answered
         told = _told(message, syntax, calls)
-        if turns and turns[-1].role == told.role == "user" and (answered or before):
-            turns[-1] = Message("user", _joined((*turns[-1].content, *told.content)))
+        if turns and turns[-1][0].role == told.role == "user" and (answered or before):
+            turns[-1].append(told)
         else:
-            turns.append(told)
+            turns.append([told])
         answered = answered or (before and told.role == "user")
-    return tuple(turns)
+    return tuple(map(_merged, turns))
 
 
-def _told(message: Message, syntax: Syntax, calls: Mapping[str, ToolCall]) -> Message:
+def _merged(turns: Sequence[Message]) -> Message:
+    if len(turns) == 1:
+        return turns[0]
+    return Message(turns[0].role, _joined([block for turn in turns for block in turn.content]))
+
+
+class _Calls:
+    """The calls of a conversation up to a turn, by id, and how many there are of each tool."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, ToolCall] = {}
+        self.of_tool: Counter[str] = Counter()
+
+    def add(self, message: Message) -> None:
+        """Take the calls of a message; one of an id that was there takes its place."""
+        for block in message.content:
+            if isinstance(block, ToolCall):
+                before = self.by_id.get(block.id)
+                if before is not None:
+                    self.of_tool[before.name] -= 1
+                self.by_id[block.id] = block
+                self.of_tool[block.name] += 1
+
+
+def _told(message: Message, syntax: Syntax, calls: _Calls) -> Message:
     if message.role == "assistant":
         return Message("assistant", tuple(_said(message.content, syntax)))
     if not any(isinstance(block, ToolResult) for block in message.content):
@@ -156,13 +203,13 @@ def _said(content: Iterable[ContentBlock], syntax: Syntax) -> Iterator[ContentBl
         spoke = True
 
 
-def _answered(block: ContentBlock, syntax: Syntax, calls: Mapping[str, ToolCall]) -> Iterator[ContentBlock]:
+def _answered(block: ContentBlock, syntax: Syntax, calls: _Calls) -> Iterator[ContentBlock]:
     if not isinstance(block, ToolResult):
         yield block
         return
-    call = calls.get(block.tool_call_id)
+    call = calls.by_id.get(block.tool_call_id)
     name = block.name or (call.name if call is not None else block.tool_call_id)
-    several = call is not None and sum(other.name == name for other in calls.values()) > 1
+    several = call is not None and calls.of_tool[name] > 1
     which = f"{name} {call.arguments}" if several and call is not None else name
     words = "".join(part.text for part in block.content if isinstance(part, Text))
     verb = "failed" if block.is_error else "gave this result"
@@ -176,9 +223,8 @@ def _answered(block: ContentBlock, syntax: Syntax, calls: Mapping[str, ToolCall]
 def _joined(content: Sequence[ContentBlock]) -> tuple[ContentBlock, ...]:
     """Give the blocks with an empty line between two texts: some wires join texts without any."""
     joined: list[ContentBlock] = []
-    for block in content:
-        if joined and isinstance(block, Text) and isinstance(joined[-1], Text):
-            joined[-1] = Text(f"{joined[-1].text}\n\n{block.text}")
-        else:
-            joined.append(block)
+    for is_text, run in groupby(content, lambda block: isinstance(block, Text)):
+        blocks = list(run)
+        texts = [block.text for block in blocks if isinstance(block, Text)]
+        joined += [Text("\n\n".join(texts))] if is_text and len(texts) > 1 else blocks
     return tuple(joined)

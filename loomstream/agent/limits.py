@@ -27,7 +27,9 @@ class RunLimits(Struct, frozen=True, kw_only=True):
     - `time_s`: seconds since the first event was asked for, time in which you do not read included; what is under way
       then is cancelled.
 
-    Tokens and cost are looked at after each turn, and within one wherever the provider tells them.
+    Tokens and cost are looked at after each turn, and within one wherever the provider tells them; those of an answer
+    that became void (`Notice("reset")`) count. A turn whose price is not known makes `cost_usd` impossible to keep:
+    `BudgetExceeded` before the next one, whatever the others cost.
 
     Raises `RequestError` for a limit that is not above 0.
     """
@@ -75,17 +77,19 @@ NOTHING = Cost(provider="", model="", amount_usd=Decimal(0), lower_usd=Decimal(0
 
 
 class Tally(Struct, frozen=True, kw_only=True):
-    """What a run has used so far. `usage` is None before any came."""
+    """What a run has used so far. `usage` is None before any came; `unpriced` is the first model of unknown price."""
 
     turns: int = 0
     calls: int = 0
     usage: Usage | None = None
     cost: Cost = NOTHING
     time_s: float = 0.0
+    unpriced: str = ""
 
     def plus(self, usage: Usage | None, cost: Cost) -> Tally:
         """Give the counts with those of one more answer."""
-        return replace(self, usage=add_usage(self.usage, usage), cost=add_cost(self.cost, cost))
+        unpriced = self.unpriced or (f"{cost.provider}:{cost.model}" if cost.amount_usd is None else "")
+        return replace(self, usage=add_usage(self.usage, usage), cost=add_cost(self.cost, cost), unpriced=unpriced)
 
     @property
     def tokens(self) -> int:
@@ -156,6 +160,6 @@ def _check_known(limits: RunLimits, tally: Tally) -> None:
         msg = "RunLimits(tokens=…) cannot be kept: the provider sends no usage; limit turns or time_s"
         raise BudgetExceeded(msg)
     if limits.cost_usd is not None and tally.cost.amount_usd is None:
-        named = f"{tally.cost.provider}:{tally.cost.model}"
+        named = tally.unpriced or f"{tally.cost.provider}:{tally.cost.model}"
         msg = f"RunLimits(cost_usd=…) cannot be kept: the price of {named} is not known; limit tokens"
         raise BudgetExceeded(msg)

@@ -19,7 +19,7 @@ from loomstream.agent.approval import Approval
 from loomstream.agent.calls import Calls
 from loomstream.agent.channel import Channel
 from loomstream.agent.events import EndReason, RunEvent, RunStop, TurnStart
-from loomstream.agent.limits import Reached, RunLimits, Tally, reached, spent
+from loomstream.agent.limits import Reached, RunLimits, Tally, add_usage, reached, spent
 from loomstream.agent.state import Decision, RunState
 from loomstream.agent.toolbox import Toolbox
 from loomstream.errors import LoomstreamError, MiddlewareError
@@ -79,6 +79,10 @@ class Loop:
         self._closed = Tally()
         self._stream: Stream | None = None
         self._last: Stream | None = None
+        self._usage: Usage | None = None
+        """The last one of the answer that is under way."""
+        self._void_usage: Usage | None = None
+        """That of the answers which became void in this turn: they were billed."""
         self._resumed: Message | None = None
         self._decisions: Mapping[str, Decision] = {}
         self._group: TaskGroup | None = None
@@ -103,7 +107,9 @@ class Loop:
     def tally(self) -> Tally:
         """What was used so far."""
         tally = replace(self._closed, calls=self._calls.made)
-        return tally if self._stream is None else tally.plus(self._stream.usage, self._stream.cost)
+        if self._stream is None:
+            return tally
+        return tally.plus(add_usage(self._void_usage, self._usage), self._stream.cost)
 
     @property
     def response(self) -> Response:
@@ -204,6 +210,7 @@ class Loop:
         self.channel.push(TurnStart(turn))
         async with self._model.stream(self._history, **options) as stream:
             self._stream = self._last = stream
+            self._usage = self._void_usage = None
             ended = await self._read(stream)
         return ended or await self._end_turn()
 
@@ -228,7 +235,11 @@ class Loop:
                 self._calls.close(event)
             case Notice(kind="reset"):
                 self._calls.void()
-            case Usage(final=False) | Cost(exact=False):
+                self._void_usage, self._usage = add_usage(self._void_usage, self._usage), None
+            case Usage(final=final):
+                self._usage = event
+                return None if final else spent(self._limits, self.tally)
+            case Cost(exact=False):
                 return spent(self._limits, self.tally)
             case _:
                 pass

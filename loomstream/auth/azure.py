@@ -1,10 +1,11 @@
 """Azure: an API key, an Entra token, or whatever identity azure-identity finds.
 
-Contract: in this order: the key (in the header `api-key`; a callable's is a token, and goes as a bearer token); the
-secret setting `entra_token`; azure-identity's default chain (environment, workload and managed identity, developer
-tools), which alone needs the extra `azure`. Its blocking form runs in a thread, on asyncio and trio alike: its import
-takes 0.4 s, and developer tools are processes. Each fetch builds the chain anew, so that a refused token is not given
-again out of its caches. The settings read are `scope` and `client_id` (of a managed identity).
+Contract: in this order: a key that is passed as an argument (in the header `api-key`; a callable's is a token, and goes
+as a bearer token); the secret setting `entra_token`; a key found elsewhere; azure-identity's default chain
+(environment, workload and managed identity, developer tools), which alone needs the extra `azure`. Its blocking form
+runs in a thread, on asyncio and trio alike: its import takes 0.4 s, and developer tools are processes. Each fetch
+builds the chain anew, so that a refused token is not given again out of its caches. The settings read are `scope` and
+`client_id` (of a managed identity).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 from urllib.parse import urlsplit
 
-from loomstream.auth import Authenticator, Credentials, HeaderKey
+from loomstream.auth import API_KEY, Authenticator, Credentials, HeaderKey
 from loomstream.auth.choice import Choice
 from loomstream.auth.tokens import Fixed, Grant, SentHeaders, TokenCache, TokenHeaders, bearer
 from loomstream.auth.vendor import Problem, by_class, needing, quieten, translated
@@ -131,12 +132,12 @@ class AzureAuthenticator(Choice):
         credentials = self._credentials
         if credentials.key_is_token:
             return self._token
-        if await credentials.key(required=False):
+        if credentials.origin(API_KEY) == "argument":
             return self._key
         token = await credentials.secret("entra_token")
         if token:
             return TokenHeaders(Fixed(bearer(_without_prefix(token.reveal()))))
-        return TokenHeaders(self._identity)
+        return self._key if await credentials.key(required=False) else TokenHeaders(self._identity)
 
 
 def _without_prefix(token: str) -> str:

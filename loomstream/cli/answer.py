@@ -5,15 +5,20 @@ Contract: plain values and pure functions. `Report` is the JSON form; fields are
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from decimal import Decimal
+from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from loomstream.cli.exit_codes import exit_code
-from loomstream.errors import LoomstreamError, ProviderError
-from loomstream.events import Cost, Usage
+from loomstream.errors import BudgetExceeded, InvalidOutput, LoomstreamError, ProviderError, UsageError
+from loomstream.events import CONTENT_EVENTS, Cost, EventBase, TextDelta, Usage
 from loomstream.messages import Response, Timing
 from loomstream.providers import all_providers
+from loomstream.wire.json import loads
 
 _CENT = Decimal("0.01")
 _MIN_TOKENS = 5
@@ -22,11 +27,85 @@ _MIN_DURATION_S = 0.05
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """A stream that is over; both fields are None where none was begun. `error` is how it failed."""
+    """A stream, or a run of an agent, that is over; the fields are None where none was begun.
+
+    `error` is how it failed. `usage` and `cost` are those of all turns of a run; without them the response's own count.
+    """
 
     response: Response | None = None
     timing: Timing | None = None
     error: LoomstreamError | None = None
+    usage: Usage | None = None
+    cost: Cost | None = None
+
+    @property
+    def all_usage(self) -> Usage | None:
+        """The tokens of all turns."""
+        return self.usage or (None if self.response is None else self.response.usage)
+
+    @property
+    def all_cost(self) -> Cost | None:
+        """The cost of all turns."""
+        return self.cost or (None if self.response is None else self.response.cost)
+
+
+class Clock:
+    """When the things of a run happened, in seconds since `begin`."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._began_s = now()
+        self.timing = Timing()
+
+    def begin(self) -> None:
+        """Begin to count."""
+        self._began_s = self._now()
+
+    def note(self, event: EventBase) -> None:
+        """Take an event as it comes."""
+        if self.timing.first_event_s is None and event.__class__ in CONTENT_EVENTS:
+            self.timing = replace(self.timing, first_event_s=self._now() - self._began_s)
+        if self.timing.first_text_s is None and isinstance(event, TextDelta):
+            self.timing = replace(self.timing, first_text_s=self._now() - self._began_s)
+
+    def end(self) -> None:
+        """Stop to count."""
+        self.timing = replace(self.timing, total_s=self._now() - self._began_s)
+
+
+class Ended(Protocol):
+    """A run of an agent that is over."""
+
+    @property
+    def ended(self) -> str | None:
+        """Why it ended."""
+        ...
+
+    @property
+    def turns(self) -> int:
+        """How often the model was asked."""
+        ...
+
+
+def unfinished(run: Ended) -> LoomstreamError | None:
+    """Give the error of a run that ended before its answer did, None where it did not."""
+    match run.ended:
+        case None | "done" | "failed" | "cancelled":
+            return None
+        case "paused":
+            return UsageError("the model called a tool that has no function: nobody can give its result here")
+        case limit:
+            return BudgetExceeded(f"no answer came within {run.turns} turns (the limit of {limit} was reached)")
+
+
+def check_output(answer: Answer) -> Answer:
+    """Give the answer of which JSON was asked for; one that is whole and no JSON has an error that says so."""
+    response = answer.response
+    if answer.error is not None or response is None or _is_json(response.text):
+        return answer
+    reason = "other" if response.stop is None else response.stop.reason
+    msg = f"the answer is no JSON, which --output-schema asks for (it stopped with {reason})"
+    return replace(answer, error=InvalidOutput(msg, provider=response.provider, model=response.model))
 
 
 class Problem(Struct, frozen=True, kw_only=True):
@@ -45,7 +124,10 @@ class Problem(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """What `looms ask --json` prints. After an error `response` is what came before it."""
+    """What `looms ask --json` prints. After an error `response` is what came before it.
+
+    `usage` and `cost` are those of all turns, where tools were run between them.
+    """
 
     complete: bool
     text: str
@@ -53,6 +135,12 @@ class Report(Struct, frozen=True, kw_only=True):
     timing: Timing | None
     tokens_per_second: float | None
     error: Problem | None
+    usage: Usage | None
+    cost: Cost | None
+
+
+def _is_json(text: str) -> bool:
+    return text.strip() == "null" or loads(text.encode("utf-8", "replace")) is not None
 
 
 def report(answer: Answer) -> Report:
@@ -65,6 +153,8 @@ def report(answer: Answer) -> Report:
         timing=answer.timing,
         tokens_per_second=tokens_per_second(answer),
         error=None if answer.error is None else _problem(answer.error),
+        usage=answer.all_usage,
+        cost=answer.all_cost,
     )
 
 
@@ -86,13 +176,13 @@ def _problem(error: LoomstreamError) -> Problem:
 
 def tokens_per_second(answer: Answer) -> float | None:
     """Give the output tokens per second since the first event, or None where too little came to tell."""
-    response, timing = answer.response, answer.timing
-    if response is None or response.usage is None or timing is None:
+    timing, usage = answer.timing, answer.all_usage
+    if usage is None or timing is None:
         return None
     if timing.first_event_s is None or timing.total_s is None:
         return None
     duration_s = timing.total_s - timing.first_event_s
-    tokens = response.usage.output_tokens
+    tokens = usage.output_tokens
     return tokens / duration_s if tokens >= _MIN_TOKENS and duration_s >= _MIN_DURATION_S else None
 
 
@@ -101,13 +191,13 @@ def statistics(answer: Answer) -> str:
 
     Empty where nothing came.
     """
-    response, timing = answer.response, answer.timing
-    if response is None or timing is None or (timing.first_event_s is None and response.usage is None):
+    response, timing, usage = answer.response, answer.timing, answer.all_usage
+    if response is None or timing is None or (timing.first_event_s is None and usage is None):
         return ""
     first = "no event" if timing.first_event_s is None else f"{timing.first_event_s:.2f} s to first event"
     speed = tokens_per_second(answer)
-    parts = [first, *([] if speed is None else [f"{speed:.1f} tokens/s"]), _tokens(response.usage)]
-    parts.append(_money(response.cost))
+    parts = [first, *([] if speed is None else [f"{speed:.1f} tokens/s"]), tokens_of(usage)]
+    parts.append(money_of(answer.all_cost))
     if response.stop is None:
         parts.append("not whole")
     elif response.stop.reason != "end_turn":
@@ -115,7 +205,8 @@ def statistics(answer: Answer) -> str:
     return " · ".join(parts)
 
 
-def _tokens(usage: Usage | None) -> str:
+def tokens_of(usage: Usage | None) -> str:
+    """Give token counts in words."""
     if usage is None:
         return "usage unknown"
     cached = [
@@ -127,9 +218,10 @@ def _tokens(usage: Usage | None) -> str:
     return ", ".join([f"{usage.input_tokens} in", *cached, f"{usage.output_tokens} out{thought}"])
 
 
-def _money(cost: Cost) -> str:
-    amount = cost.amount_usd
-    if amount is None:
+def money_of(cost: Cost | None) -> str:
+    """Give a cost in words."""
+    amount = None if cost is None else cost.amount_usd
+    if cost is None or amount is None:
         return "cost unknown"
     shown = f"${amount:.4f}" if not amount or amount >= _CENT else f"${amount:.6f}"
     if not amount and cost.exact:

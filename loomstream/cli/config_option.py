@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from loomstream.providers.custom import CONFIG_VARIABLE
+from loomstream.providers.config_file import CONFIG_VARIABLE
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

@@ -30,6 +30,7 @@ _CODES: dict[type[BaseException], int] = {
     errors.Timeout: 7,
     errors.StreamTruncated: 8,
     errors.WireError: 8,
+    errors.InvalidOutput: 8,
 }
 
 MEANINGS: dict[int, str] = {
@@ -41,7 +42,7 @@ MEANINGS: dict[int, str] = {
     5: "the provider refused the request",
     6: "the provider cannot answer now: rate, quota, load, fault",
     7: "network: not reached, connection lost, time limit",
-    8: "broken answer: cut off, or not readable",
+    8: "broken answer: cut off, not readable, or not of the form that was asked for",
     INTERRUPTED: "interrupted (Ctrl-C)",
     CLOSED_PIPE: "whoever read the output has closed it",
     TERMINATED: "terminated (SIGTERM)",

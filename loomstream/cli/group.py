@@ -6,6 +6,7 @@ Contract: whatever a command raises becomes one sentence on standard error and a
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import io
 import os
@@ -22,7 +23,7 @@ import click
 
 from loomstream.cli.exit_codes import CLOSED_PIPE, INTERRUPTED, MEANINGS, OTHER, TERMINATED, exit_code
 from loomstream.cli.hints import usage_hint, with_hint
-from loomstream.cli.interrupt import EndsAtOnce
+from loomstream.cli.interrupt import TERMINATIONS, EndsAtOnce
 from loomstream.cli.output import complain
 from loomstream.cli.terminal import TerminalFilter
 from loomstream.errors import LoomstreamError
@@ -30,10 +31,20 @@ from loomstream.errors import LoomstreamError
 TRACEBACK_VARIABLE = "LOOMSTREAM_TRACEBACK"
 """The environment variable that adds the traceback to an error."""
 
+_COMPLETION_VARIABLE = "_LOOMS_COMPLETE"
 _COMMANDS = {
     "ask": ("loomstream.cli.ask:ask", "Ask a model; its answer streams to standard output."),
+    "chat": ("loomstream.cli.chat:chat", "Talk with a model, turn by turn; with tools, files and other models."),
+    "completion": ("loomstream.cli.completion:completion", "Print what makes a shell complete commands and models."),
+    "cost": ("loomstream.cli.cost:cost", "Estimate a prompt's cost over models; price past calls again."),
+    "config": ("loomstream.cli.config:config", "Settings in looms.yaml, and keys in the system's keyring."),
     "decode": ("loomstream.cli.decode:decode", "Turn a captured response body into events, as JSON lines."),
+    "doctor": ("loomstream.cli.doctor:doctor", "Find out what keeps a model from answering, and what to do."),
+    "log": ("loomstream.cli.log:log", "Show the calls of an audit log: which, what they cost, the greatest."),
+    "models": ("loomstream.cli.models:models", "Search the models: windows, abilities, prices; `models update`."),
     "providers": ("loomstream.cli.providers:providers", "List the providers, and whether each is usable now."),
+    "simulate": ("loomstream.cli.simulate:simulate", "Serve every provider's wire on this machine, with faults."),
+    "ui": ("loomstream.cli.ui:ui", "Chat with any configured provider in the browser."),
 }
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in MEANINGS.items())
 
@@ -53,6 +64,17 @@ class Looms(click.Group):
         with EndsAtOnce():
             return cast("click.Command", getattr(importlib.import_module(module), name))
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the arguments name; say which are alike where there is none."""
+        name = args[0]
+        if name in _COMMANDS or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        near = difflib.get_close_matches(name, _COMMANDS, n=2, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(_COMMANDS)}"
+        return ctx.fail(f"there is no command {name!r}: {hint}")
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 (the same)
         """Write the commands with their summaries, without importing them."""
         with formatter.section("Commands"):
@@ -69,7 +91,8 @@ class Looms(click.Group):
     ) -> NoReturn:
         """Run a command and exit with its code."""
         name = prog_name or "looms"
-        self._main_shell_completion(extra, name, complete_var)
+        _use_our_completion()
+        self._main_shell_completion(extra, name, complete_var or _COMPLETION_VARIABLE)
         _replace_what_cannot_be_encoded()
         with _terminate_like_interrupt() as was_terminated:
             try:
@@ -99,6 +122,13 @@ class Looms(click.Group):
         except Exception as error:  # noqa: BLE001 (the last line of defence: no traceback reaches a user unasked)
             return _report(error, _command(context))
         return 0
+
+
+def _use_our_completion() -> None:
+    if _COMPLETION_VARIABLE in os.environ:
+        from loomstream.cli.completion import register  # noqa: PLC0415 (only where a shell asks)
+
+        register()
 
 
 def _command(context: click.Context | None) -> str | None:
@@ -158,7 +188,8 @@ def _drop_what_cannot_be_written() -> None:
 @contextmanager
 def _terminate_like_interrupt() -> Generator[list[int]]:
     """Make SIGTERM close everything on the road that Ctrl-C takes; the list is filled when it came."""
-    came: list[int] = []
+    came = TERMINATIONS
+    came.clear()
     if threading.current_thread() is not threading.main_thread():
         yield came
         return

@@ -16,9 +16,8 @@ from loomstream import errors
 _AGAIN = "ask again later"
 
 _WORDS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"timeouts=Timeouts\((?:first_event|idle)_s=…\)"), "--timeout S"),
+    (re.compile(r"pass timeouts=Timeouts\((?:first_event|idle|whole)_s=([\d.]+)\)"), r"give --timeout \1"),
     (re.compile(r"Timeouts\(total_s=…\)"), "--total-timeout S"),
-    (re.compile(r"timeouts=Timeouts\(whole_s=…\), or ask for a stream"), "--timeout S"),
     (re.compile(r": raise timeouts=Timeouts\(connect_s=…\)"), ""),
     (re.compile(r"\bwrite [\w.-]+:MODEL-ID\b"), "add --model MODEL"),
     (re.compile(r"\bbase_url='(\S+)'"), r"--base-url \1"),
@@ -27,7 +26,7 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\bpass settings=\{'(\w+)': '…'\}"), r"pass --set \1=…"),
     (re.compile(r"\ballow_http=True\b"), "--allow-http"),
     (re.compile(r"\bname one, as in connect\('([^']+)'\)"), r"name one, as in --provider \1"),
-    (re.compile(r", (run `keyring [^`]+`) or pass api_key=…"), r" or \1"),
+    (re.compile(r", (run `looms [^`]+`) or pass api_key=…"), r" or \1"),
     (re.compile(r"(set \w+(?: \(or [^)]+\))?) or pass api_key=…"), r"\1"),
     (re.compile(r"\bpass (?:them|it) as api_key=, not inside the URL"), "leave them out of the URL"),
     (re.compile(r"\bpass ca_bundle= or set SSL_CERT_FILE\b"), "set SSL_CERT_FILE"),
@@ -68,12 +67,16 @@ _HINTS: dict[str, dict[type[BaseException], tuple[_Hint, ...]]] = {
 
 _USAGE_HINTS: dict[str, tuple[_Hint, ...]] = {
     "ask": (_Hint("put the prompt in quotes", saying="unexpected extra argument"),),
+    "chat": (_Hint("type what you say in the chat, or pipe it in", saying="unexpected extra argument"),),
 }
+
+
+_HINTS["chat"] = _HINTS["ask"]
 
 
 def with_hint(error: errors.LoomstreamError, command: str | None = "ask") -> str:
     """Give an error's sentence in the words of the command line, with the hint for its kind."""
-    sentence = _in_our_words(str(error))
+    sentence = in_our_words(str(error))
     table = _HINTS.get(command or "", {})
     kind = next((ancestor for ancestor in type(error).__mro__ if ancestor in table), None)
     hint = "" if kind is None else _matching(table[kind], sentence)
@@ -87,7 +90,8 @@ def usage_hint(message: str, command: str | None) -> str:
     return _matching(_USAGE_HINTS.get(command or "", ()), message)
 
 
-def _in_our_words(sentence: str) -> str:
+def in_our_words(sentence: str) -> str:
+    """Give a sentence of the library's with the command line's words for its arguments."""
     for pattern, words in _WORDS:
         sentence = pattern.sub(words, sentence)
     return sentence

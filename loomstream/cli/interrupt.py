@@ -12,6 +12,10 @@ INTERRUPTED = 130
 """The exit code after Ctrl-C."""
 
 
+TERMINATIONS: list[int] = []
+"""The SIGTERMs that came: each raises KeyboardInterrupt as Ctrl-C does, but means the program and not an answer."""
+
+
 class EndsAtOnce:
     """Import under this: an exception inside the import system is shown as a traceback, or swallowed.
 

@@ -10,10 +10,11 @@ from typing import Protocol
 
 import msgspec
 
+from loomstream.agent import CallPending, RunEvent, RunStop, ToolResultEvent, TurnStart, encode
 from loomstream.cli.answer import Answer, report, statistics
+from loomstream.cli.hints import in_our_words
 from loomstream.cli.output import Channel, note, write_json_line
 from loomstream.events import (
-    Event,
     EventBase,
     File,
     Notice,
@@ -25,16 +26,44 @@ from loomstream.events import (
     TextDelta,
     TextStart,
     ToolCallEnd,
-    encode,
 )
 
-_QUIET_NOTICES = frozenset(("heartbeat",))
+QUIET_NOTICES = frozenset(("heartbeat",))
+"""Notices that are not shown."""
+
+_NOTICES = {
+    "warning": "Warning: ",
+    "retry": "Asking again: ",
+    "failover": "Asking another model: ",
+    "hedge": "Asking a second model: ",
+    "reset": "What came so far is void: ",
+    "resume": "The answer goes on: ",
+}
+"""What a notice means to whoever reads the answer; other kinds go by their own names."""
+
+
+def notice_label(kind: str) -> str:
+    """Give the words before a notice's own."""
+    return _NOTICES.get(kind, f"{kind}: ")
+
+
+_MOST_RESULT = 500
+"""A tool may give a book; so many characters of it are shown."""
 
 
 class Printer(Protocol):
     """See the module's contract."""
 
-    def show(self, event: Event) -> None:
+    @property
+    def due_s(self) -> float | None:
+        """In how many seconds `refresh` is to be called, where nothing comes until then; None: it need not be."""
+        ...
+
+    def refresh(self) -> None:
+        """Show what waits to be shown."""
+        ...
+
+    def show(self, event: RunEvent) -> None:
         """Show an event."""
         ...
 
@@ -47,13 +76,32 @@ class Printer(Protocol):
         ...
 
 
-class EventsPrinter:
+def result_line(event: ToolResultEvent) -> str:
+    """Give a tool's result in one line."""
+    outcome = "" if event.outcome == "ok" else f" {event.outcome.replace('_', ' ')}:"
+    text = event.text if len(event.text) <= _MOST_RESULT else event.text[:_MOST_RESULT] + "…"
+    return f"{event.name} →{outcome} {text}"
+
+
+class _AtOnce:
+    """What shows everything when it comes."""
+
+    @property
+    def due_s(self) -> float | None:
+        """Never."""
+        return None
+
+    def refresh(self) -> None:
+        """Nothing waits."""
+
+
+class EventsPrinter(_AtOnce):
     """One JSON line an event."""
 
     def __init__(self, *, statistics_line: bool) -> None:
         self._statistics_line = statistics_line
 
-    def show(self, event: Event) -> None:
+    def show(self, event: RunEvent) -> None:
         """Print an event's line."""
         write_json_line(encode(event))
 
@@ -65,13 +113,13 @@ class EventsPrinter:
         """Every line is whole."""
 
 
-class ReportPrinter:
+class ReportPrinter(_AtOnce):
     """One JSON object at the end."""
 
     def __init__(self, *, statistics_line: bool) -> None:
         self._statistics_line = statistics_line
 
-    def show(self, event: Event) -> None:
+    def show(self, event: RunEvent) -> None:
         """Wait for the end."""
 
     def finish(self, answer: Answer) -> None:
@@ -89,7 +137,7 @@ def _print_statistics(answer: Answer, *, wanted: bool) -> None:
         note(line)
 
 
-class TextPrinter:
+class TextPrinter(_AtOnce):
     """The text of the first choice on standard output; reasoning dimmed on standard error, where that is a terminal."""
 
     def __init__(self, *, statistics_line: bool) -> None:
@@ -97,8 +145,9 @@ class TextPrinter:
         self._out = Channel("stdout")
         self._err = Channel("stderr")
         self._hidden: set[int] = set()
+        self._runs_tools = False
 
-    def show(self, event: Event) -> None:
+    def show(self, event: RunEvent) -> None:
         """Show what can be shown as text."""
         match event:
             case TextStart(index=index, choice=choice) | ReasoningStart(index=index, choice=choice) if choice:
@@ -113,8 +162,11 @@ class TextPrinter:
             case Start(warnings=warnings):
                 for warning in warnings:
                     self._line(warning, "Warning: ")
-            case Notice(kind=kind, detail=detail) if kind not in _QUIET_NOTICES:
-                self._line(f"{kind}: {detail}" if detail else kind)
+            case Notice(kind=kind, detail=detail) if kind not in QUIET_NOTICES:
+                self._line(in_our_words(detail), notice_label(kind))
+            case TurnStart():
+                self._runs_tools = True
+                self._hidden.clear()
             case _:
                 self._mention(event)
 
@@ -135,7 +187,13 @@ class TextPrinter:
         """Say what came that has no place in a text."""
         match event:
             case ToolCallEnd(name=name, arguments=arguments):
-                self._line(f"tool call (not run): {name} {arguments}")
+                self._line(f"tool call{'' if self._runs_tools else ' (not run)'}: {name} {arguments}")
+            case ToolResultEvent():
+                self._line(result_line(event))
+            case CallPending(call=call):
+                self._line(f"{call.name} has no function here: it was not run")
+            case RunStop(detail=detail) if detail:
+                self._line(detail, "Stopped: ")
             case ServerToolCall(name=name):
                 self._line(f"the provider runs its tool {name}")
             case File(media_type=media_type, url=url):

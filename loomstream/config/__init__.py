@@ -1,4 +1,5 @@
 """Where settings and keys come from.
 
-Contract: yields frozen values; knows no model, no transport and no provider's row. `keys` finds credentials.
+Contract: yields frozen values; knows the providers' rows, and no model, no transport and no middleware. `load` reads
+the configuration by THE table of settings (`table`), `keys` finds credentials.
 """

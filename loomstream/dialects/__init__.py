@@ -122,6 +122,9 @@ class Quirks(Struct, frozen=True, kw_only=True):
     """Ask for the encrypted content of reasoning, which models that do not reason refuse (OpenAI Responses)."""
     cost_header: str = ""
     """The response's header that says in US dollars what a whole answer has cost (any dialect)."""
+    backend_header: str = ""
+    """The response's header that says which of a router's backends served; what it costs depends on that. `Start.model`
+    is then the requested id with that backend behind a colon, as the router takes it too (any dialect)."""
     anthropic_version: str = ""
     """Sent in the body as `anthropic_version`, in the place of the header (Anthropic Messages on other clouds)."""
     model_in_body: bool = True

@@ -18,6 +18,7 @@ have the measurements.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Generic, Literal, TypeVar
 
 import msgspec
@@ -30,7 +31,7 @@ _GIVE_UP_AFTER = 8
 """Patterns that matched nothing before patterns are no longer learnt (a host whose every frame differs elsewhere)."""
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeError)
-_UNFIT = (ValueError, RecursionError)
+UNFIT = (ValueError, RecursionError)
 """What a decoder raises at a frame that is not of its shape; msgspec's errors and UnicodeError are ValueErrors."""
 _T = TypeVar("_T")
 _decode_string = msgspec.json.Decoder(str).decode
@@ -94,21 +95,35 @@ class PlainReader(Generic[_T]):
     each member that the full reading takes without complaint and in the same meaning.
     """
 
-    __slots__ = ("_decode", "_misses")
+    __slots__ = ("_misses", "decode")
 
     def __init__(self, decoder: msgspec.json.Decoder[_T]) -> None:
-        self._decode = decoder.decode
+        self.decode: Callable[[bytes], _T] | None = decoder.decode
+        """The bare reading, for a loop over frames; raises `UNFIT` where a frame is not of the shape.
+
+        Such a loop says `missed` then, and `fitted` after the next one that is. None after a few misses in a row.
+        """
         self._misses = 0
+
+    def fitted(self) -> None:
+        """Say that a frame was of the shape."""
+        self._misses = 0
+
+    def missed(self) -> None:
+        """Say that a frame was not of the shape."""
+        self._misses += 1
+        if self._misses >= _GIVE_UP_AFTER:
+            self.decode = None
 
     def read(self, data: bytes) -> _T | None:
         """Give the value of a frame that is of the shape, else None; after a few misses in a row always None."""
-        if self._misses >= _GIVE_UP_AFTER:
+        if self.decode is None:
             return None
         try:
-            value = self._decode(data)
-        except _UNFIT:
-            self._misses += 1
+            value = self.decode(data)
+        except UNFIT:
+            self.missed()
             return None
         if self._misses:
-            self._misses = 0
+            self.fitted()
         return value

@@ -16,7 +16,7 @@ import anyio
 
 from loomstream.errors import Attempt, LoomstreamError, StreamTruncated, UsageError
 from loomstream.events import CONTENT_EVENTS, Event, Notice, Start, Stop
-from loomstream.handler import Handler
+from loomstream.handler import Handler, NextBatch
 from loomstream.messages import Request
 from loomstream.middleware.layer import Layer
 
@@ -51,24 +51,25 @@ None for an answer: there is nothing else to try, the error is raised.
 
 def attempts(choose: Choose) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
     """Give the events of the first attempt that begins to answer."""
-    return _Attempts(choose)
+    return _Chosen(choose)
 
 
-async def _decided(error: LoomstreamError | None) -> Next | None:  # noqa: ARG001 (the signature of Choose)
-    """Stand in the place of a decision that is not needed any more: it may hold a large prompt."""
-    return None
+class Attempts(Layer):
+    """The attempts of one call; a subclass brings `choose`.
 
+    Where a handler is given, the first attempt is that one, and nothing is asked before it has failed. With `passes`
+    nothing more is done, where the first attempt becomes the answer, than to pass its events on: its error then goes
+    out as it is, and names no attempt where nothing else does.
+    """
 
-class _Attempts(Layer):
-    """The attempts of one call. After the first content a read costs one frame, however many events it brings."""
+    __slots__ = ("_answered", "_delay_s", "_error", "_failed", "_held", "_is_chosen", "_passes", "_start")
 
-    __slots__ = ("_answered", "_choose", "_error", "_failed", "_held", "_next", "_start")
-
-    def __init__(self, choose: Choose) -> None:
-        super().__init__(_nowhere, _NO_REQUEST)
-        self._choose = choose
-        self._next: Next | None = None
-        """Chosen, and not yet opened."""
+    def __init__(self, handler: Handler | None = None, request: Request = _NO_REQUEST, *, passes: bool = False) -> None:
+        super().__init__(handler or _nowhere, request)
+        self._passes = passes
+        self._is_chosen = handler is not None
+        """Whether the next attempt is known, and not yet opened."""
+        self._delay_s = 0.0
         self._error: LoomstreamError | None = None
         """What the last attempt failed with."""
         self._failed: tuple[Attempt, ...] = ()
@@ -76,61 +77,60 @@ class _Attempts(Layer):
         self._held: list[Event] = []
         self._start = _NO_START
 
-    async def next_batch(self) -> list[Event]:
-        if self._answered and self.inner is not None:
-            try:
-                return await self.inner()
-            except LoomstreamError as error:
-                self._note(error)
-                raise
-        while True:
-            events = await self._step()
-            if events:
-                return events
+    async def choose(self, error: LoomstreamError | None) -> Next | None:
+        """Give what is tried next, as `Choose` says."""
+        raise NotImplementedError
 
-    async def _step(self) -> list[Event]:
-        """Go one step towards the first content, give what of it the consumer may see."""
-        if self._next is None and self.inner is None:
-            return await self._choose_next()
-        try:
-            if self.inner is None:
-                await self._open_next()
-            return self._taken(await self._read())
-        except LoomstreamError as error:
-            self._note(error)
-            self._error = error
-            await self._close_failed(error)
-            return []
-
-    async def _choose_next(self) -> list[Event]:
-        chosen = await self._choose(self._error)
-        if chosen is None:
-            raise self._error or UsageError("a combinator chose nothing to begin with")
-        self._next = chosen
-        return list(chosen.notices)
-
-    async def _open_next(self) -> None:
-        chosen, self._next = self._next, None
-        if chosen is None:  # pragma: no cover (for the type checker)
-            return
-        if chosen.delay_s > 0:
-            await anyio.sleep(chosen.delay_s)
-        self._held, self._start = [], _NO_START
-        self._handler, self._request = chosen.handler, chosen.request
-        await self.open_inner()
+    def decided(self) -> None:
+        """Let go of what further attempts would need: a prompt can be large, and a stream long."""
         self._handler, self._request = _nowhere, _NO_REQUEST
 
-    async def _read(self) -> list[Event]:
-        if self.inner is None:  # pragma: no cover (for the type checker)
-            return []
-        try:
-            return await self.inner()
-        except StopAsyncIteration:
-            msg = "the events ended without a Stop: a handler lost it"
-            raise StreamTruncated(msg) from None
+    @property
+    def holds(self) -> bool:
+        """No: an attempt is left by leaving its context."""
+        return False
+
+    async def next_batch(self) -> list[Event]:
+        """Give what may be seen of the next events, after as many attempts as that takes."""
+        while True:
+            inner = self.inner
+            if inner is None and not self._is_chosen:
+                notices = await self._choose_next()
+                if notices:
+                    return notices
+            try:
+                events = await (inner or await self._open_chosen())()
+            except StopAsyncIteration:
+                if self._answered:
+                    raise
+                await self._given_up(StreamTruncated("the events ended without a Stop: a handler lost it"))
+            except LoomstreamError as error:
+                await self._given_up(error)
+            else:
+                events = events if self._answered else self._taken(events)
+                if events:
+                    return events
+
+    async def _choose_next(self) -> list[Event]:
+        chosen = await self.choose(self._error)
+        if chosen is None:
+            raise self._error or UsageError("a combinator chose nothing to begin with")
+        self._is_chosen = True
+        self._handler, self._request, self._delay_s = chosen.handler, chosen.request, chosen.delay_s
+        return list(chosen.notices)
+
+    async def _open_chosen(self) -> NextBatch:
+        self._is_chosen = False
+        if self._delay_s > 0:
+            await anyio.sleep(self._delay_s)
+        self._held, self._start = [], _NO_START
+        return await self.open_inner()
 
     def _taken(self, events: list[Event]) -> list[Event]:
         """Give what passes of the next events: notices, and all of them once there is content."""
+        if self._passes and not self._held and not self._failed and not COMMITTING.isdisjoint(map(type, events)):
+            self.passing = self.inner
+            return self._begun(events)
         notices: list[Event] = []
         for at, event in enumerate(events):
             if event.__class__ is Notice:
@@ -140,11 +140,23 @@ class _Attempts(Layer):
             if isinstance(event, Start):
                 self._start = event
             if event.__class__ in COMMITTING or len(self._held) > MAX_HELD:
-                held, self._held = self._held, []
-                self._answered = True
-                self._choose = _decided
-                return [*notices, *held, *events[at + 1 :]]
+                return self._begun([*notices, *self._held, *events[at + 1 :]])
         return notices
+
+    def _begun(self, events: list[Event]) -> list[Event]:
+        """Give the first events of the attempt that is the answer."""
+        self._answered = True
+        self._held = []
+        self.decided()
+        return events
+
+    async def _given_up(self, error: LoomstreamError) -> None:
+        """Close the attempt that failed; raise its error where it was the answer."""
+        self._note(error)
+        if self._answered:
+            raise error
+        self._error = error
+        await self._close_failed(error)
 
     def _note(self, error: LoomstreamError) -> None:
         """Name all attempts in the error: where the attempt is a combinator's, the ones that it made."""
@@ -154,7 +166,7 @@ class _Attempts(Layer):
         error.attempts = self._failed
 
     async def _close_failed(self, error: LoomstreamError) -> None:
-        context, self._context, self.inner, self._next = self._context, None, None, None
+        context, self._context, self.inner = self._context, None, None
         if context is None:
             return
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT_S):
@@ -162,6 +174,28 @@ class _Attempts(Layer):
                 await context.__aexit__(None, None, None)
             except LoomstreamError as raised:
                 error.add_note(f"closing the attempt failed too: {raised}")
+
+
+class _Chosen(Attempts):
+    """Attempts that a function chooses."""
+
+    __slots__ = ("_choose",)
+
+    def __init__(self, choose: Choose) -> None:
+        super().__init__()
+        self._choose = choose
+
+    async def choose(self, error: LoomstreamError | None) -> Next | None:
+        return await self._choose(error)
+
+    def decided(self) -> None:
+        super().decided()
+        self._choose = _decided
+
+
+async def _decided(error: LoomstreamError | None) -> Next | None:  # noqa: ARG001 (the signature of Choose)
+    """Stand in the place of a decision that is not needed any more: it may hold a large prompt."""
+    return None
 
 
 def _nowhere(request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:  # noqa: ARG001 (a handler)

@@ -8,8 +8,8 @@ by all calls of one combinator. The rest is `failover`'s: one clean stream, a no
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from typing import Literal, NamedTuple, get_args
 
@@ -22,6 +22,7 @@ from loomstream.messages import Request
 from loomstream.middleware.attempts import COMMITTING
 from loomstream.middleware.candidates import Candidate, all_places, checked
 from loomstream.middleware.failover import When, elsewhere, in_turn
+from loomstream.middleware.layer import Layer
 
 Strategy = Literal["round_robin", "weighted", "least_busy", "lowest_latency", "lowest_cost"]
 """How the first candidate of a call is chosen."""
@@ -78,34 +79,48 @@ class Balance:
         return Load(self._open[name], self._first_event_s.get(name))
 
     def _tracked(self, candidate: Candidate) -> Handler:
-        @asynccontextmanager
-        async def tracked(request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
-            async with aclosing(self._measured(candidate, request)) as events:
-                yield events
+        def tracked(request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+            return _Tracked(self, candidate, request)
 
         return tracked
 
-    async def _measured(self, candidate: Candidate, request: Request) -> AsyncGenerator[Event]:
-        self._open[candidate.name] += 1
-        began_s = anyio.current_time()
-        try:
-            async with candidate.handler(request) as events:
-                async for event in events:
-                    committed = event.__class__ in COMMITTING
-                    if committed:
-                        self.note(candidate.name, anyio.current_time() - began_s)
-                    yield event
-                    if committed:
-                        break
-                async for event in events:
-                    yield event
-        finally:
-            self._open[candidate.name] -= 1
+    def opened(self, name: str, calls: int) -> None:
+        """Take note that so many more calls of a candidate are open."""
+        self._open[name] += calls
 
     def note(self, name: str, first_event_s: float) -> None:
         """Take note of how soon a candidate began to answer."""
         known = self._first_event_s.get(name, first_event_s)
         self._first_event_s[name] = known + _RECENT * (first_event_s - known)
+
+
+class _Tracked(Layer):
+    """One call of one candidate."""
+
+    __slots__ = ("_balance", "_began_s", "_is_open", "_name")
+
+    def __init__(self, balance: Balance, candidate: Candidate, request: Request) -> None:
+        super().__init__(candidate.handler, request)
+        self._balance = balance
+        self._name = candidate.name
+        self._is_open = False
+        self._began_s = 0.0
+
+    async def next_batch(self) -> list[Event]:
+        if not self._is_open:
+            self._is_open = True
+            self._balance.opened(self._name, 1)
+            self._began_s = anyio.current_time()
+        events = await (self.inner or await self.open_inner())()
+        if not COMMITTING.isdisjoint(map(type, events)):
+            self.passing = self.inner
+            self._balance.note(self._name, anyio.current_time() - self._began_s)
+        return events
+
+    async def released(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._balance.opened(self._name, -1)
 
 
 # --- strategies ----------------------------------------------------------------------------------

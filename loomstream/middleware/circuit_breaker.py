@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Literal
 
 import anyio
@@ -29,9 +29,10 @@ from loomstream.errors import (
     TransportError,
     WireError,
 )
-from loomstream.events import Event
-from loomstream.handler import Handler, Middleware
+from loomstream.events import Event, Stop
+from loomstream.handler import Handler, Middleware, NextBatch
 from loomstream.messages import Request
+from loomstream.middleware.layer import Layer
 
 FAULTS: tuple[type[LoomstreamError], ...] = (
     Overloaded,
@@ -127,26 +128,48 @@ def circuit_breaker(circuit: Circuit | None = None) -> Middleware:
     guard = circuit or Circuit()
 
     def wrap(handler: Handler) -> Handler:
-        @asynccontextmanager
-        async def guarded(request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
-            async with aclosing(_guarded(guard, handler, request)) as events:
-                yield events
+        def guarded(request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+            return _Guarded(guard, handler, request)
 
         return guarded
 
     return wrap
 
 
-async def _guarded(circuit: Circuit, handler: Handler, request: Request) -> AsyncGenerator[Event]:
-    probe = circuit.enter()
-    ended: Literal["well", "fault", "neither"] = "neither"
-    try:
-        async with handler(request) as events:
-            async for event in events:
-                yield event
-        ended = "well"
-    except FAULTS:
-        ended = "fault"
-        raise
-    finally:
-        circuit.leave(probe=probe, ended=ended)
+class _Guarded(Layer):
+    """One call."""
+
+    __slots__ = ("_circuit", "_entered", "_probe", "_whole")
+
+    def __init__(self, circuit: Circuit, handler: Handler, request: Request) -> None:
+        super().__init__(handler, request)
+        self._circuit = circuit
+        self._entered = False
+        self._probe = False
+        self._whole = False
+
+    async def next_batch(self) -> list[Event]:
+        try:
+            events = await (self.inner or await self._open())()
+        except StopAsyncIteration:
+            self._ended("well")
+            raise
+        except FAULTS:
+            self._ended("fault")
+            raise
+        self._whole = self._whole or events[-1].__class__ is Stop
+        return events
+
+    async def _open(self) -> NextBatch:
+        if not self._entered:
+            self._probe = self._circuit.enter()
+            self._entered = True
+        return await self.open_inner()
+
+    async def released(self) -> None:
+        self._ended("well" if self._whole else "neither")
+
+    def _ended(self, ended: Literal["well", "fault", "neither"]) -> None:
+        if self._entered:
+            self._entered = False
+            self._circuit.leave(probe=self._probe, ended=ended)

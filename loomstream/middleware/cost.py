@@ -24,6 +24,7 @@ from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from functools import partial
 from types import TracebackType
+from typing import NamedTuple
 
 import msgspec
 from anyio import current_time
@@ -75,11 +76,13 @@ class Pricing(Struct, frozen=True, kw_only=True):
     `provider` is the catalog's name of it, where the host has another one (a built-in provider under a name of yours).
     `base_model` is what stands behind a deployment, for an answer that does not name a model that is known.
     `by_request` is False where the model of the request is a name that you gave: it is no model's, and never priced.
+    `region` is where it is served, for models that cost something else there.
     """
 
     provider: str = ""
     base_model: str = ""
     by_request: bool = True
+    region: str = ""
 
 
 AS_NAMED = Pricing()
@@ -221,26 +224,29 @@ def cost_of(  # noqa: PLR0913 (all but the first three are keyword-only)
     usage says wins.
 
     A `model` that the catalog does not know is priced as `pricing.base_model`; without one as `requested_model`, then
-    never as exact and without bounds.
+    never as exact and without bounds. An answer that names its model as it was asked for tells nothing where that is a
+    name of yours (`pricing.by_request`): then it is priced as `pricing.base_model` alone.
     """
-    entry = _entry(provider, model, pricing)
+    told = "" if not pricing.by_request and model == requested_model else model
+    entry = _entry(provider, told, pricing)
     if entry is not None and entry.free:
         return zero_cost(provider, model, attempts=attempts)
     if usage is None:
         return Cost(provider=provider, model=model, attempts=attempts)
     charged, billed = reported_cost(usage), billed_usage(usage)
-    tier = served_tier(usage) or service_tier
+    served = _Served(served_tier(usage) or service_tier, pricing.region)
     if charged is None and entry is None:
         asked = _entry(provider, requested_model, pricing) if pricing.by_request else None
-        return Cost(provider=provider, model=model, amount_usd=_amount(asked, billed, tier), attempts=attempts)
-    amount = _amount(entry, billed, tier) if charged is None else charged
+        amount = _amount(asked, billed, served)
+        return Cost(provider=provider, model=model, amount_usd=amount, attempts=attempts)
+    amount = _amount(entry, billed, served) if charged is None else charged
     exact = usage.final and attempts == 1 and amount is not None
     return Cost(
         provider=provider,
         model=model,
         amount_usd=amount,
         lower_usd=amount,
-        upper_usd=amount if exact else _upper(entry, billed, amount, max_tokens if attempts == 1 else None, tier),
+        upper_usd=amount if exact else _upper(entry, billed, amount, max_tokens if attempts == 1 else None, served),
         exact=exact,
         attempts=attempts,
     )
@@ -266,16 +272,25 @@ def _entry(provider: str, model: str, pricing: Pricing) -> catalog.Entry | None:
     return catalog.look_up(name, pricing.base_model) if found is None and pricing.base_model else found
 
 
-def _amount(entry: catalog.Entry | None, usage: Usage | None, tier: str) -> Decimal | None:
-    return None if entry is None or usage is None else catalog.price(entry, usage, tier)
+class _Served(NamedTuple):
+    """How a call was served, and where: both may have prices of their own."""
+
+    service_tier: str
+    region: str
+
+
+def _amount(entry: catalog.Entry | None, usage: Usage | None, served: _Served) -> Decimal | None:
+    if entry is None or usage is None:
+        return None
+    return catalog.price(entry, usage, served.service_tier, region=served.region)
 
 
 def _upper(
-    entry: catalog.Entry | None, usage: Usage | None, lower: Decimal | None, max_tokens: int | None, tier: str
+    entry: catalog.Entry | None, usage: Usage | None, lower: Decimal | None, max_tokens: int | None, served: _Served
 ) -> Decimal | None:
     if max_tokens is None or lower is None or usage is None:
         return None
-    upper = _amount(entry, msgspec.structs.replace(usage, output_tokens=max_tokens), tier)
+    upper = _amount(entry, msgspec.structs.replace(usage, output_tokens=max_tokens), served)
     return None if upper is None else max(lower, upper)
 
 

@@ -102,4 +102,5 @@ class _Call:
             return Next(chosen.handler, self._request, self._notices)
         failed = self._chain[self._position - 1].name
         words = f"{failed} failed ({type(error).__name__}: {error}); {chosen.name} is asked"
-        return Next(chosen.handler, self._request, (Notice("failover", words, may_be_billed(error)),))
+        notice = Notice("failover", words, may_be_billed(error), error.last_attempt)
+        return Next(chosen.handler, self._request, (notice,))

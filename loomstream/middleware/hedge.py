@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 
 import anyio
 from anyio.abc import TaskGroup
 
-from loomstream.errors import Attempt, ConfigError, LoomstreamError, StreamTruncated
+from loomstream.errors import Attempt, ConfigError, LoomstreamError, StreamTruncated, UsageError
 from loomstream.events import Event, Notice, Start
+from loomstream.handler import NextBatch, batches
 from loomstream.messages import Request
 from loomstream.middleware.attempts import COMMITTING, MAX_HELD
 from loomstream.middleware.candidates import Candidate, Placed, all_places, checked
 from loomstream.middleware.failover import When, elsewhere
+from loomstream.middleware.layer import Layer, tolerated
 
 _LEAST_KNOWN = 10
 """So many calls must have been timed before a quantile of their times means something."""
 _KNOWN = 200
+_NO_REQUEST = Request(messages=())
 
 
 class Latencies:
@@ -77,21 +80,42 @@ def hedge(
         known = None if quantile is None else latencies.quantile(quantile)
         return delay_s if known is None else known
 
-    @asynccontextmanager
-    async def hedged(request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
-        async with aclosing(_events(_Race(chain, request, wait_s, when, latencies))) as events:
-            yield events
+    def hedged(request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+        return _Hedged(_Race(chain, request, wait_s, when, latencies))
 
     return Placed(hedged, all_places(chain))
 
 
-async def _events(race: _Race) -> AsyncGenerator[Event]:
-    winner = await race.run()
-    async with winner.opened:
-        for event in (*race.notices, *winner.held):
-            yield event
-        async for event in winner.events:
-            yield event
+class _Hedged(Layer):
+    """One call; after the race it passes on what the winner gives."""
+
+    __slots__ = ("_race",)
+
+    def __init__(self, race: _Race) -> None:
+        super().__init__(_nowhere, _NO_REQUEST)
+        self._race: _Race | None = race
+
+    async def next_batch(self) -> list[Event]:
+        race, self._race = self._race, None
+        if race is None:
+            raise StopAsyncIteration
+        winner = await race.run()
+        self._context, self.inner, self.passing = winner.context, winner.inner, winner.inner
+        return [*race.notices, *winner.held]
+
+    @property
+    def holds(self) -> bool:
+        """No: the winner is left by leaving its context."""
+        return False
+
+
+def _nowhere(request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:  # noqa: ARG001 (a handler)
+    msg = "a hedge opens its candidates itself"
+    raise UsageError(msg)
+
+
+async def _nothing() -> list[Event]:
+    raise StopAsyncIteration
 
 
 class _Runner:
@@ -99,8 +123,9 @@ class _Runner:
 
     def __init__(self, candidate: Candidate) -> None:
         self.candidate = candidate
-        self.opened = AsyncExitStack()
-        self.events: AsyncIterator[Event]
+        self.context: AbstractAsyncContextManager[AsyncIterator[Event]] | None = None
+        """Entered, and not yet left."""
+        self.inner: NextBatch = _nothing
         self.held: list[Event] = []
         self.notices: list[Event] = []
         self.scope = anyio.CancelScope()
@@ -108,13 +133,33 @@ class _Runner:
 
     async def begin(self, request: Request) -> None:
         """Read up to the first content."""
-        self.events = await self.opened.enter_async_context(self.candidate.handler(request))
-        async for event in self.events:
+        context = self.candidate.handler(request)
+        events = await context.__aenter__()
+        self.context = context
+        self.inner = batches(events)
+        while True:
+            try:
+                read = await self.inner()
+            except StopAsyncIteration:
+                msg = "the events ended without a Stop: a handler lost it"
+                raise StreamTruncated(msg) from None
+            if self._has_begun(read):
+                return
+
+    def _has_begun(self, read: list[Event]) -> bool:
+        """Keep what was read; say whether the answer has begun."""
+        for at, event in enumerate(read):
             (self.notices if isinstance(event, Notice) else self.held).append(event)
             if event.__class__ in COMMITTING or len(self.held) > MAX_HELD:
-                return
-        msg = "the events ended without a Stop: a handler lost it"
-        raise StreamTruncated(msg)
+                self.held += read[at + 1 :]
+                return True
+        return False
+
+    async def close(self) -> None:
+        """Leave what was entered."""
+        context, self.context = self.context, None
+        if context is not None:
+            await context.__aexit__(None, None, None)
 
     def attempt(self, error: LoomstreamError) -> Attempt:
         start = next((event for event in self.held if isinstance(event, Start)), Start())
@@ -185,10 +230,17 @@ class _Race:
             return f"{last.candidate.name} failed ({type(last.error).__name__}: {last.error})"
         return f"{last.candidate.name} has not begun to answer"
 
+    def _given_up(self) -> Attempt | None:
+        """Give the attempt that failed last, where that is why another one is begun."""
+        last = self._runners[-1]
+        return None if last.error is None else last.attempt(last.error)
+
     def _start(self, group: TaskGroup, why: str) -> None:
         runner = _Runner(self._waiting.pop(0))
         if why:
-            self.notices.append(Notice("hedge", f"{why}; {runner.candidate.name} is asked too"))
+            self.notices.append(
+                Notice("hedge", f"{why}; {runner.candidate.name} is asked too", attempt=self._given_up())
+            )
         self._runners.append(runner)
         group.start_soon(self._read, runner, name=f"hedge {runner.candidate.name}")
 
@@ -213,7 +265,7 @@ class _Race:
         with anyio.CancelScope(shield=True):
             for runner in self._runners:
                 if runner is not kept:
-                    await runner.opened.aclose()
+                    await tolerated(runner.close(), f"closing {runner.candidate.name}, which lost a race")
 
     def _last_error(self) -> LoomstreamError:
         error = self._failed[-1][1]

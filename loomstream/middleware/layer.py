@@ -1,8 +1,9 @@
 """One stream of a middleware that has work before, beside and after the events: context and iterator in one.
 
 Contract: entering does nothing. The first read calls `open_inner` when the work before it is done; each read gives
-what `next_batch` gives; leaving closes the inner stream, then calls `released`. Nothing is open between two reads but
-the inner context. A class, not a generator, because most events pass untouched and in lists.
+what `next_batch` gives, or what is inside, once `passing` is set; leaving closes the inner stream, then calls
+`released`. Nothing is open between two reads but the inner context. A class, not a generator, because most events pass
+untouched and in lists.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
+from types import CoroutineType, TracebackType
+from typing import Any
 
 from loomstream.errors import LoomstreamError
 from loomstream.events import Event
@@ -31,7 +33,7 @@ async def tolerated(step: Awaitable[object], what: str) -> None:
 class Layer:
     """The base of such streams; a subclass brings `next_batch`, and `released` where it holds something."""
 
-    __slots__ = ("_ahead", "_context", "_handler", "_request", "inner")
+    __slots__ = ("_ahead", "_context", "_handler", "_request", "inner", "passing")
 
     def __init__(self, handler: Handler, request: Request) -> None:
         self._handler = handler
@@ -41,10 +43,17 @@ class Layer:
         """What has come and was not yet given, last one first."""
         self.inner: NextBatch | None = None
         """Awaits the inner events; None until `open_inner`."""
+        self.passing: NextBatch | None = None
+        """The same, from when on this layer does nothing more than to give them: then a read costs it no coroutine."""
 
     async def next_batch(self) -> list[Event]:
         """Give the next events, at least one. Raises `StopAsyncIteration` at the end."""
         raise NotImplementedError
+
+    @property
+    def holds(self) -> bool:
+        """Whether `released` has something to give back."""
+        return True
 
     async def released(self) -> None:
         """Give back what is held; called once on leaving, after the inner stream is closed, however that went."""
@@ -52,7 +61,7 @@ class Layer:
     async def open_inner(self) -> NextBatch:
         """Enter the inner handler; leaving this layer leaves it."""
         context = self._handler(self._request)
-        events = await context.__aenter__()
+        events = context if isinstance(context, Layer) else await context.__aenter__()
         self._context = context
         self.inner = batches(events)
         return self.inner
@@ -60,10 +69,21 @@ class Layer:
     async def __aenter__(self) -> AsyncIterator[Event]:
         return self
 
-    async def __aexit__(
+    def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
+    ) -> CoroutineType[Any, Any, bool | None]:
         context, self._context = self._context, None
+        if context is not None and not self.holds:
+            return context.__aexit__(kind, error, trace)
+        return self._leave(context, kind, error, trace)
+
+    async def _leave(
+        self,
+        context: AbstractAsyncContextManager[AsyncIterator[Event]] | None,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
         try:
             return None if context is None else await context.__aexit__(kind, error, trace)
         finally:
@@ -83,14 +103,16 @@ class Layer:
 
     async def __anext__(self) -> Event:
         if not self._ahead:
-            self._ahead = (await self.next_batch())[::-1]
+            self._ahead = (await self.__loomstream_batch__())[::-1]
         return self._ahead.pop()
 
-    @property
-    def __loomstream_batch__(self) -> NextBatch:
-        return self._rest if self._ahead else self.next_batch
+    def __loomstream_batch__(self) -> Awaitable[list[Event]]:
+        if self._ahead:
+            return self._rest()
+        passing = self.passing
+        return self.next_batch() if passing is None else passing()
 
     async def _rest(self) -> list[Event]:
-        """Give what single reads have left over, then the next events."""
+        """Give what single reads have left over."""
         ahead, self._ahead = self._ahead[::-1], []
-        return ahead or await self.next_batch()
+        return ahead

@@ -13,12 +13,12 @@ import math
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from msgspec import Struct
 
 from loomstream.errors import ConfigError, DeadlineExceeded, LoomstreamError, ProviderError, QueueFull, RateLimited
-from loomstream.events import Event, EventBase, Limits, Notice, Start, Usage
+from loomstream.events import CONTENT_EVENTS, Event, EventBase, Limits, Notice, Start, Usage
 from loomstream.handler import Handler, Middleware
 from loomstream.messages import Request
 from loomstream.middleware.estimates import counted_tokens, prompt_tokens
@@ -39,6 +39,8 @@ _BURST_SHARE = 10
 within 1.1 times the limit."""
 _WINDOW_S = 60.0
 _WATCHED: frozenset[type[EventBase]] = frozenset((Start, Usage))
+_CONTENT: frozenset[type[EventBase]] = frozenset(CONTENT_EVENTS)
+_NO_REQUEST = Request(messages=())
 
 
 Key = str | Callable[[Request], str]
@@ -94,6 +96,7 @@ def rate_limit(  # noqa: PLR0913 (each limit is one; all are keyword-only but wh
         raise ConfigError(msg)
     row = look_up(provider) if isinstance(provider, str) and provider else provider
     name, assumed = (row.name, row.requests_per_minute) if isinstance(row, Provider) else ("", 0.0)
+    store = store or MemoryStore()
     policy = _Policy(
         requests=_Limit(requests_per_minute, assumed),
         tokens=_Limit(tokens_per_minute, 0.0),
@@ -102,8 +105,10 @@ def rate_limit(  # noqa: PLR0913 (each limit is one; all are keyword-only but wh
         min_delay_s=min_delay_s,
         max_queue=max_queue,
         max_wait_s=math.inf if max_wait_s is None else max_wait_s,
-        store=store or MemoryStore(),
+        store=store,
+        local=cast("MemoryStore", store) if store.__class__ is MemoryStore else None,
         key=key if key is not None else f"{name}:{account}:{model}",
+        words=f"{name}:{model}" if key is None else "",
         learn=learn,
     )
 
@@ -153,8 +158,16 @@ class _Policy(NamedTuple):
     max_queue: int
     max_wait_s: float
     store: Store
+    local: MemoryStore | None
+    """The same, where it is ours, of which nothing is waited for."""
     key: Key
+    words: str
+    """What the limits are of, where the key does not say it."""
     learn: bool
+
+    def is_limited(self, key: str) -> bool:
+        """Say whether a call needs anything at this moment."""
+        return bool(self.requests.now(key) or self.tokens.now(key) or self.concurrency or self.min_delay_s)
 
     def demand(self, key: str, permit: str, tokens: float) -> Demand:
         """Give what a call needs, by the limits of this moment."""
@@ -181,35 +194,30 @@ class _Limited(Layer):
         "_began_s",
         "_demand",
         "_holds",
-        "_line",
+        "_key",
         "_place",
         "_policy",
         "_renew_at_s",
         "_sent",
         "_tell_at_s",
-        "_total_s",
         "_used",
     )
 
     def __init__(self, policy: _Policy, handler: Handler, request: Request) -> None:
         super().__init__(handler, request)
         self._policy = policy
-        key = policy.key(request) if callable(policy.key) else policy.key
-        tokens = prompt_tokens(request) + (OUTPUT_TOKENS if request.max_tokens is None else request.max_tokens)
-        self._used = float(tokens)
-        """What the call has used of the tokens' limit, as far as that is known."""
-        self._demand = policy.demand(key, uuid.uuid4().hex, self._used)
-        self._total_s = request.timeouts.total_s
-        self._line = policy.store.line(key)
-        self._place: Place | None = None
+        self._key = policy.key(request) if callable(policy.key) else policy.key
+        self._demand: Demand | None = None
+        """What it wants or holds; None where nothing is limited."""
         self._holds = False
+        self._used = 0.0
+        """What the call has used of the tokens' limit, as far as that is known."""
+        self._place: Place | None = None
         self._sent = True
-        self._tell_at_s = 0.0
-        self._began_s = 0.0
         self._renew_at_s = math.inf
 
     async def next_batch(self) -> list[Event]:
-        if self.inner is None:
+        if self.inner is None and not self._at_once():
             notice = await self._admitted()
             if notice is not None:
                 return [notice]
@@ -218,46 +226,80 @@ class _Limited(Layer):
         except LoomstreamError as error:
             await self._failed(error)
             raise
-        if not self._policy.store.is_local:
+        if self._policy.local is None and not self._policy.store.is_local:
             await self._renewed()
         if len(events) == 1 and events[0].__class__ not in _WATCHED:  # what most reads bring
             return events
-        if not _WATCHED.isdisjoint(map(type, events)):
-            await self._noted(events)
+        limits = self._noted(events)
+        if limits is not None:
+            await self._learned(limits)
+        held = self._demand
+        if self._policy.local is None or (held is not None and held.token_quota is not None):
+            return events
+        if not _CONTENT.isdisjoint(map(type, events)):  # from here on nothing that may come changes anything
+            self.passing = self.inner
+            self._request = _NO_REQUEST  # a prompt can be large, and a stream long
         return events
+
+    def _at_once(self) -> bool:
+        """Say whether the call may be sent now: it takes what it needs, without a place in the line."""
+        policy, key = self._policy, self._key
+        store = policy.local
+        if store is None or self._place is not None or not store.is_clear(key):
+            return False
+        if not policy.is_limited(key):
+            return True
+        demand = self._wanted()
+        if store.take_now(demand):
+            return False
+        self._demand = demand
+        self._holds = True
+        return True
+
+    def _wanted(self) -> Demand:
+        """Give what the call needs, by the limits of this moment."""
+        policy, request = self._policy, self._request
+        if policy.tokens.now(self._key) and not self._used:
+            answer = OUTPUT_TOKENS if request.max_tokens is None else request.max_tokens
+            self._used = float(prompt_tokens(request) + answer)
+        if self._demand is None:
+            permit = uuid.uuid4().hex if policy.local is None else f"{id(self):x}"
+        else:
+            permit = self._demand.permit
+        return policy.demand(self._key, permit, self._used)
 
     # --- before it is sent -----------------------------------------------------------------------
 
     async def _admitted(self) -> Notice | None:
         """Wait until the call may be sent, or for so long that it is told."""
+        policy, line = self._policy, self._policy.store.line(self._key)
         if self._place is None:
             now_s = self._began_s = loop_time()
             self._tell_at_s = now_s + NOTICEABLE_S
-            self._place = self._line.join(self._policy.max_queue)
+            self._demand = self._wanted()
+            self._place = line.join(policy.max_queue)
         else:
             now_s = loop_time()
-        most_s = min(math.inf if self._total_s is None else self._total_s, self._policy.max_wait_s)
+        total_s = self._request.timeouts.total_s
+        most_s = min(math.inf if total_s is None else total_s, policy.max_wait_s)
         left_s = self._began_s + most_s - now_s
         until_told_s = max(0.0, self._tell_at_s - now_s)
-        wait_s = min(left_s, until_told_s) if self._policy.max_queue else 0.0
-        missing_s = await self._line.admit(self._place, self._take, wait_s=wait_s, give_up_s=left_s)
+        wait_s = min(left_s, until_told_s) if policy.max_queue else 0.0
+        missing_s = await line.admit(self._place, self._take, wait_s=wait_s, give_up_s=left_s)
         if not missing_s:
-            self._line.leave(self._place)
+            line.leave(self._place)
             return None
-        if not self._policy.max_queue:
+        if not policy.max_queue:
             raise queue_full(0)
         if min(missing_s, until_told_s) >= left_s or left_s < missing_s < math.inf:
             raise self._too_long(missing_s)
         self._tell_at_s = loop_time() + HEARTBEAT_S
         about = "" if math.isinf(missing_s) else f", about {missing_s:.3g} s more"
-        words = f"waiting for your rate limit of {self._demand.key!r}: {len(self._line)} calls wait{about}"
-        return Notice("heartbeat", words)
+        of = policy.words or self._key
+        return Notice("heartbeat", f"waiting for your rate limit of {of!r}: {len(line)} calls wait{about}")
 
     async def _take(self) -> float:
-        demand, store = (
-            self._policy.demand(self._demand.key, self._demand.permit, self._demand.tokens),
-            self._policy.store,
-        )
+        store, demand = self._policy.store, self._wanted()
         missing_s = await store.take(demand)
         if not missing_s:
             self._demand = demand
@@ -268,7 +310,7 @@ class _Limited(Layer):
 
     def _too_long(self, missing_s: float) -> LoomstreamError:
         by = "" if math.isinf(missing_s) else f" by {missing_s:.3g} s"
-        total_s = self._total_s
+        total_s = self._request.timeouts.total_s
         if total_s is not None and total_s <= self._policy.max_wait_s:
             return DeadlineExceeded(
                 f"waiting for your own rate limit would pass the {total_s:g} s of the call{by}: not sent; "
@@ -284,19 +326,25 @@ class _Limited(Layer):
 
     async def _renewed(self) -> None:
         now_s = loop_time()
-        if now_s >= self._renew_at_s:
+        if now_s >= self._renew_at_s and self._demand is not None:
             self._renew_at_s = now_s + self._policy.store.lease_s / 3
             await tolerated(self._policy.store.renew(self._demand), "renewing a permit")
 
-    async def _noted(self, events: list[Event]) -> None:
+    def _noted(self, events: list[Event]) -> Limits | None:
+        """Take note of what was used; give the limits that the provider told, where they count."""
+        limits: Limits | None = None
         for event in events:
+            kind = event.__class__
+            if kind not in _WATCHED:
+                continue
             if isinstance(event, Usage):
                 self._used = max(counted_tokens(event), 0.0 if event.final else self._used)
-            elif isinstance(event, Start) and event.limits is not None and self._policy.learn:
-                await self._learned(event.limits)
+            elif isinstance(event, Start) and self._policy.learn:
+                limits = event.limits or limits
+        return limits
 
     async def _learned(self, limits: Limits) -> None:
-        policy, key = self._policy, self._demand.key
+        policy, key = self._policy, self._key
         policy.requests.learn(key, limits.limit_requests, limits.reset_requests_s)
         policy.tokens.learn(key, limits.limit_tokens, limits.reset_tokens_s)
         if limits.remaining_requests is not None or limits.remaining_tokens is not None:
@@ -309,7 +357,8 @@ class _Limited(Layer):
         if error.retry_safety == "yes":
             self._used = 0.0
         if isinstance(error, RateLimited) and error.retry_after_s and self._policy.learn:
-            pause = self._policy.store.cap(self._demand, pause_s=min(error.retry_after_s, LONGEST_PAUSE_S))
+            demand = self._policy.demand(self._key, "", 0.0)
+            pause = self._policy.store.cap(demand, pause_s=min(error.retry_after_s, LONGEST_PAUSE_S))
             await tolerated(pause, "noting a pause")
 
     # --- after it --------------------------------------------------------------------------------
@@ -318,14 +367,23 @@ class _Limited(Layer):
     def is_free(self) -> bool:
         return self._policy.store.is_local
 
+    @property
+    def holds(self) -> bool:
+        return self._holds or self._place is not None
+
     async def released(self) -> None:
+        policy, demand = self._policy, self._demand
         place, self._place = self._place, None
         holds, self._holds = self._holds, False
         if place is not None:
-            self._line.leave(place)
-        if place is not None and (holds or not self._policy.store.is_local):
-            back = self._policy.store.give_back(self._demand, self._used, sent=holds and self._sent)
-            await tolerated(back, "giving back a permit")
+            policy.store.line(self._key).leave(place)
+        if demand is None or not (holds or (place is not None and not policy.store.is_local)):
+            return
+        sent = holds and self._sent
+        if policy.local is not None:
+            policy.local.give_back_now(demand, self._used, sent=sent)
+        else:
+            await tolerated(policy.store.give_back(demand, self._used, sent=sent), "giving back a permit")
 
 
 # --- the seed system's keys ----------------------------------------------------------------------

@@ -90,9 +90,10 @@ async def _restarted(handler: Handler, request: Request) -> AsyncGenerator[Event
                 raise
             resumes += 1
             words = f"the answer broke ({type(error).__name__}: {error}): it begins anew, what came before is void"
+            broken = error.last_attempt
         else:
             return
-        yield Notice("reset", words)
+        yield Notice("reset", words, attempt=broken)
 
 
 async def _continued(handler: Handler, request: Request, how: Resume) -> AsyncGenerator[Event]:
@@ -118,7 +119,7 @@ async def _continued(handler: Handler, request: Request, how: Resume) -> AsyncGe
         for given in seam.close():
             yield given
         words = f"the answer broke ({type(cause).__name__}: {cause}): it goes on behind {len(seam.text)} characters"
-        yield Notice("resume", words)
+        yield Notice("resume", words, attempt=cause.last_attempt)
         asked = _CONTINUE[how](request, seam.text)
         seam.begin(how)
 

@@ -14,15 +14,14 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
-import anyio
-
 from loomstream.errors import ConfigError, LoomstreamError
 from loomstream.events import Event, Notice
 from loomstream.handler import Handler, Middleware
 from loomstream.messages import Request
-from loomstream.middleware.attempts import Next, attempts
+from loomstream.middleware.attempts import Attempts, Next
 from loomstream.middleware.cost import may_be_billed
 from loomstream.middleware.resume import Resume, resumed
+from loomstream.middleware.store import loop_time
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -33,7 +32,7 @@ DEFAULT_MAX_RETRIES = 2
 LONGEST_WAIT_S = 120.0
 """Where a provider asks for a longer wait than this, in seconds, its error is raised instead."""
 
-_FIRST_WAIT_S = 0.5
+FIRST_WAIT_S = 0.5
 _WIDEST_WAIT_S = 8.0
 _ACTS = ("background", "store")
 """Keys of `extra_body` by which a request leaves something behind at the provider: it is repeated only where safe."""
@@ -42,18 +41,19 @@ _ACTS = ("background", "store")
 class RetryBudget:
     """How many retries all calls together may make: `ratio` for each call, and `free` ones that are saved up at first.
 
-    So an outage that fails every call sends at most `1 + ratio` requests a call, and `free` more. Share one among the
-    models that fail together. Raises `ConfigError` for a negative number.
+    So an outage that fails every call sends at most `1 + ratio` requests a call, and `free` more: by default no more
+    than 1.2 a call, once there are a thousand. Share one among the models that fail together. Raises `ConfigError` for
+    a negative number.
     """
 
-    __slots__ = ("_free", "_left", "_ratio")
+    __slots__ = ("_left", "_most", "_ratio")
 
-    def __init__(self, ratio: float = 0.2, free: float = 10.0) -> None:
+    def __init__(self, ratio: float = 0.19, free: float = 10.0) -> None:
         if not (math.isfinite(ratio) and math.isfinite(free) and ratio >= 0 and free >= 0):
             msg = f"RetryBudget(ratio={ratio!r}, free={free!r}): give finite numbers of at least 0"
             raise ConfigError(msg)
         self._ratio = ratio
-        self._free = free
+        self._most = max(free, 1.0)
         self._left = free
 
     @property
@@ -63,7 +63,7 @@ class RetryBudget:
 
     def call(self) -> None:
         """Count a call."""
-        self._left = min(self._left + self._ratio, max(self._free, 1.0))
+        self._left = min(self._left + self._ratio, self._most)
 
     def take(self) -> bool:
         """Take a retry out of the budget; False where none is left."""
@@ -76,6 +76,7 @@ class RetryBudget:
 def retry(
     max_retries: int = DEFAULT_MAX_RETRIES,
     *,
+    backoff_s: float = FIRST_WAIT_S,
     wait: WaitBaseT | None = None,
     stop: StopBaseT | None = None,
     longest_wait_s: float = LONGEST_WAIT_S,
@@ -84,22 +85,26 @@ def retry(
 ) -> Middleware:
     """Give the middleware that sends a request again where its error allows.
 
-    `max_retries` tries follow the first one (0: none); `wait` and `stop` are tenacity's (default: full jitter of 0.5 s,
-    doubled up to 8 s; no other stop). `longest_wait_s` is the longest wait, in seconds, that a provider may ask for.
-    `budget` defaults to one of its own for each middleware. `resume` says what follows an answer that broke in its
-    middle: `off` (its error is raised), `prefill`, `prompt` or `restart`.
+    `max_retries` tries follow the first one (0: none). They wait with full jitter: up to `backoff_s` seconds at first,
+    then twice as long each time, up to 8 s; `wait` takes the place of that. `wait` and `stop` are tenacity's (default:
+    no other stop). `longest_wait_s` is the longest wait, in seconds, that a provider may ask for. `budget` defaults to
+    one of its own for each middleware. `resume` says what follows an answer that broke in its middle: `off` (its error
+    is raised), `prefill`, `prompt` or `restart`.
 
     Raises `ConfigError` for a negative or unknown value.
     """
-    if not (max_retries >= 0 and longest_wait_s >= 0):
-        msg = f"retry(max_retries={max_retries!r}, longest_wait_s={longest_wait_s!r}): give numbers of at least 0"
-        raise ConfigError(msg)
+    numbers = {"max_retries": max_retries, "backoff_s": backoff_s, "longest_wait_s": longest_wait_s}
+    for name, number in numbers.items():
+        if not number >= 0:
+            msg = f"retry({name}={number!r}): give a number of at least 0"
+            raise ConfigError(msg)
     resuming = resumed(resume)
-    policy = _Policy(max_retries, wait, stop, longest_wait_s, budget or RetryBudget())
+    policy = _Policy(max_retries, backoff_s, wait, stop, longest_wait_s, budget or RetryBudget(), resume == "off")
 
     def wrap(handler: Handler) -> Handler:
         def retrying(request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
-            return attempts(_Call(policy, handler, request).choose)
+            policy.budget.call()
+            return _Retried(policy, handler, request)
 
         return resuming(retrying)
 
@@ -112,15 +117,20 @@ class _Policy:
     def __init__(
         self,
         max_retries: int,
+        backoff_s: float,
         wait: WaitBaseT | None,
         stop: StopBaseT | None,
         longest_wait_s: float,
         budget: RetryBudget,
+        passes: bool,  # noqa: FBT001 (this module's own)
     ) -> None:
         self.max_retries = max_retries
         self.stop = stop
         self.longest_wait_s = longest_wait_s
         self.budget = budget
+        self.passes = passes
+        """Whether nobody asks which attempt it was that broke after its first content."""
+        self._backoff_s = backoff_s
         self._wait = wait
 
     @property
@@ -129,30 +139,29 @@ class _Policy:
         if self._wait is None:
             from tenacity import wait_random_exponential  # noqa: PLC0415 (see above)
 
-            self._wait = wait_random_exponential(multiplier=_FIRST_WAIT_S, max=_WIDEST_WAIT_S)
+            self._wait = wait_random_exponential(multiplier=self._backoff_s, max=_WIDEST_WAIT_S)
         return self._wait
 
 
-class _Call:
-    """The decisions of one call."""
+class _Retried(Attempts):
+    """The tries of one call."""
+
+    __slots__ = ("_began_s", "_policy", "_tries")
 
     def __init__(self, policy: _Policy, handler: Handler, request: Request) -> None:
+        super().__init__(handler, request, passes=policy.passes)
         self._policy = policy
-        self._handler = handler
-        self._request = request
-        self._tries = 0
-        self._began_s = 0.0
+        self._tries = 1
+        self._began_s = loop_time()
 
     async def choose(self, error: LoomstreamError | None) -> Next | None:
-        """Give the first try, or the one that follows an error."""
+        """Give the try that follows an error."""
+        if error is None:  # pragma: no cover (the first try is known)
+            return None
         self._tries += 1
-        if error is None:
-            self._began_s = anyio.current_time()
-            self._policy.budget.call()
-            return Next(self._handler, self._request)
         if self._tries > self._policy.max_retries + 1 or not self._may_repeat(error):
             return None
-        state = _state(self._tries - 1, anyio.current_time() - self._began_s, error)
+        state = _state(self._tries - 1, loop_time() - self._began_s, error)
         if self._policy.stop is not None and self._policy.stop(state):
             return None
         delay_s = max(float(self._policy.wait(state)), error.retry_after_s or 0.0)
@@ -161,7 +170,8 @@ class _Call:
             error.add_note(refusal)
             return None
         words = f"try {self._tries - 1} failed ({type(error).__name__}: {error}); the next one in {delay_s:.3g} s"
-        return Next(self._handler, self._request, (Notice("retry", words, may_be_billed(error)),), delay_s)
+        notice = Notice("retry", words, may_be_billed(error), error.last_attempt)
+        return Next(self._handler, self._request, (notice,), delay_s)
 
     def _may_repeat(self, error: LoomstreamError) -> bool:
         if error.retry_safety == "maybe":
@@ -173,7 +183,7 @@ class _Call:
         if (error.retry_after_s or 0.0) > self._policy.longest_wait_s:
             return f"not tried again: {error.retry_after_s:g} s is longer than longest_wait_s"
         total_s = self._request.timeouts.total_s
-        if total_s is not None and anyio.current_time() + delay_s >= self._began_s + total_s:
+        if total_s is not None and loop_time() + delay_s >= self._began_s + total_s:
             return f"not tried again: after another {delay_s:.3g} s the limit of {total_s:g} s in all would be over"
         if not self._policy.budget.take():
             return "not tried again: the retry budget is spent; too many calls fail at once"

@@ -254,7 +254,7 @@ def _lacking(entry: catalog.Entry | None, request: Request, size: Size) -> list[
         ),
         "it calls no tools": bool(request.tools) and entry.tools == "none",
         "it calls tools in the prompt alone": native and entry.tools == "prompt",
-        "it does not stream": request.stream and not entry.streaming,
+        "it does not stream": request.stream and entry.streaming is False,
     }
     return [words for words, lacks in checks.items() if lacks]
 

@@ -3,12 +3,14 @@
 Contract: each step is atomic; what a step needs to know of the limits travels with it, so that a store holds levels and
 no policy. A store never waits for a limit: it says how long that would take, and the calls of one key wait in a `Line`,
 in the order in which they came, until they are woken. Times are those of the event loop (the other store's: of its
-server). One store serves one event loop. It knows neither requests nor events.
+server). One store serves one event loop; where several threads run one each, each has its own levels of a key. It knows
+neither requests nor events.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
@@ -139,26 +141,27 @@ class Line:
     `look_s` is the longest time between two looks at a store that cannot wake anybody.
     """
 
-    __slots__ = ("_look_s", "_places")
+    __slots__ = ("_look_s", "places")
 
     def __init__(self, look_s: float = math.inf) -> None:
         self._look_s = look_s
-        self._places: dict[Place, None] = {}
+        self.places: dict[Place, None] = {}
+        """Those who wait, in their order; `join` and `leave` change it."""
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
     def join(self, most: int) -> Place:
         """Give a place at the end. Raises `QueueFull` where `most` wait already."""
-        if self._places and len(self._places) >= most:
+        if self.places and len(self.places) >= most:
             raise queue_full(most)
         place = Place()
-        self._places[place] = None
+        self.places[place] = None
         return place
 
     def leave(self, place: Place) -> None:
         """Give up a place; also a second time."""
-        self._places.pop(place, None)
+        self.places.pop(place, None)
 
     def wake(self) -> None:
         """Have the first one ask the store again."""
@@ -167,7 +170,7 @@ class Line:
             first.event.set()
 
     def _first(self) -> Place | None:
-        return next((place for place in self._places if place.present), None)
+        return next((place for place in self.places if place.present), None)
 
     async def admit(
         self, place: Place, take: Callable[[], Awaitable[float]], *, wait_s: float, give_up_s: float
@@ -284,10 +287,18 @@ class _Ledger:
         return Spent(reserved, before, self.most)
 
 
+class _Keys(threading.local):
+    """The keys of the running thread: a line of one event loop cannot be woken from another."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, _Key] = {}
+
+
 class MemoryStore:
     """The store of one process: nothing is waited for, whoever waits is woken.
 
-    `clock` gives seconds that never go back (default: the event loop's).
+    `clock` gives seconds that never go back (default: the event loop's). `take_now` and `give_back_now` are `take` and
+    `give_back` without a coroutine.
     """
 
     is_local = True
@@ -295,7 +306,7 @@ class MemoryStore:
 
     def __init__(self, clock: Callable[[], float] = loop_time) -> None:
         self._clock = clock
-        self._keys: dict[str, _Key] = {}
+        self._keys = _Keys()
         self._ledgers: dict[str, _Ledger] = {}
 
     def line(self, key: str) -> Line:
@@ -303,22 +314,32 @@ class MemoryStore:
         return self._key(key).line
 
     def _key(self, key: str) -> _Key:
-        found = self._keys.get(key)
+        keys = self._keys.by_name
+        found = keys.get(key)
         if found is None:
-            found = self._keys[key] = _Key()
+            found = keys[key] = _Key()
         return found
+
+    def is_clear(self, key: str) -> bool:
+        """Say whether no call of the key waits, and none was told to pause."""
+        state = self._keys.by_name.get(key)
+        if state is None:
+            return True
+        return not state.line.places and (state.paused_s == -math.inf or state.paused_s <= state.at(self._clock()))
 
     async def take(self, demand: Demand) -> float:
         """See `Store.take`."""
+        return self.take_now(demand)
+
+    def take_now(self, demand: Demand) -> float:
+        """See `Store.take`."""
         state = self._key(demand.key)
         now_s = state.at(self._clock())
-        missing_s = max(
-            0.0,
-            state.paused_s - now_s,
-            state.began_s + demand.min_delay_s - now_s,
-            state.requests.missing_s(now_s, demand.requests, 1.0) if demand.requests else 0.0,
-            state.tokens.missing_s(now_s, demand.token_quota, demand.tokens) if demand.token_quota else 0.0,
-        )
+        missing_s = max(state.paused_s, state.began_s + demand.min_delay_s) - now_s
+        if demand.requests is not None:
+            missing_s = max(missing_s, state.requests.missing_s(now_s, demand.requests, 1.0))
+        if demand.token_quota is not None:
+            missing_s = max(missing_s, state.tokens.missing_s(now_s, demand.token_quota, demand.tokens))
         if missing_s > ENOUGH:
             return missing_s
         if demand.concurrency and len(state.permits) >= demand.concurrency:
@@ -335,6 +356,10 @@ class MemoryStore:
         """Nothing runs out."""
 
     async def give_back(self, demand: Demand, used_tokens: float, *, sent: bool) -> None:
+        """See `Store.give_back`."""
+        self.give_back_now(demand, used_tokens, sent=sent)
+
+    def give_back_now(self, demand: Demand, used_tokens: float, *, sent: bool) -> None:
         """See `Store.give_back`."""
         state = self._key(demand.key)
         now_s = state.at(self._clock())

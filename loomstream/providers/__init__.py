@@ -35,6 +35,9 @@ DIALECTS = {
 }
 """The dialects' module names, each with the framing of its streams."""
 
+BASE_MODEL = "base_model"
+"""The setting that says which model stands behind a deployment."""
+
 _SIMILAR = 0.7
 """How much alike two names must be for a suggestion: a typing error, not a chance likeness."""
 
@@ -87,8 +90,10 @@ class Provider(Struct, frozen=True, kw_only=True):
     host as a process of its own, for a provider that has no base URL before; `handler` the function that gives the
     handler of a provider that is no HTTP host. `discovery` names the module that asks the host for its models
     (`loomstream.dialects.discovery`), `connect_hint` says what to do where no connection can be made.
+    `silence_s` is how long it may be silent, in seconds, where that is not the usual time (0).
     `requests_per_minute` is how many an account may send until the host's headers say otherwise (0: nothing is known,
-    or there is no limit).
+    or there is no limit). `otel_name` is what OpenTelemetry's conventions call it, where that is another name.
+    `catalog_name` is what the catalog of models calls it: a built-in provider under a name of yours has its models.
     """
 
     name: str
@@ -111,6 +116,14 @@ class Provider(Struct, frozen=True, kw_only=True):
     discovery: str = ""
     connect_hint: str = ""
     requests_per_minute: float = 0.0
+    silence_s: float = 0.0
+    otel_name: str = ""
+    catalog_name: str = ""
+
+    @property
+    def names_deployments(self) -> bool:
+        """Whether a model of it is a deployment, under a name that somebody gave to it: it tells no price."""
+        return any(setting.name == BASE_MODEL for setting in self.settings)
 
     @property
     def needs_key(self) -> bool:
@@ -153,16 +166,6 @@ def look_up(name: str) -> Provider:
         msg = f"unknown provider {name!r}: {hint}known are {', '.join(sorted(known))}; any OpenAI-compatible host "
         raise UnknownProvider(msg + "works as openai-compatible with base_url=")
     return row
-
-
-def check_not_taken(name: str) -> None:
-    """Raise `ConfigError` where `looms.yaml` has an entry of this name, and the name is the table's: it is not used."""
-    from loomstream.providers.table import BY_NAME  # noqa: PLC0415 (as above)
-
-    if name in BY_NAME:
-        from loomstream.providers import custom  # noqa: PLC0415 (as above)
-
-        custom.check_not_taken(name)
 
 
 def is_known(name: str) -> bool:

@@ -6,22 +6,19 @@
         base_url: https://llm.acme.example/v1
         api_key_env: ACME_API_KEY
 
-Contract: the file is `$LOOM_CONFIG`, else the first `looms.yaml` in `$LOOM_DATA_DIR` (default `~/.loom`), the working
-folder, `/etc/loom`. It is read when a name is asked for that neither the table nor a package has, and where it holds a
-name of the table that somebody connects to: an entry cannot take that one, and `connect` says so. Nothing in it is
-imported or run. An entry that is wrong breaks no other entry. Keys do not stand in an entry, they are named by it. A
-file that was merely found in the working folder may come from anybody: no host that it names gets a key from the
-environment or the keyring, and it cannot say where the key of a built-in provider goes.
+Contract: which file counts is `config_file`'s. It is read when a name is asked for that neither the table nor a package
+has; an entry cannot take one of theirs. Nothing in it is imported or run. An entry that is wrong breaks no other entry.
+What an entry says of its calls, and keys that stand in it, are `loomstream.config`'s: they are passed over here. A file
+that was merely found in the working folder may come from anybody: no host that it names gets a key from the environment
+or the keyring, and it cannot say where the key of a built-in provider goes.
 """
 
 from __future__ import annotations
 
 import difflib
 import functools
-import os
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import msgspec
@@ -32,24 +29,26 @@ from loomstream.dialects import Quirks, check_quirks
 from loomstream.dialects.templates import check_fields, check_header
 from loomstream.errors import ConfigError
 from loomstream.providers import Listed, Profile, Provider, Setting, dialect_names, settings_of_address
+from loomstream.providers.config_file import NOT_TRUSTED, File, document, find_file
 from loomstream.transport.outgoing import check_base_url
 
 if TYPE_CHECKING:
     from loomstream.providers.yaml_file import Value
 
-CONFIG_VARIABLE = "LOOM_CONFIG"
-"""The variable that names the configuration file, in the place of all others."""
+OF_OTHERS = ("communication", "database", "embedding", "logging", "mcp", "server", "tools")
+"""Parts of the seed system's `looms.yaml` that are not about models: nothing here reads them."""
 
-FILE_NAME = "looms.yaml"
-_SYSTEM_FOLDER = "/etc/loom"
-_MOST_BYTES = 1024 * 1024
-"""More than this is not looked through; `yaml_file` reads no larger file either."""
-
-_ELSEWHERE = ("active_provider", "communication", "database", "embedding", "llm", "logging", "mcp", "observability",
-              "rate_limit", "server", "tools")  # fmt: skip
+_ELSEWHERE = ("active_provider", "llm", "middleware", "observability", "rate_limit", *OF_OTHERS)
 """Other parts of a `looms.yaml`: they are not read here."""
 
-_SCHEMES = ("bearer", "x-api-key", "api-key", "x-goog-api-key", "none")
+OF_A_CALL = ("temperature", "max_tokens", "timeout_seconds", "total_timeout_seconds", "concurrency_limit", "allow_http",
+             "rate_limit")  # fmt: skip
+"""What an entry may say of its calls, as `llm:` does: `loomstream.config` reads it."""
+
+_HOST_KEY = "api_key"
+"""What the key of a host of its own is called where it stands in the entry."""
+
+SCHEMES = ("bearer", "x-api-key", "api-key", "x-goog-api-key", "none")
 _USUAL_SCHEME = {"anthropic_messages": "x-api-key", "gemini": "x-goog-api-key"}
 _USUAL_QUIRKS = {"anthropic_messages": Quirks(needs_max_tokens=4096)}
 
@@ -57,10 +56,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET = re.compile(r"(^|_)(api_key|key|token|secret|password|secret_access_key|access_key_id|credentials)$")
 _CREDENTIALS = ("authorization", "cookie", "proxy-authorization")
-_NOT_TRUSTED = (
-    f"a {FILE_NAME} that was merely found in the working folder may come from others: {{}} name the file "
-    f"(--config, or {CONFIG_VARIABLE}={FILE_NAME}), or move the entry to ~/.loom/{FILE_NAME}"
-)
 _SEED_KEYS = {
     "model": "model",
     "model_id": "model",
@@ -105,24 +100,6 @@ _OF_A_PROVIDER = ("provider", "settings", "extra_headers")
 _KEYS = Entry.__struct_fields__
 
 
-class File(NamedTuple):
-    """A configuration file; `own` says that its user put it there, as far as its place can tell."""
-
-    path: Path
-    own: bool
-
-
-def find_file() -> File | None:
-    """Give the configuration file that counts, if there is one."""
-    named = os.environ.get(CONFIG_VARIABLE, "").strip()
-    if named:
-        return File(Path(os.path.expanduser(named)), own=True)  # noqa: PTH111 (no error where there is no home)
-    data = os.path.expanduser(os.environ.get("LOOM_DATA_DIR", "").strip() or "~/.loom")  # noqa: PTH111 (the same)
-    places = ((data, True), (".", False), (_SYSTEM_FOLDER, True))
-    files = (File(Path(folder, FILE_NAME), own) for folder, own in places)
-    return next((file for file in files if os.path.isfile(file.path)), None)  # noqa: PTH113 (raises nothing)
-
-
 def provider(name: str) -> Provider | None:
     """Give the row that the configuration adds under this name, None where it adds none.
 
@@ -132,32 +109,6 @@ def provider(name: str) -> Provider | None:
     if isinstance(found, ConfigError):
         raise ConfigError(str(found), provider=name)
     return found
-
-
-def check_not_taken(name: str) -> None:
-    """Raise `ConfigError` where the configuration has an entry of this name, which is a built-in provider's.
-
-    Such an entry is not used, and whoever wrote it expects that it is. A file that cannot be read as a whole says
-    nothing here: no entry of it is used.
-    """
-    file = find_file()
-    if file is None or not _mentions(file, name):
-        return
-    try:
-        found = _pool().get(name)
-    except ConfigError:
-        return
-    if isinstance(found, ConfigError):
-        raise ConfigError(str(found), provider=name)
-
-
-def _mentions(file: File, name: str) -> bool:
-    """Say whether the file holds the name at all: only then is it worth to be read as YAML."""
-    try:
-        with file.path.open("rb") as opened:
-            return name.encode() in opened.read(_MOST_BYTES)
-    except OSError:
-        return False
 
 
 def names() -> tuple[str, ...]:
@@ -187,28 +138,28 @@ _Pool = dict[str, Provider | ConfigError]
 
 def _pool() -> _Pool:
     file = find_file()
-    if file is None:
-        return {}
-    try:
-        status = file.path.stat()
-    except OSError as error:
-        msg = f"{file.path} cannot be read: {error.strerror or error}"
-        raise ConfigError(msg) from error
-    return _read(file, status.st_mtime_ns, status.st_size)
+    return {} if file is None else pool(file)
+
+
+def pool(file: File) -> _Pool:
+    """Give what a file adds, by name: a row, or what is wrong with its entry.
+
+    Raises `ConfigError` where the file as a whole cannot be used.
+    """
+    return _made(file, document(file).root)
 
 
 @functools.lru_cache(maxsize=4)
-def _read(file: File, changed_ns: int, size: int) -> _Pool:
-    del changed_ns, size  # another file of the same name is read anew
-    from loomstream.providers.yaml_file import LIST, MAPPING, NOTHING, fault, read_yaml  # noqa: PLC0415 (imports PyYAML)
+def _made(file: File, root: Value) -> _Pool:
+    """Give the rows of a document, which is the same object until the file changes."""
+    from loomstream.providers.yaml_file import LIST, MAPPING, NOTHING, fault  # noqa: PLC0415 (imports PyYAML)
 
-    document = read_yaml(file.path)
-    if document.kind != MAPPING:
-        raise fault(file.path, document, "", f"a configuration is a mapping, this is {document.kind}")
-    for name, value in document.mapping.items():
+    if root.kind != MAPPING:
+        raise fault(file.path, root, "", f"a configuration is a mapping, this is {root.kind}")
+    for name, value in root.mapping.items():
         if name not in _ELSEWHERE and name != "providers":
             raise fault(file.path, value, name, _unknown("key", name, (*_ELSEWHERE, "providers")))
-    listed = document.mapping.get("providers")
+    listed = root.mapping.get("providers")
     if listed is None or listed.kind == NOTHING:
         return {}
     if listed.kind != LIST:
@@ -291,6 +242,8 @@ def _entry(place: _Place, base: Provider | None) -> Entry:
     settings: dict[str, object] = {}
     for key, value in place.value.mapping.items():
         kept, setting = (key, "") if key in _KEYS else _seed_key(key, base)
+        if key in OF_A_CALL or secret_of(key, base):
+            continue
         if setting:
             settings[setting] = value.plain()
         elif kept in keys and kept not in values:
@@ -332,6 +285,19 @@ def _seed_key(key: str, base: Provider | None) -> tuple[str, str]:
     return key, ""
 
 
+def secret_of(key: str, base: Provider | None) -> str:
+    """Give the secret that a key of an entry holds: `api_key`, or a setting's name; empty where it holds none.
+
+    `base` is the built-in provider of the entry; without one it is a host of its own.
+    """
+    if base is None or key == _HOST_KEY:
+        return _HOST_KEY if key == _HOST_KEY else ""
+    variable = f"LOOM_LLM_{key.upper()}"
+    if variable in base.key_environment:
+        return _HOST_KEY
+    return next((setting.name for setting in base.settings if setting.keyring and variable in setting.environment), "")
+
+
 def _plain(base: Provider) -> list[str]:
     return [setting.name for setting in base.settings if not setting.keyring]
 
@@ -362,10 +328,10 @@ def _check_trust(place: _Place, entry: Entry, base: Provider | None) -> None:
     Names are no proof: whoever wrote the file chose the entry's name too.
     """
     if entry.variables:
-        place.refuse("api_key_env", _NOT_TRUSTED.format("it cannot say where a key of yours goes; pass api_key=…, or"))
+        place.refuse("api_key_env", NOT_TRUSTED.format("it cannot say where a key of yours goes; pass api_key=…, or"))
     if base is None or base.auth == "none":
         return
-    elsewhere = _NOT_TRUSTED.format(f"it cannot send the key of {base.name} elsewhere;")
+    elsewhere = NOT_TRUSTED.format(f"it cannot send the key of {base.name} elsewhere;")
     if entry.base_url:
         place.refuse("base_url", elsewhere)
     if named := sorted(settings_of_address(base) & entry.settings.keys()):
@@ -393,8 +359,8 @@ def _host(place: _Place, entry: Entry) -> Provider:
     if dialect not in dialect_names():
         place.refuse("dialect", _unknown("dialect", dialect, dialect_names()))
     auth = entry.auth or _USUAL_SCHEME.get(dialect, "bearer")
-    if auth not in _SCHEMES:
-        place.refuse("auth", _unknown("scheme", auth, _SCHEMES))
+    if auth not in SCHEMES:
+        place.refuse("auth", _unknown("scheme", auth, SCHEMES))
     if not entry.base_url:
         place.refuse("", "an entry needs base_url: https://…, or provider: with the name of a built-in one")
     has_key = auth != "none" and place.file.own
@@ -444,6 +410,7 @@ def _renamed(place: _Place, entry: Entry, base: Provider) -> Provider:
     return replace(
         base,
         name=entry.name,
+        catalog_name=base.catalog_name or base.name,
         aliases=(),
         base_url=_address(place, entry, known) if entry.base_url else base.base_url,
         base_url_environment=() if entry.base_url else base.base_url_environment,
@@ -460,13 +427,20 @@ def _renamed(place: _Place, entry: Entry, base: Provider) -> Provider:
 def _headers(place: _Place, entry: Entry) -> Mapping[str, str]:
     """Give the headers of an entry, which are no templates. A header that could hold a key does not stand here."""
     for name, value in entry.extra_headers.items():
-        if _SECRET.search(_identifier(name).lower()) or name.lower() in _CREDENTIALS:
-            place.refuse("extra_headers", f"{name!r} may hold a key, which does not stand here: pass extra_headers=")
-        try:
-            check_header(name, value, ())
-        except ConfigError as error:
-            place.refuse("extra_headers", str(error))
+        if problem := header_problem(name, value):
+            place.refuse("extra_headers", problem)
     return entry.extra_headers
+
+
+def header_problem(name: str, value: str) -> str:
+    """Say why a header cannot stand in a configuration; an empty text: it can."""
+    if _SECRET.search(_identifier(name).lower()) or name.lower() in _CREDENTIALS:
+        return f"{name!r} may hold a key, which does not stand here: pass extra_headers="
+    try:
+        check_header(name, value, ())
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def _without_address(profile: Profile) -> Profile:

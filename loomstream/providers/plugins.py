@@ -1,8 +1,9 @@
 """Plug-ins: rows and dialects of installed packages, found by their entry points.
 
-Contract: a package names a `Provider` in the group `loomstream.providers`, a dialect's module in `loomstream.dialects`;
-only what is asked for is imported. Whatever a plug-in's code raises, or gives of the wrong kind, becomes a typed error,
-so that it breaks nobody else. This module knows no built-in row.
+Contract: a package names a `Provider` in the group `loomstream.providers`, a dialect's module in `loomstream.dialects`,
+a function that gives middleware in `loomstream.middleware`; only what is asked for is imported. Whatever a plug-in's
+code raises, or gives of the wrong kind, becomes a typed error, so that it breaks nobody else. This module knows no
+built-in row.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ PROVIDERS = "loomstream.providers"
 
 DIALECTS = "loomstream.dialects"
 """The group whose entries name a dialect's module."""
+
+MIDDLEWARE = "loomstream.middleware"
+"""The group whose entries name a function that gives middleware, for `middleware:` of a configuration."""
 
 FRAMINGS = ("aws", "json", "ndjson", "sse")
 """What a dialect's `FRAMING` may be: how the body of a streamed answer is cut into frames."""
@@ -92,6 +96,18 @@ def _loaded(group: str, name: str) -> object:
 
 def _place(group: str, name: str) -> str:
     return f"the entry point {name!r} of {packages(group, name)} (group {group})"
+
+
+def middleware(name: str) -> object:
+    """Give the function that an installed package offers under this name.
+
+    Raises `ConfigError` where it cannot be loaded, or is no function.
+    """
+    made = _loaded(MIDDLEWARE, name)
+    if not callable(made):
+        msg = f"{_place(MIDDLEWARE, name)} gives a {type(made).__name__}, no function"
+        raise ConfigError(msg)
+    return made
 
 
 # --- rows ----------------------------------------------------------------------------------------

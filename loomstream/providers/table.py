@@ -10,7 +10,7 @@ from msgspec import convert
 from msgspec.structs import replace
 
 from loomstream.dialects import Quirks
-from loomstream.providers import Profile, Provider, Setting, google_cloud
+from loomstream.providers import BASE_MODEL, Profile, Provider, Setting, google_cloud
 from loomstream.providers.families import (
     ANY_RESPONSES,
     BEDROCK_FAMILIES,
@@ -63,7 +63,7 @@ TABLE: tuple[Provider, ...] = (
         base_url="https://api.anthropic.com",
         auth="x-api-key",
         key_environment=("LOOM_LLM_ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY"),
-        base_url_environment=("LOOM_LLM_ANTHROPIC_BASE_URL", "ANTHROPIC_BASE_URL"),
+        base_url_environment=("LOOM_LLM_ANTHROPIC_BASE_URL", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_ENDPOINT"),
         keyring="anthropic_api_key",
         default_model="claude-sonnet-4-5-20250929",
         model_environment=("LOOM_LLM_ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_MODEL"),
@@ -75,7 +75,7 @@ TABLE: tuple[Provider, ...] = (
         requests_per_minute=60,
         base_url="https://api.openai.com/v1",
         key_environment=("LOOM_LLM_OPENAI_API_KEY", "OPENAI_API_KEY"),
-        base_url_environment=("LOOM_LLM_OPENAI_BASE_URL", "OPENAI_BASE_URL"),
+        base_url_environment=("LOOM_LLM_OPENAI_BASE_URL", "OPENAI_BASE_URL", "OPENAI_API_ENDPOINT"),
         keyring="openai_api_key",
         default_model="gpt-4o",
         model_environment=("LOOM_LLM_OPENAI_MODEL", "OPENAI_DEFAULT_MODEL"),
@@ -101,6 +101,7 @@ TABLE: tuple[Provider, ...] = (
     ),
     Provider(
         name="azure-openai",
+        otel_name="azure.ai.openai",
         requests_per_minute=60,
         aliases=("azureopenai",),
         address_example="https://NAME.openai.azure.com",
@@ -132,6 +133,11 @@ TABLE: tuple[Provider, ...] = (
                 keyring="azure_openai_entra_token",
                 help="a Microsoft Entra access token, in the place of the key",
             ),
+            Setting(
+                name=BASE_MODEL,
+                environment=("LOOM_LLM_AZURE_OPENAI_BASE_MODEL",),
+                help="the model behind the deployment (gpt-4o), for prices where an answer does not name it",
+            ),
             Setting(name="scope", environment=("LOOM_LLM_AZURE_OPENAI_SCOPE",), help="what Entra tokens are asked for"),
             Setting(
                 name="client_id",
@@ -159,6 +165,7 @@ TABLE: tuple[Provider, ...] = (
     ),
     Provider(
         name="mistral",
+        otel_name="mistral_ai",
         requests_per_minute=60,
         base_url="https://api.mistral.ai/v1",
         key_environment=("LOOM_LLM_MISTRAL_API_KEY", "MISTRAL_API_KEY"),
@@ -176,7 +183,8 @@ TABLE: tuple[Provider, ...] = (
         keyring="huggingface_token",
         default_model="meta-llama/Meta-Llama-3.1-70B-Instruct",
         model_environment=("LOOM_LLM_HUGGINGFACE_MODEL",),
-        quirks=Quirks(routing_suffix=True),
+        # the header: chat-ui of the same house reads it from its router
+        quirks=Quirks(routing_suffix=True, backend_header="x-inference-provider"),
     ),
     Provider(
         name="litellm",
@@ -206,6 +214,7 @@ TABLE: tuple[Provider, ...] = (
     ),
     Provider(
         name="gemini",
+        otel_name="gcp.gemini",
         requests_per_minute=60,
         dialect="gemini",
         base_url="https://generativelanguage.googleapis.com/v1beta",
@@ -219,6 +228,7 @@ TABLE: tuple[Provider, ...] = (
     ),
     Provider(
         name="vertex-ai",
+        otel_name="gcp.vertex_ai",
         aliases=("vertex",),
         dialect="gemini",
         base_url="https://{location}-aiplatform.googleapis.com",
@@ -287,6 +297,7 @@ TABLE: tuple[Provider, ...] = (
     ),
     Provider(
         name="bedrock",
+        otel_name="aws.bedrock",
         requests_per_minute=100,
         dialect="bedrock_converse",
         base_url="https://bedrock-runtime.{region}.amazonaws.com",
@@ -341,6 +352,7 @@ TABLE: tuple[Provider, ...] = (
         quirks=Quirks(output_grammar=True),
         profiles=(Profile(models=("*gpt-oss*",), quirks={"think_levels": ("low", "medium", "high")}),),
         discovery="loomstream.dialects.ollama_chat.discovery",
+        silence_s=120.0,  # a model that is not loaded yet is loaded first
         connect_hint="start the server with `ollama serve`, or set OLLAMA_HOST to where it runs",
     ),
     Provider(
@@ -558,6 +570,7 @@ TABLE: tuple[Provider, ...] = (
             "https://api.x.ai/v1",
             quirks=Quirks(reasoning_back="reasoning_content", unknown=("prediction", "prompt_cache_key", "metadata")),
         ),
+        otel_name="x_ai",
         profiles=(
             Profile(models=("grok-4*", "grok-3-mini*", "grok-code*"), quirks={"refused": ("stop",)}),
             Profile(models=("grok-4", "grok-4-0709"), quirks={"refused": ("stop", "reasoning_effort")}),

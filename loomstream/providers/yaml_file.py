@@ -96,7 +96,7 @@ def _read(path: Path) -> Value | ConfigError:
     if isinstance(text, ConfigError):
         return text
     try:
-        node = cast("yaml.Node | None", yaml.compose(text, Loader=yaml.SafeLoader))  # pyright: ignore[reportUnknownMemberType] (no types)
+        node = _Loader(text).get_single_node()
         return Value(MAPPING, None) if node is None else _Conversion().value(node)
     except _Refused as error:
         problem, mark = error.problem, error.mark
@@ -124,6 +124,22 @@ def _text(path: Path) -> str | ConfigError:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         return ConfigError(f"{path}:{line}: this is no UTF-8: save the file as UTF-8")
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which gives up at a depth that no configuration has: deeper ones cost it seconds."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Compose a node, unless it stands too deep."""
+        self._depth += 1
+        if self._depth > MAX_DEPTH + 2:
+            msg = f"it is nested more than {MAX_DEPTH} levels deep"
+            raise _Refused(msg, self.peek_event().start_mark)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType] (no types)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 class _Conversion:

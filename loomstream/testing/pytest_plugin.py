@@ -5,7 +5,8 @@ Installed with loomstream. It imports nothing of loomstream before a fixture is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from loomstream.model import Model
     from loomstream.testing.scripted import ScriptedModel
+    from loomstream.testing.server import Simulator
 
 
 @pytest.fixture
@@ -29,3 +31,12 @@ def loomstream_replay() -> Callable[..., Model]:
     from loomstream.testing import replay_model  # noqa: PLC0415 (nothing is imported before it is used)
 
     return replay_model
+
+
+@pytest.fixture
+def loom_simulator() -> Iterator[Callable[..., Simulator]]:
+    """Give what opens `loomstream.testing.server.simulator` with its arguments; all are closed after the test."""
+    from loomstream.testing.server import simulator  # noqa: PLC0415 (nothing is imported before it is used)
+
+    with ExitStack() as opened:
+        yield lambda *scripts, **options: opened.enter_context(simulator(*scripts, **options))

@@ -20,6 +20,7 @@ from loomstream.endpoint import Endpoint
 from loomstream.errors import ConnectionLost
 from loomstream.handler import Middleware
 from loomstream.messages import RequestOptions
+from loomstream.middleware.cost import cost
 from loomstream.model import Model
 from loomstream.providers import Provider, Setting, look_up
 from loomstream.transport import ByteResponse
@@ -124,7 +125,8 @@ def replay_model(
 ) -> Model:
     """Give a model of a provider whose answers are recordings (or the plain bytes of a body).
 
-    `dialect` selects one of those that the provider speaks. Raises `UnknownProvider` and `ConfigError`.
+    `dialect` selects one of those that the provider speaks. `middleware` defaults to `cost` alone: a recorded failure
+    does not pass by itself, and a test waits for nothing. Raises `UnknownProvider` and `ConfigError`.
     """
     # no host is there: none to ask what its models can do, and none that limits how often it is asked
     row = msgspec.structs.replace(look_up(provider), discovery="", requests_per_minute=0.0)
@@ -132,6 +134,8 @@ def replay_model(
     name = model or row.default_model or "replayed-model"
     settings = {setting.name: f"replayed-{setting.name}" for setting in row.settings if _must_be_given(row, setting)}
     base_url = "" if row.base_url else "http://localhost:1"
+    if middleware is None:
+        middleware = (cost(row.name, name),)
     return Model(
         Endpoint(row, name, api_key="replayed-key", base_url=base_url, dialect=dialect, settings=settings),
         transport=transport or ReplayTransport(*made),

@@ -427,6 +427,7 @@ async def extract(
     model: Completes, prompt: Prompt, kind: type[_T], *, repair: int = 1, **options: Unpack[RequestOptions]
 ) -> _T:
     """Ask a model for a value of a type; `loomstream.Model.extract` says how."""
+    _check_repair(repair)
     expected: Expected[_T] = Expected.of(kind)
     asked: RequestOptions = {**options, "output": options.get("output") or expected.output}
     messages = to_messages(prompt)
@@ -440,6 +441,12 @@ async def extract(
                 raise
             messages = (*messages, *_correction(response, error))
             left -= 1
+
+
+def _check_repair(repair: object) -> None:
+    if not isinstance(repair, int) or isinstance(repair, bool) or repair < 0:
+        msg = f"repair is {repair!r}: give how many times a wrong answer may be sent back, a whole number from 0"
+        raise RequestError(msg)
 
 
 def _correction(response: Response, error: InvalidOutput) -> Iterator[Message]:

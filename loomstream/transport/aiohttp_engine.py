@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
@@ -101,10 +101,10 @@ class _Connector(aiohttp.TCPConnector):
         self._factory = partial(_Handler, loop=self._loop)
         self._skip_kept = False
 
-    async def take(self, request: ClientRequest, limits: aiohttp.ClientTimeout, *, fresh: bool) -> Connection:
-        """Give a connection: a kept one, or (always where `fresh`) a new one."""
+    def take(self, request: ClientRequest, limits: aiohttp.ClientTimeout, *, fresh: bool) -> Awaitable[Connection]:
+        """Give a connection: a kept one, or (always where `fresh`) a new one. Await it at once."""
         self._skip_kept = fresh  # `_get` runs before the first await of `connect`
-        return await self.connect(request, _NO_TRACES, limits)
+        return self.connect(request, _NO_TRACES, limits)
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
         """Give a kept connection, but none over which something came that nobody asked for."""

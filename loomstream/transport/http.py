@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -116,12 +116,12 @@ class HttpTransport:
             self._lanes = Lanes(self._options, self._proxies)
         return self._lanes
 
-    async def send(self, wire_request: WireRequest, connect_s: float | None) -> Answer:
+    def send(self, wire_request: WireRequest, connect_s: float | None) -> Awaitable[Answer]:
         """Send a request as `open` says; who asks must close the answer."""
         target = check_url(wire_request.url, allow_http=self._options.allow_http)
         if self._given is None:
-            return await self._own_lanes().send(wire_request, target, connect_s)
-        return await send_through(self._given, wire_request, connect_s, Peer(target.host, target.port))
+            return self._own_lanes().send(wire_request, target, connect_s)
+        return send_through(self._given, wire_request, connect_s, Peer(target.host, target.port))
 
 
 class Exchange:

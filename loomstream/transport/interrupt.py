@@ -27,6 +27,9 @@ _T = TypeVar("_T")
 class Interrupt:
     """At most one error, delivered to whoever reads; on asyncio."""
 
+    keeps_time = False
+    """Whether `check` has to look at the clock, beside at `error`."""
+
     __slots__ = ("_cancelling", "_fired", "_loop", "_task", "_timer", "error", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
@@ -94,6 +97,8 @@ class Interrupt:
 
 class ScopeInterrupt(Interrupt):
     """The same on trio, by a cancel scope around each step."""
+
+    keeps_time = True
 
     __slots__ = ("_deadline", "_make_error", "_scope")
 

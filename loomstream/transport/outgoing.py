@@ -68,6 +68,12 @@ def check_base_url(text: str, *, usual: str = "") -> str:
     return url
 
 
+def is_loopback_url(url: str) -> bool:
+    """Say whether a URL leads to this machine; no to what is no URL."""
+    parts = _split(url)
+    return parts is not None and is_loopback(parts.hostname or "")
+
+
 def _scheme(address: str, usual: str) -> str:
     host = re.split(r"[/:]", address, maxsplit=1)[0]
     local = is_loopback(host) or host in _LOOPBACK or address.startswith("[")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import cache
 from types import CoroutineType, TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ import anyio
 from loomstream.errors import FirstEventTimeout, IdleTimeout, LoomstreamError, Timeout
 from loomstream.messages import Timeouts
 from loomstream.transport import ByteResponse, Transport
+from loomstream.transport.advice import longer
 from loomstream.wire import WireRequest
 
 if TYPE_CHECKING:
@@ -60,9 +62,7 @@ class Watch:
 
     def enter(self, opening: AbstractAsyncContextManager[ByteResponse]) -> CoroutineType[Any, Any, ByteResponse]:
         """Enter what `transport.open` gave, within the limit; for the context that `open` gives."""
-        from loomstream.transport.loops import running_loop  # noqa: PLC0415 (loads asyncio, which runs by now)
-
-        loop = running_loop()
+        loop = _which_loop()()
         return self._enter_in_scope(opening) if loop is None else self._enter_on(loop, opening)
 
     async def _enter_in_scope(self, opening: AbstractAsyncContextManager[ByteResponse]) -> ByteResponse:
@@ -80,9 +80,9 @@ class Watch:
 
         The alarm cancels the task and takes that back, as `asyncio.timeout` does: half the cost of a scope.
         """
+        rang = False
         import asyncio  # noqa: PLC0415 (it runs by now; cheaper than to import names from it)
 
-        rang = False
         task = asyncio.current_task(loop)
         assert task is not None  # noqa: S101 (for the type checker: a coroutine runs in a task)
         cancel = task.cancel
@@ -200,15 +200,24 @@ class Watch:
             self._wake(self._timeout())
 
     def _timeout(self) -> Timeout:
+        limits = self._timeouts
         if self._started:
+            idle_s = limits.idle_s or 0.0
+            how = longer("idle_s", idle_s)
             return IdleTimeout(
-                f"no further content event within {self._timeouts.idle_s:g} s of waiting: "
-                "the provider stalled, or raise the limit with timeouts=Timeouts(idle_s=…)"
+                f"no further content event within {idle_s:g} s of waiting: the provider stalled, or {how}"
             )
-        return FirstEventTimeout(
-            f"no content event within {self._timeouts.first_event_s:g} s of waiting: "
-            "the provider is slow, or raise the limit with timeouts=Timeouts(first_event_s=…)"
-        )
+        first_s = limits.first_event_s or 0.0
+        how = longer("first_event_s", first_s)
+        return FirstEventTimeout(f"no content event within {first_s:g} s of waiting: the provider is slow, or {how}")
+
+
+@cache
+def _which_loop() -> Callable[[], asyncio.AbstractEventLoop | None]:
+    """Give `running_loop`, whose module loads asyncio, which runs by now; once."""
+    from loomstream.transport.loops import running_loop  # noqa: PLC0415 (see above)
+
+    return running_loop
 
 
 class _Opening:
@@ -230,13 +239,18 @@ class _Opening:
         return self._inner.__aexit__(kind, error, trace)
 
 
+def is_at_end(response: ByteResponse) -> bool:
+    """Say whether the body is known to have been read to its end."""
+    return response.at_end is not None and response.at_end()
+
+
 async def drain(response: ByteResponse, *, max_bytes: int = DRAIN_BYTES, limit_s: float = DRAIN_S) -> None:
     """Read the rest of an answer whose terminal marker was seen, so that its connection can be used again.
 
     Gives up silently after `max_bytes` or `limit_s` seconds, or where the connection breaks: the answer is whole, so
     the only loss is the connection.
     """
-    if response.at_end is not None and response.at_end():
+    if is_at_end(response):
         return
     left = max_bytes
     with anyio.move_on_after(limit_s), suppress(LoomstreamError):

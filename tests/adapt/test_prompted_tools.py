@@ -16,7 +16,7 @@ from loomstream.adapt.plan import Adapted
 from loomstream.adapt.prompted_tools import prompted_tools
 from loomstream.dialects import Quirks, Target
 from loomstream.endpoint import Endpoint
-from loomstream.errors import BadRequest, RequestError, StreamTruncated, Unsupported
+from loomstream.errors import BadRequest, ModelNotFound, RequestError, StreamTruncated, Unsupported
 from loomstream.events import Event, Notice, Start, TextDelta
 from loomstream.messages import (
     Image,
@@ -303,6 +303,14 @@ def said(body: object, status: int = 200) -> Recording:
     return Recording([msgspec.json.encode(body)], status, headers={"content-type": "application/json"})
 
 
+OPENROUTER = {
+    "error": {
+        "message": "No endpoints found that support tool use. To learn more about provider routing, visit: https://x.example",
+        "code": 404,
+    }
+}
+
+
 def refusal(message: str, **fields: object) -> Recording:
     return said({"error": {"message": message, **fields}}, 400)
 
@@ -368,6 +376,7 @@ async def test_ollama_s_capabilities_decide() -> None:
         refusal("Unsupported parameter: 'tools' is not supported with this model.", param="tools"),
         refusal('"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'),
         refusal("This model doesn't support tool use."),
+        said(OPENROUTER, 404),
     ],
 )
 @pytest.mark.parametrize("stream", [True, False])
@@ -402,6 +411,36 @@ async def test_other_refusals_are_errors(message: str, options: dict[str, Any]) 
         with pytest.raises(BadRequest):
             await model.complete("weather?", tools=[WEATHER], **options)
     assert len(transport.requests) == 1
+
+
+@pytest.mark.anyio
+async def test_a_model_that_is_missing_is_not_asked_again() -> None:
+    transport = ReplayTransport(said({"error": {"message": "The model `tools` does not exist", "code": 404}}, 404))
+    async with replay_model("openai-compatible", transport=transport, model="m") as model:
+        with pytest.raises(ModelNotFound):
+            await model.complete("weather?", tools=[WEATHER])
+    assert len(transport.requests) == 1
+
+
+@pytest.mark.anyio
+async def test_the_schema_says_which_values_in_tags_are_texts() -> None:
+    parameters = {
+        "type": "object",
+        "properties": {
+            "zip": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            "unit": {"$ref": "#/$defs/Unit"},
+            "days": {"type": "integer"},
+            "free": {},
+        },
+        "$defs": {"Unit": {"enum": ["1", "2"]}},
+    }
+    values = {"zip": "0150", "unit": "1", "days": "3", "free": "true"}
+    tags = "".join(f"<parameter={name}>\n{value}\n</parameter>\n" for name, value in values.items())
+    transport = ReplayTransport(sse(f"<tool_call>\n<function=look>\n{tags}</function>\n</tool_call>"))
+    async with replay_model("openai-compatible", transport=transport, model="qwen3-coder") as model:
+        response = await model.complete("go", tools=[Tool("look", "", parameters)], tool_mode="prompt")
+    (call,) = response.tool_calls
+    assert json.loads(call.arguments) == {"zip": "0150", "unit": "1", "days": 3, "free": True}
 
 
 @pytest.mark.anyio

@@ -151,7 +151,57 @@ GOLDENS: dict[str, tuple[str, str, list[Call]]] = {
         [NOW, OSLO],
     ),
 }
+CODER = "<tool_call>\n<function=get_weather>\n<parameter=city>\nOslo\n</parameter>\n</function>\n</tool_call>"
+GOLDENS |= {
+    "tagged": (CODER, "", [OSLO]),
+    "tagged-with-text-and-two-calls": (
+        f"Let me see.\n{CODER}\n<tool_call>\n<function=now>\n</function>\n</tool_call>\nWait.",
+        "Let me see.\n\nWait.",
+        [OSLO, NOW],
+    ),
+    "tagged-without-the-outer-tag": (
+        "See: <function=get_weather><parameter=city>Oslo</parameter></function></tool_call> ok",
+        "See:  ok",
+        [OSLO],
+    ),
+    "tagged-two-in-one": (
+        "<tool_call><function=get_weather><parameter=city>Oslo</parameter></function>\n<function=now></function></tool_call>",
+        "",
+        [OSLO, NOW],
+    ),
+    "tagged-values": (
+        (
+            "<tool_call><function=get_weather>\n<parameter=city>\n12 <b>\n\n</parameter>\n"
+            "<parameter=days>\n3\n</parameter>\n<parameter=deep>{'a': [True]}</parameter>"
+            '<parameter=unit>°C "x"</parameter>\n</function>\n</tool_call>'
+        ),
+        "",
+        [("get_weather", {"city": "12 <b>\n", "days": 3, "deep": {"a": [True]}, "unit": '°C "x"'})],
+    ),
+    "tagged-a-number-that-is-a-text": (
+        "<tool_call><function=get_weather><parameter=city>0150</parameter></function></tool_call>",
+        "",
+        [("get_weather", {"city": "0150"})],
+    ),
+    "tagged-without-the-end-of-the-function": (
+        "<tool_call><function=get_weather><parameter=city>Oslo</parameter></tool_call>.",
+        ".",
+        [OSLO],
+    ),
+    "tagged-without-the-end-of-the-parameter": (
+        "<tool_call><function=get_weather>\n<parameter=city>\nOslo\n</function>\n</tool_call>",
+        "",
+        [OSLO],
+    ),
+    "tagged-unknown-tool": (
+        "<tool_call><function=fly><parameter=to>Oslo</parameter></function></tool_call>",
+        "",
+        [("fly", {"to": "Oslo"})],
+    ),
+}
 TEXTS = {
+    "a tag in words": "Write <function=get_weather or <function=fly> or <function> to call.",
+    "an unknown tool in a tag": "<function=fly><parameter=to>Oslo</parameter></function>",
     "plain": "The weather is fine.",
     "space": " \n ",
     "html": "a < b, <tool>, <tool_cal l>, x[TOOL], [1] and `code`",
@@ -176,7 +226,7 @@ TEXTS = {
 
 def events_of(pieces: list[str], stop: StopReason = "end_turn") -> list[Event]:
     """Read an answer of these pieces, and hold what comes to the order law."""
-    stage = CalledEvents(TOOLS, (f"call_{number}" for number in count()))
+    stage = CalledEvents(TOOLS, (f"call_{number}" for number in count()), {"get_weather": frozenset({"city"})})
     deltas = [TextDelta(0, piece) for piece in pieces if piece]
     given: list[Event] = [Start(), TextStart(0), *deltas, TextEnd(0), Usage(final=True), Stop(stop, "raw")]
     events = [made for event in given for made in stage.feed(event)]
@@ -263,6 +313,13 @@ def test_arguments_that_are_no_json_are_reported_as_they_came() -> None:
 
 
 BROKEN = {
+    "tagged-cut": ("<tool_call><function=now><parameter=a>1</parameter><parameter=b>2</para", '{"a":1', ""),
+    "tagged-cut-between": ("<tool_call><function=now><parameter=a>1</parameter>\n", '{"a":1', ""),
+    "tagged-stray": (
+        "<tool_call><function=now>what? <parameter=a>1</parameter></function></tool_call>.",
+        '{"a":1}',
+        ".",
+    ),
     "hermes": ('<tool_call>{"name": "now", "arguments": {"a": !1}</tool_ca</tool_call>.', '{"a":!1}</tool_ca', "."),
     "hermes-word": ('<tool_call>{"name": "now", "arguments": {"a": Oslo}}</tool_call>', '{"a":Oslo}}', ""),
     "hermes-string": ('<tool_call>{"name": "now", "arguments": "{a: ]"}</tool_call>', "{a: ]", ""),

@@ -181,3 +181,48 @@ def test_a_sum_knows_what_is_not_known() -> None:
     assert add_cost(total, priced("0.5")).exact is False
     usage = ls.Usage(input_tokens=1)
     assert Tally().plus(usage, priced("1")).plus(None, priced("1")).usage == usage
+
+
+async def test_the_tokens_of_a_void_answer_count() -> None:
+    void = ls.Usage(input_tokens=7, output_tokens=2, cache_read_tokens=1)
+    script = [*answer(wait(1), void)[:-2], ls.Notice("reset", "failover"), *answer(wait(1))]
+    model = scripted_model(script, text_events("Hi"))
+    run = agent.run(model, "Go", [Bench().wait])
+    await read(run)
+    used = run.usage
+    assert used is not None
+    assert (used.input_tokens, used.output_tokens, used.cache_read_tokens) == (7 + 10 + 1, 2 + 5 + 1, 1)
+
+
+async def test_the_tokens_of_a_void_answer_reach_the_limit() -> None:
+    void = ls.Usage(input_tokens=20, output_tokens=5)
+    script = [*answer(void)[:-2], ls.Notice("reset", "failover"), *answer(wait(1))]
+    run = agent.run(scripted_model(script), "Go", [Bench().wait], limits=RunLimits(tokens=40))
+    events = await read(run)
+    assert events[-1] == RunStop("tokens", "40 tokens were used; the limit is 40")
+    assert run.turns == 1
+
+
+async def test_one_turn_of_unknown_price_ends_a_run_with_a_limit_on_money() -> None:
+    """What it cost cannot be known, so that the limit cannot be kept: the model without a price is named."""
+    known = [*answer(wait(1))[:-1], priced("0.01"), ls.Stop("tool_use")]
+    free_of_price = ls.Cost(provider="other", model="new-model")
+    unknown = [*answer(wait(1))[:-1], free_of_price, ls.Stop("tool_use")]
+    model = scripted_model(known, unknown, known)
+    limits = RunLimits(cost_usd=Decimal(1))
+    async with agent.run(model, "Go", [Bench().wait], limits=limits) as run:
+        with pytest.raises(errors.BudgetExceeded, match="the price of other:new-model is not known"):
+            await run.collect()
+    assert (run.ended, run.turns, run.cost.amount_usd) == ("failed", 2, None)
+    check_messages(run.messages)
+
+
+def test_the_model_without_a_price_is_named_after_others_have_answered() -> None:
+    tally = Tally().plus(None, ls.Cost(provider="other", model="new-model")).plus(None, priced("0.01"))
+    assert tally.unpriced == "other:new-model"
+
+
+async def test_an_answer_of_unknown_price_that_is_whole_is_the_end() -> None:
+    run = agent.run(scripted_model(text_events("Hi")), "Go", limits=RunLimits(cost_usd=Decimal(1)))
+    await read(run)
+    assert (run.ended, run.cost.amount_usd) == ("done", None)

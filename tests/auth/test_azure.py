@@ -10,7 +10,7 @@ import anyio
 import pytest
 from auth_services import REQUEST, Answer, Call, Clock, Given, Start, answer, revealed
 
-from loomstream.auth import Authenticator, scheme
+from loomstream.auth import API_KEY, Authenticator, scheme
 from loomstream.auth.azure import SCOPE, AzureAuthenticator
 from loomstream.errors import AuthFailed, ConfigError, ConnectFailed, LoomstreamError, MissingKey
 
@@ -44,11 +44,18 @@ async def _error(authenticator: Authenticator, kind: type[LoomstreamError]) -> s
 
 async def test_a_key_needs_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "azure.identity", None)
-    authenticator = scheme("azure")(Given(key="canary-key", entra_token="canary-token"))
+    authenticator = scheme("azure")(Given(key="canary-key"))
     await authenticator.prepare()
     assert await _sent(authenticator) == {"api-key": "canary-key"}
     assert [secret.reveal() for secret in authenticator.secrets] == ["canary-key"]
     assert not await authenticator.renew()
+
+
+async def test_an_entra_token_comes_before_a_key_that_is_no_argument() -> None:
+    both = {"key": "canary-key", "entra_token": "canary-token"}
+    assert await _sent(AzureAuthenticator(Given(**both))) == {"authorization": "Bearer canary-token"}
+    passed = AzureAuthenticator(Given(**both, origins={API_KEY: "argument"}))
+    assert await _sent(passed) == {"api-key": "canary-key"}
 
 
 async def test_one_that_was_never_used_can_be_closed() -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from loomstream.local import cached_model
+
 CANARY = "sk-canary-7f3a9b2c1d5e"
 PATIENCE_S = 30
 _SECRET_WORDS = ("_API_KEY", "_TOKEN", "_PROXY", "_BASE_URL", "_ENDPOINT", "_HOST")
@@ -84,6 +86,8 @@ class Stub:
                 with contextlib.suppress(ConnectionError):  # the client went away: the script's business
                     stub.script(exchange)
 
+            do_GET = do_POST
+
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass
 
@@ -150,3 +154,10 @@ def start(clean_environment: None, tmp_path: Path) -> Iterator[Start]:  # noqa: 
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
+
+
+@pytest.fixture
+def embedded() -> None:
+    pytest.importorskip("xllamacpp", reason="NOT TESTED: the embedded model needs `pip install 'loomstream[local]'`")
+    if cached_model() is None:
+        pytest.skip("NOT TESTED: run `python -m loomstream.local --fetch` once to test the embedded model")

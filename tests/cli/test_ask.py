@@ -19,6 +19,11 @@ def ask(*arguments: str, stdin: str | bytes = "", env: dict[str, str] | None = N
     return CliRunner().invoke(looms, ["ask", *arguments], input=stdin, env=env)
 
 
+def said(result: Result) -> list[str]:
+    """Give the lines on standard error, but for those about further tries."""
+    return [line for line in result.stderr.splitlines() if not line.startswith("Asking again: try ")]
+
+
 def test_text_goes_to_stdout_and_figures_to_stderr(stub: Stub) -> None:
     result = ask("hi", *stub.options)
     assert result.exit_code == 0
@@ -116,7 +121,7 @@ def test_json_after_an_error_has_the_part_that_came(stub: Stub) -> None:
     assert result.exit_code == 8
     assert (report["text"], report["complete"]) == ("Half an", False)
     assert report["error"]["type"] == "StreamTruncated"
-    assert len(result.stderr.splitlines()) == 1
+    assert len(said(result)) == 1
 
 
 def test_json_before_any_stream_has_the_error() -> None:
@@ -164,7 +169,7 @@ def test_a_refusal_is_one_sentence_and_a_code(stub: Stub, status: int, code: int
     result = ask("hi", *stub.options)
     assert result.exit_code == code
     assert result.stdout == ""
-    error, *figures = result.stderr.splitlines()[::-1]
+    *figures, error = said(result)
     assert error.startswith("Error: ")
     assert "\x1b" not in result.stderr
     assert len(figures) <= 1
@@ -176,7 +181,7 @@ def test_a_cut_answer_is_shown_and_called_cut(stub: Stub) -> None:
     assert result.exit_code == 8
     assert result.stdout == "Half an\n"
     assert "not whole" in result.stderr
-    assert result.stderr.splitlines()[-1].startswith("Error: ")
+    assert said(result)[-1].startswith("Error: ")
 
 
 @pytest.mark.parametrize(
@@ -193,7 +198,7 @@ def test_garbage_is_a_broken_answer(stub: Stub, body: bytes, content_type: str) 
     stub.script = answer(body, content_type=content_type)
     result = ask("hi", *stub.options, "--no-stats")
     assert result.exit_code == 8
-    assert len(result.stderr.splitlines()) == 1
+    assert len(said(result)) == 1
 
 
 def test_a_too_large_event_is_a_broken_answer(stub: Stub) -> None:
@@ -208,15 +213,15 @@ def test_a_refused_connection_is_a_network_error() -> None:
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
         result = ask("hi", "--model", "m", "--base-url", url)
     assert result.exit_code == 7
-    assert len(result.stderr.splitlines()) == 1
+    assert len(said(result)) == 1
 
 
 @pytest.mark.parametrize("arguments", [["--provider", "openai"], ["--provider", "groq", "--model", "m"]])
 def test_a_missing_key_is_one_sentence(arguments: list[str]) -> None:
     result = ask("hi", *arguments)
     assert result.exit_code == 3
-    assert len(result.stderr.splitlines()) == 1
-    assert f"run `keyring set loom {arguments[1]}_api_key`" in result.stderr
+    assert len(said(result)) == 1
+    assert f"run `looms config set-key {arguments[1]}_api_key`" in result.stderr
     assert "api_key=" not in result.stderr
 
 
@@ -255,13 +260,15 @@ def test_a_file_name_cannot_control_the_terminal() -> None:
     assert not set(result.stderr) & set("\x1b\x07")
 
 
-@pytest.mark.parametrize("option", ["--timeout", "--total-timeout"])
-def test_a_silent_server_is_given_up(stub: Stub, option: str) -> None:
+@pytest.mark.parametrize(
+    ("option", "advice"), [("--timeout", "--timeout 0.4"), ("--total-timeout", "--total-timeout S")]
+)
+def test_a_silent_server_is_given_up(stub: Stub, option: str, advice: str) -> None:
     stub.script = Exchange.wait_closed
     result = ask("hi", *stub.options, option, "0.2")
     assert result.exit_code == 7
-    assert result.stderr.count("Error: ") == len(result.stderr.splitlines()) == 1
-    assert f"{option} S" in result.stderr
+    assert result.stderr.count("Error: ") == len(said(result)) == 1
+    assert advice in result.stderr
     assert "Timeouts" not in result.stderr
 
 
@@ -323,7 +330,7 @@ def test_a_key_option_chooses_its_provider_and_warns(stub: Stub) -> None:
 def test_a_key_on_standard_input_draws_no_warning(stub: Stub) -> None:
     result = ask("hi", "--openai-key", "-", stdin=CANARY + "\n", env={"OPENAI_BASE_URL": stub.url})
     assert stub.exchanges[0].headers["authorization"] == f"Bearer {CANARY}"
-    assert "Warning" not in result.stderr
+    assert "other users" not in result.stderr
     assert CANARY not in result.output
 
 
@@ -348,7 +355,7 @@ def test_a_key_in_the_environment_is_not_sent_to_a_foreign_address(stub: Stub) -
 def test_the_model_that_was_chosen_by_itself_is_named(stub: Stub) -> None:
     result = ask("hi", env={"OPENAI_API_KEY": CANARY, "OPENAI_BASE_URL": stub.url})
     assert result.exit_code == 0
-    assert result.stderr.splitlines()[0].startswith("openai:gpt-4o answers")
+    assert said(result)[0].startswith("openai:gpt-4o answers")
 
 
 def test_the_environment_names_the_provider(stub: Stub) -> None:
@@ -365,3 +372,79 @@ def test_a_refused_key_is_not_shown(stub: Stub, form: list[str]) -> None:
     result = ask("hi", *form, env={"OPENAI_API_KEY": CANARY, "OPENAI_BASE_URL": stub.url})
     assert result.exit_code == 4
     assert CANARY not in result.output
+
+
+# --- files, tools, schemas -----------------------------------------------------------------------
+
+
+def test_files_go_before_the_words(stub: Stub, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 8)
+    assert ask("What is it?", *stub.options, "--attach", str(tmp_path / "a.png")).exit_code == 0
+    assert [part["type"] for part in stub.exchanges[0].body["messages"][0]["content"]] == ["image_url", "text"]
+    refused = ask("What is it?", *stub.options, "--attach", str(tmp_path / "b.png"))
+    assert refused.exit_code == 2
+    assert "b.png cannot be read" in refused.stderr
+
+
+def calling(exchange: Exchange) -> None:
+    """Call `add`, then say what it gave."""
+    last = exchange.body["messages"][-1]
+    if last["role"] == "tool":
+        answer(delta(f"That is {last['content']}"), END)(exchange)
+        return
+    call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a":1,"b":2}'}}
+    choice = {"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": "tool_calls"}
+    body = {"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 3}}
+    answer(b"data: " + json.dumps(body).encode() + b"\n\ndata: [DONE]\n\n")(exchange)
+
+
+def test_tools_of_a_file_are_run(stub: Stub, tmp_path: Path) -> None:
+    program = 'def add(a: int, b: int) -> int:\n    """Add."""\n    return a + b\n\n\ndef _not_a_tool() -> None: ...\n'
+    (tmp_path / "tools.py").write_text(program)
+    stub.script = calling
+    arguments = ("1 + 2?", *stub.options, "--tools", str(tmp_path / "tools.py"))
+    result = ask(*arguments)
+    assert (result.exit_code, result.stdout) == (0, "That is 3\n")
+    assert [tool["function"]["name"] for tool in stub.exchanges[0].body["tools"]] == ["add"]
+    assert result.stderr.splitlines()[:2] == ['tool call: add {"a":1,"b":2}', "add → 3"]
+    assert "12 in, 5 out" in result.stderr
+    report = json.loads(ask(*arguments, "--json").stdout)
+    assert (report["text"], report["usage"]["input_tokens"]) == ("That is 3", 12)
+    kinds = [json.loads(line)["type"] for line in ask(*arguments, "--events").stdout.splitlines()]
+    assert kinds.count("turn_start") == 2
+    assert kinds[-1] == "run_stop"
+
+
+def test_a_run_that_ends_before_its_answer_is_an_error(stub: Stub, tmp_path: Path) -> None:
+    stub.script = calling
+    (tmp_path / "tools.py").write_text('import loomstream as ls\n\nTOOLS = [ls.Tool("add")]\n')
+    result = ask("1 + 2?", *stub.options, "--tools", str(tmp_path / "tools.py"))
+    assert result.exit_code == 2
+    assert "Error: the model called a tool that has no function" in result.stderr
+    loop = 'def add(a: int, b: int) -> None:\n    """Add."""\n    raise ValueError("again")\n'
+    (tmp_path / "tools.py").write_text(loop)
+
+    def again(exchange: Exchange) -> None:
+        exchange.body["messages"] = exchange.body["messages"][:1]
+        calling(exchange)
+
+    stub.script = again
+    endless = ask("1 + 2?", *stub.options, "--tools", str(tmp_path / "tools.py"), "--no-stats")
+    assert endless.exit_code == 1
+    assert "no answer came within 50 turns" in endless.stderr
+
+
+def test_an_answer_of_a_schema(stub: Stub, tmp_path: Path) -> None:
+    schema = {"title": "Two rivers", "type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+    (tmp_path / "rivers.json").write_text(json.dumps(schema))
+    arguments = ("Name one", *stub.options, "--output-schema", str(tmp_path / "rivers.json"))
+    stub.script = answer(delta('{"a":'), delta('"Po"}'), END)
+    result = ask(*arguments)
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"a": "Po"})
+    assert "Two_rivers" in json.dumps(stub.exchanges[0].body)
+    stub.script = answer(delta("The Po."), END)
+    broken = ask(*arguments, "--json")
+    assert broken.exit_code == 8
+    assert json.loads(broken.stdout)["error"]["type"] == "InvalidOutput"
+    (tmp_path / "rivers.json").write_text("[]")
+    assert ask(*arguments).exit_code == 2

@@ -16,7 +16,7 @@ HEAVY = ("httpx", "aiohttp", "anyio", "asyncio", "rich", "keyring", "yaml", "loo
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["ask", "--help"], ["decode", "--help"], ["providers", "--help"]],
+    [["--help"], ["--version"], ["ask", "--help"], ["chat", "--help"], ["decode", "--help"], ["providers", "--help"]],
     ids=" ".join,
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
@@ -48,6 +48,22 @@ def test_no_text_names_a_command_that_does_not_exist() -> None:
 def test_the_version_is_the_package_s() -> None:
     result = CliRunner().invoke(looms, ["--version"])
     assert (result.exit_code, result.output) == (0, f"loomstream {metadata.version('loomstream')}\n")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("caht", "chat"), ("provider", "providers"), ("zzz", "there are ask, chat")]
+)
+def test_an_unknown_command_is_told_what_there_is(typed: str, meant: str) -> None:
+    result = CliRunner().invoke(looms, [typed])
+    assert result.exit_code == 2
+    assert meant in result.stderr
+
+
+@pytest.mark.parametrize("command", ["ask", "chat"])
+def test_the_help_of_a_command_teaches_by_examples(command: str) -> None:
+    text = CliRunner().invoke(looms, [command, "--help"]).output
+    assert text.count(f"looms {command} ") > 3
+    assert "Examples:" in text
 
 
 @pytest.mark.parametrize("arguments", [["aks"], ["--nonsense"], ["decode"]])

@@ -21,7 +21,7 @@ def test_an_error_says_what_to_do_next(error: errors.LoomstreamError, sentence: 
 
 
 def test_advice_is_given_in_the_words_of_the_command_line() -> None:
-    keys = "no API key for groq: set A (or B) or run `keyring set loom groq_api_key`"
+    keys = "no API key for groq: set A (or B) or run `looms config set-key groq_api_key`"
     without_keyring = missing_key("groq", ["A"], "", ["the keyring is locked"])
     assert with_hint(missing_key("groq", ["A", "B"], "groq_api_key")).startswith(f"{keys} (")
     assert with_hint(without_keyring).startswith("no API key for groq: set A (the keyring is locked) (")

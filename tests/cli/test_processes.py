@@ -319,13 +319,6 @@ def test_a_narrow_terminal_loses_nothing(on_terminal: Callable[..., bytes]) -> N
 # --- the embedded model --------------------------------------------------------------------------
 
 
-@pytest.fixture
-def embedded() -> None:
-    pytest.importorskip("xllamacpp", reason="NOT TESTED: the embedded model needs `pip install 'loomstream[local]'`")
-    if cached_model() is None:
-        pytest.skip("NOT TESTED: run `python -m loomstream.local --fetch` once to test the embedded model")
-
-
 @pytest.mark.usefixtures("embedded")
 def test_a_real_model_answers_without_any_configuration(start: Start) -> None:
     code, out, err = end(start("ask", "Write a haiku about rivers", "--max-tokens", "40"))

@@ -28,6 +28,8 @@ FIELDS = {
     "source",
     "reason",
     "missing_variable",
+    "reachable",
+    "reached",
 }
 
 

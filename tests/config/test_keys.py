@@ -354,7 +354,7 @@ def test_the_missing_key_says_every_way_to_set_it() -> None:
     assert error.provider == "openai"
     assert str(error) == (
         "no API key for openai: set LOOM_LLM_OPENAI_API_KEY (or OPENAI_API_KEY), "
-        "run `keyring set loom openai_api_key` or pass api_key=…"
+        "run `looms config set-key openai_api_key` or pass api_key=…"
     )
 
 

@@ -15,7 +15,7 @@ from loomstream.accumulate import fold
 from loomstream.dialects import Quirks, Target
 from loomstream.dialects import openai_responses as dialect
 from loomstream.errors import RequestError
-from loomstream.events import Opaque
+from loomstream.events import Citation, Opaque
 from loomstream.messages import (
     Document,
     FileBlock,
@@ -487,3 +487,16 @@ def test_what_the_wire_cannot_carry_is_left_out_with_a_warning() -> None:
         "images in assistant turns are not sent: this wire has no place for them",
         "images in system turns are not sent: this wire has no place for them",
     )
+
+
+def test_citations_of_this_wire_go_back_as_they_came() -> None:
+    flat = b'{"type":"url_citation","url":"https://a.example","title":"A","start_index":0,"end_index":2}'
+    nested = b'{"type":"url_citation","url_citation":{"url":"https://a.example"}}'
+    ours, other = Citation(0, "url_citation", raw=Raw(flat)), Citation(0, "url_citation", raw=Raw(nested))
+    said = Message("assistant", (Text("Hi", (ours, other)),))
+    wire = dialect.build_request(ask(user("hi"), said, user("more")), TARGET)
+    (part,) = json.loads(wire.body)["input"][1]["content"]
+    assert part == {"type": "output_text", "text": "Hi", "annotations": [json.loads(flat)]}
+    assert wire.warnings == ("citations of earlier turns that are not of this wire are not sent",)
+    alone = dialect.build_request(ask(user("hi"), Message("assistant", (Text("Hi", (ours,)),)), user("more")), TARGET)
+    assert alone.warnings == ()

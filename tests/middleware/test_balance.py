@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loomstream.errors import BadRequest, ConfigError, Overloaded
+from loomstream.errors import Attempt, BadRequest, ConfigError, Overloaded
 from loomstream.events import Event, Notice, Start, TextDelta
 from loomstream.messages import Request
 from loomstream.middleware.balance import Balance, balance
@@ -88,7 +88,9 @@ async def test_the_others_follow_where_it_fails() -> None:
     spread = balance([candidate("a", Overloaded("busy")), candidate("b")])
     async with spread(REQUEST) as stream:
         events = [event async for event in stream]
-    assert events[0] == Notice("failover", "a failed (Overloaded: busy); b is asked")
+    assert events[0] == Notice(
+        "failover", "a failed (Overloaded: busy); b is asked", attempt=Attempt("", "", "Overloaded")
+    )
     assert spread.load("a").open_calls == 0
     refusing = balance([candidate("a", BadRequest("no")), candidate("b")])
     with pytest.raises(BadRequest):

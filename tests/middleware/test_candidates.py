@@ -58,7 +58,7 @@ def test_what_does_not_say_where_it_sends_is_refused(combine: Callable[..., Hand
         combine([EU, NOWHERE], allowed_providers=["bedrock"])
 
 
-@pytest.mark.parametrize("inner", [failover, balance, hedge, experiment], ids=lambda made: made.__name__)
+@pytest.mark.parametrize("inner", COMBINATORS, ids=lambda made: made.__name__)
 def test_the_allowed_places_bind_combinators_within(inner: Callable[..., Handler]) -> None:
     nested = Candidate("pool", inner([EU, US]))
     failover([OTHER, nested], allowed_providers=["openai", "bedrock"])

@@ -310,10 +310,10 @@ async def test_the_tokens_that_a_host_bills_are_priced(units: bytes, expected: t
         assert found.amount_usd == cost_of("openai", "gpt-4o", replace(billed, raw=NULL)).amount_usd
 
 
-async def test_cohere_has_no_price_in_the_catalog_so_its_cost_is_unknown() -> None:
+async def test_what_a_host_bills_is_priced_and_not_what_its_model_counted() -> None:
     usage = Usage(input_tokens=1508, output_tokens=6, final=True, raw=RawJSON(b'{"billed_units":{"input_tokens":98}}'))
     found = cost_of("cohere", "command-a-03-2025", usage)
-    assert (found.amount_usd, found.exact) == (None, False)
+    assert (found.amount_usd, found.exact) == (Decimal("0.000245"), True)
 
 
 async def test_what_a_gateway_charged_wins_over_the_catalog() -> None:

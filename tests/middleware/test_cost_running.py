@@ -280,7 +280,7 @@ async def test_sums_are_exact_however_they_are_grouped(calls: list[tuple[str, st
 
 # --- prices --------------------------------------------------------------------------------------
 
-RATES = catalog.Rates(input=Decimal(1), output=Decimal(2))
+RATES = catalog.TieredRates(input=Decimal(1), output=Decimal(2))
 PRICE = catalog.Price(input=Decimal(2), output=Decimal(4), service_tiers={"batch": RATES})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from loomstream.errors import BadRequest, ConfigError, LoomstreamError, Overloaded, ServerFault
+from loomstream.errors import Attempt, BadRequest, ConfigError, LoomstreamError, Overloaded, ServerFault
 from loomstream.events import Cost, Event, Notice, Start, TextDelta, Usage
 from loomstream.handler import Handler
 from loomstream.messages import Request
@@ -77,7 +77,8 @@ async def test_the_first_one_may_still_win() -> None:
 async def test_one_that_fails_makes_the_next_start_at_once() -> None:
     first, second = model("a", Overloaded("busy")), model("b")
     events, took_s = await run(hedge(candidates(a=first, b=second), delay_s=60))
-    assert events[0] == Notice("hedge", "a failed (Overloaded: busy); b is asked too")
+    failed = Attempt("", "", "Overloaded")
+    assert events[0] == Notice("hedge", "a failed (Overloaded: busy); b is asked too", attempt=failed)
     assert took_s == 0
 
 

@@ -37,7 +37,7 @@ def stack(store: MemoryStore) -> list[Middleware]:
 
 
 def is_clean(store: MemoryStore, model: ScriptedModel) -> bool:
-    keys, ledgers = store._keys.values(), store._ledgers.values()
+    keys, ledgers = store._keys.by_name.values(), store._ledgers.values()
     held = [key for key in keys if key.permits or len(key.line)]
     reserved = [ledger for ledger in ledgers if ledger.reserved or ledger.holders]
     return not held and not reserved and not model.open_streams

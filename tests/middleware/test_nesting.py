@@ -3,6 +3,7 @@ calls inner handlers as often as its parts say."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import date
@@ -39,6 +40,8 @@ from loomstream.middleware.smooth import smooth
 from loomstream.middleware.tap import tap
 from loomstream.middleware.timeout import timeout
 from loomstream.stream import Stream
+from loomstream.telemetry.audit import audit
+from loomstream.telemetry.calls import Requested, Watcher, watched
 from loomstream.testing import check_order, scripted_model, text_events, tool_call_events
 from loomstream.testing.clock import virtual_clock_backends
 from loomstream.testing.scripted import ScriptedModel
@@ -103,6 +106,7 @@ PASSING: dict[str, Callable[[], Middleware]] = {
     "cache": lambda: cache("p", "m"),
     "smooth": smooth,
     "tap": lambda: tap(lambda _: None),
+    "telemetry": lambda: watched("nobody", Watcher, Requested()),
     "stage": lambda: stage(lambda _: lambda event: (event,)),
 }
 """What calls its handler once for each call."""
@@ -325,6 +329,7 @@ def full_stack() -> tuple[Handler, list[ScriptedModel]]:
     )
     arms = [Candidate("shadow", shadow([Candidate("inner", inner), copied]))]
     layers = [
+        audit(os.devnull),
         cost("ollama", "m"),
         cache("p", "m"),
         smooth(),

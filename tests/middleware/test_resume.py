@@ -9,7 +9,7 @@ import tenacity
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loomstream.errors import BadRequest, ConnectionLost, LoomstreamError
+from loomstream.errors import Attempt, BadRequest, ConnectionLost, LoomstreamError
 from loomstream.events import (
     Event,
     Notice,
@@ -60,7 +60,11 @@ async def test_prefill_goes_on_behind_the_last_character() -> None:
         TextDelta(0, "Hello "),
         TextDelta(0, "wor "),
         TextEnd(0),
-        Notice("resume", "the answer broke (ConnectionLost: gone): it goes on behind 10 characters"),
+        Notice(
+            "resume",
+            "the answer broke (ConnectionLost: gone): it goes on behind 10 characters",
+            attempt=Attempt("scripted", "m", "ConnectionLost"),
+        ),
         TextStart(1),
         TextDelta(1, "ld "),
         TextDelta(1, "it is"),

@@ -166,7 +166,7 @@ async def test_an_empty_stream_is_no_answer() -> None:
 
 
 async def test_an_outage_is_not_amplified() -> None:
-    """1,000 calls that all fail send at most 1.2 requests each, and the free ones."""
+    """1,000 calls that all fail send at most 1.2 requests each."""
     model = scripted_model([overloaded()], middleware=[retry(wait=tenacity.wait_none())])
 
     async def call() -> None:
@@ -176,7 +176,7 @@ async def test_an_outage_is_not_amplified() -> None:
     async with anyio.create_task_group() as group:
         for _ in range(1000):
             group.start_soon(call)
-    assert 1000 < len(model.requests) <= 1210
+    assert 1000 < len(model.requests) <= 1200
 
 
 async def test_one_budget_can_serve_several_models() -> None:

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 import pytest
+from models import counting
 
 import loomstream as ls
 from loomstream.dialects import Target
@@ -45,6 +46,8 @@ CUT = "This answer is cut before its end comes, in the middle of a sentence."
 
 
 def model_for(aimock: Any, spec: str, **options: Any) -> ls.Model:  # noqa: ANN401 (fixtures of conftest)
+    """Give a model that counts and repeats nothing: what the peer is made to fail with comes out at once."""
+    options.setdefault("middleware", counting(*spec.partition(":")[::2]))
     return ls.connect(spec, base_url=aimock.url + SPECS.get(spec, ("/v1", ""))[0], api_key=KEY, **options)
 
 

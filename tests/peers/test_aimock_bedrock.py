@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from models import counting
 
 import loomstream as ls
 from loomstream.errors import (
@@ -47,7 +48,8 @@ def dialect(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def model(aimock: Any, dialect: str) -> AsyncIterator[ls.Model]:  # noqa: ANN401 (fixtures of conftest)
     spec = f"bedrock:{MODEL}"
-    async with ls.connect(spec, base_url=aimock.url, api_key=TOKEN, dialect=dialect) as connected:
+    counted = counting("bedrock", MODEL)
+    async with ls.connect(spec, base_url=aimock.url, api_key=TOKEN, dialect=dialect, middleware=counted) as connected:
         yield connected
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from models import counting
 
 import loomstream as ls
 from loomstream.dialects import Quirks
@@ -45,6 +46,7 @@ TEXT = "The river runs to the sea, “über alle Berge” 🌊."
 
 def connected(aimock: Any, spec: str, **options: Any) -> ls.Model:  # noqa: ANN401 (fixtures of conftest)
     settings = VERTEX if spec.startswith("vertex") else {}
+    options.setdefault("middleware", counting(*spec.partition(":")[::2]))
     return ls.connect(spec, base_url=aimock.url + PATHS[spec][0], api_key=KEY, settings=settings, **options)
 
 

@@ -204,9 +204,9 @@ def test_each_key_of_the_seed(
         "litellm; litellm_api_key: k",
     ],
 )
-def test_each_secret_of_the_seed_is_refused(write: Write, text: str) -> None:
+def test_each_secret_of_the_seed_is_left_to_the_configuration(write: Write, text: str) -> None:
     write(entry(f"provider: {text}"))
-    assert "a key does not stand here: name its variable" in error_of()
+    assert look_up("acme").keyring == look_up(text.partition(";")[0]).keyring, "the row knows nothing of it"
 
 
 @pytest.mark.parametrize("key", ["litellm_extra_headers", "extra_headers"])
@@ -352,9 +352,11 @@ def test_a_file_that_is_wrong(write: Write, text: str, what: str) -> None:
         (f"{GOOD}; model: 4", ":4:12: providers[0].model: Expected `str`, got `int`"),
         (f"{GOOD}; api_key_env: {{a: b}}", "providers[0].api_key_env: Expected `str | array`, got `object`"),
         (f"{GOOD}; api_key_env: {CANARY}", "this must be the name of an environment variable, not the key itself"),
-        (f"{GOOD}; api_key: {CANARY}", ":4:14: providers[0].api_key: a key does not stand here: name its variable"),
-        (f"provider: openai; openai_api_key: {CANARY}", "providers[0].openai_api_key: a key does not stand here"),
-        (f"provider: azure-openai; azure_openai_entra_token: {CANARY}", "a key does not stand here"),
+        (
+            f"{GOOD}; openai_api_key: {CANARY}",
+            ":4:21: providers[0].openai_api_key: a key does not stand here: name its",
+        ),
+        (f"provider: openai; mistral_api_key: {CANARY}", "providers[0].mistral_api_key: a key does not stand here"),
         ("base_url: https://host/v1?x=1", "has a query"),
         ("base_url: word", "providers[0].base_url: "),
         ("provider: opnai", "there is no built-in provider 'opnai': did you mean 'openai'?"),
@@ -364,7 +366,7 @@ def test_a_file_that_is_wrong(write: Write, text: str, what: str) -> None:
         ("provider: openai; model: a; openai_model: b", "this is the same as 'model', which stands here too"),
         ("provider: azure-openai; settings: {regoin: x}", "there is no setting of azure-openai 'regoin': known are"),
         ("provider: azure-openai; settings: {api_version: 5}", "providers[0].settings: Expected `str`, got `int`"),
-        (f"{GOOD}; temperature: 1", "there is no key 'temperature'"),
+        (f"{GOOD}; temperatur: 1", "there is no key 'temperatur'"),
     ],
 )
 def test_an_entry_that_is_wrong_says_where_and_breaks_itself_alone(write: Write, text: str, what: str) -> None:
@@ -387,7 +389,7 @@ def test_connecting_says_that_a_built_in_provider_is_not_replaced(write: Write, 
     assert connect("openai:gpt-4o").provider == "openai"
 
 
-@pytest.mark.parametrize("text", ["openai: [", "llm: {provider: openai}", entry("provider: openai", "mine")])
+@pytest.mark.parametrize("text", ["llm: {provider: openai}", entry("provider: openai", "mine")])
 def test_a_file_without_an_entry_of_that_name_is_no_matter(write: Write, text: str) -> None:
     write(text)
     assert connect("openai:gpt-4o").provider == "openai"

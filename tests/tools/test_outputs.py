@@ -415,6 +415,15 @@ async def test_after_the_last_repair_it_is_typed(repair: int) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("repair", ["2", -1, 1.5, True, None])
+async def test_what_is_no_number_of_repairs(repair: Any) -> None:  # noqa: ANN401 (what it must not be)
+    model = scripted_model(text_events('{"title": "x"}'))
+    with pytest.raises(RequestError, match="give how many times"):
+        await model.extract("cook", Recipe, repair=repair)
+    assert model.requests == []
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("reason", "words"),
     [

@@ -150,7 +150,7 @@ async def test_the_connect_limit_goes_to_the_transport() -> None:
 
 async def test_headers_that_do_not_come() -> None:
     start = anyio.current_time()
-    with pytest.raises(FirstEventTimeout, match=r"7 s .*Timeouts\(first_event_s=…\)"):
+    with pytest.raises(FirstEventTimeout, match=r"7 s .*Timeouts\(first_event_s=\d+\)"):
         async with Watch(Timeouts(first_event_s=7)).open(Fake(Source(), wake=False, headers_s=math.inf), REQUEST):
             pytest.fail("opened")
     assert anyio.current_time() - start == pytest.approx(7)
@@ -179,7 +179,7 @@ async def test_the_first_event_limit_covers_headers_and_bytes_that_are_no_event(
 async def test_the_idle_limit_begins_at_the_last_progress(road: str) -> None:
     watch = Watch(Timeouts(first_event_s=1000, idle_s=5))
     source = Source((4, b"data"), (4, b"data"), *[(2, b": ping")] * 100)
-    with pytest.raises(IdleTimeout, match=r"5 s .*Timeouts\(idle_s=…\)"):
+    with pytest.raises(IdleTimeout, match=r"5 s .*timeout_seconds: 10 .*Timeouts\(idle_s=10\)"):
         async with watch.open(Fake(source, wake=road == "wake"), REQUEST) as response:
             for _ in range(2):
                 assert await watch.read(response.chunks) == b"data"

@@ -27,7 +27,7 @@ from loomstream.dialects.ollama_chat.wire import (
     line_decoder,
     plain_decoder,
 )
-from loomstream.dialects.shortcut import PlainReader
+from loomstream.dialects.shortcut import UNFIT, PlainReader
 from loomstream.errors import BadFrame, Failure, LoomstreamError, StreamTruncated
 from loomstream.events import (
     Event,
@@ -85,18 +85,28 @@ class ChatTranslator:
     def feed_all(self, frames: Iterable[Frame]) -> list[Event | Failure]:
         """Take lines one after the other, give the events of all."""
         out: _Out = []
-        read, growing = self._plain.read, self._growing
+        plain, growing, decode = self._plain, self._growing, self._plain.decode
+        missed = True
         for frame in frames:
-            line = None if growing is None else read(frame.data)
-            if growing is not None and line is not None and not line.done:
-                message = line.message
-                text, other = message.content, message.thinking
-                make = TextDelta
-                if growing.kind != "text":
-                    make, text, other = ReasoningDelta, other, text
-                if text and not other:
-                    out.append(make(growing.index, text))
-                    continue
+            if growing is not None and decode is not None:
+                try:
+                    line = decode(frame.data)
+                except UNFIT:
+                    missed = True
+                    plain.missed()
+                    decode = plain.decode
+                else:
+                    if missed:
+                        missed = False
+                        plain.fitted()
+                    message = line.message
+                    text, other = message.content, message.thinking
+                    make = TextDelta
+                    if growing.kind != "text":
+                        make, text, other = ReasoningDelta, other, text
+                    if text and not other and not line.done:
+                        out.append(make(growing.index, text))
+                        continue
             out += self._read(frame)
             growing = self._growing
         return out

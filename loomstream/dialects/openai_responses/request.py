@@ -32,7 +32,7 @@ from loomstream.dialects.openai_responses.items import (
 )
 from loomstream.dialects.openai_responses.server_tools import image_item, is_server_item
 from loomstream.dialects.strict import output_format
-from loomstream.events import Opaque
+from loomstream.events import Citation, Opaque
 from loomstream.messages import (
     CachePoint,
     ContentBlock,
@@ -68,6 +68,8 @@ _JOINED = ("include", "input", "tools")
 """Lists of the body that `extra_body` adds to: server tools stand beside yours."""
 _ENCRYPTED_REASONING = "reasoning.encrypted_content"
 _LOGPROBS = "message.output_text.logprobs"
+_ANNOTATIONS = frozenset({"url_citation", "file_citation", "container_file_citation", "file_path"})
+"""Kinds of annotations that an earlier answer may have (API reference, "output text")."""
 _PDF = "application/pdf"
 _BREAKPOINT = "prompt_cache_breakpoint"
 
@@ -111,7 +113,7 @@ class _Writer:
             self._message(message)
         self.warnings += misplaced(request.messages, _WRITERS)
         self.warnings += lost_signatures(request.messages, target, CUSTOM, ITEM)
-        self.warnings += lost_citations(request.messages)
+        self.warnings += lost_citations(request.messages, _is_ours)
         self.body: JSONObject = {"model": target.model, "input": self._items, "store": False}
         if request.stream:
             self.body["stream"] = True
@@ -211,8 +213,11 @@ class _Writer:
         self._turn.parts.append({"type": "input_text", "text": block.text})
 
     def said(self, block: Text) -> None:
-        """Write what the model said."""
-        self._part({"type": "output_text", "text": block.text})
+        """Write what the model said, with the citations that came over this wire."""
+        part: JSONObject = {"type": "output_text", "text": block.text}
+        if cited := [citation.raw for citation in block.citations if _is_ours(citation)]:
+            part["annotations"] = cited
+        self._part(part)
 
     def refusal(self, block: Refusal) -> None:
         """Write what the model refused."""
@@ -385,6 +390,12 @@ def _file(block: Document) -> JSONObject:
         return {"type": "input_file", "file_url": block.url}
     data = data_url(block.data, block.media_type)
     return {"type": "input_file", "filename": file_name(block), "file_data": data}
+
+
+def _is_ours(citation: Citation) -> bool:
+    """Say whether a citation came over this wire: its annotations are flat, those of Chat Completions are not."""
+    fields = read_object(citation.raw)
+    return citation.kind in _ANNOTATIONS and citation.kind == fields.get("type") and citation.kind not in fields
 
 
 def _issued(opaques: tuple[Opaque, ...], kind: str, target: Target) -> Opaque | None:

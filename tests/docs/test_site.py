@@ -1,0 +1,48 @@
+"""The site's navigation, and links that lead somewhere. The site itself is built by `.ci/run`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+sys.path.insert(0, str(DOCS / "site"))
+
+import build  # noqa: E402 (found by the line above)
+
+PAGES = [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]
+LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]+)[^)\s]*\)|src=\"([^\"]+)\"")
+
+
+def listed(entries: list[dict[str, object]]) -> Iterator[str]:
+    for entry in entries:
+        for value in entry.values():
+            if isinstance(value, str):
+                yield value
+            else:
+                yield from listed(value)  # type: ignore[arg-type]
+
+
+def test_every_page_has_one_place() -> None:
+    found = list(listed(build.navigation()))
+    assert sorted(found) == sorted(str(page.relative_to(DOCS)) for page in PAGES[1:])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    for found in LINK.finditer(text):
+        target = found[1] or found[2]
+        assert (page.parent / target).exists(), target
+
+
+def test_links_out_of_the_docs_are_paths() -> None:
+    page = DOCS / "how-to" / "tools.md"
+    text = "[the list](../../README.md#x), [here](agents.md), [there](https://example.com), ![picture](../../x.png)"
+    assert build.inside(page, text) == (
+        "the list (`README.md`), [here](agents.md), [there](https://example.com), ![picture](../../x.png)"
+    )
