@@ -1,7 +1,8 @@
 """`python -m benchmarks`: what loomstream costs beside the floor of this machine, in one run.
 
 Contract: the table goes to standard output, progress to standard error. A missed bar is reported, not an error: the
-exit code is 0, and 1 where a figure could not be had.
+exit code is 0, and 1 where a figure could not be had. `python -m benchmarks latency` is another table: how long answers
+take, provider by provider (`benchmarks.latency`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from benchmarks import latency
 from benchmarks.client import PEERS
 from benchmarks.limits import raise_open_files
 from benchmarks.measures import MEASURES, Measure
@@ -61,6 +63,9 @@ def _fits(measure: Measure, *, quick: bool) -> bool:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the measures that were asked for; give the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["latency"]:
+        return latency.main(arguments[1:])
     options = _arguments(arguments)
     peers = _peers(options)
     outcomes: list[Outcome] = []

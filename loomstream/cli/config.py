@@ -43,13 +43,14 @@ class Commands(click.Group):
             formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
 
 
-@click.group(cls=Commands)
-def config() -> None:
-    r"""Settings (looms.yaml) and keys (the system's keyring).
+_EPILOG = """\b
+A first configuration:
+  looms config init
+  looms config set-key anthropic_api_key
+  looms doctor
+"""
 
-    \b
-    A first configuration:
-      looms config init
-      looms config set-key anthropic_api_key
-      looms doctor
-    """
+
+@click.group(cls=Commands, epilog=_EPILOG)
+def config() -> None:
+    """Settings (looms.yaml) and keys (the system's keyring)."""

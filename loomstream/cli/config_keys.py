@@ -21,6 +21,12 @@ from loomstream.errors import ConfigError
 from loomstream.wire import Secret
 
 _FAILED = 1
+_EXAMPLES = """\b
+Examples:
+  looms config set-key anthropic_api_key
+  pass show anthropic | looms config set-key anthropic_api_key
+  looms config set-key gcp_credentials < service-account.json
+"""
 _MOST_BYTES = 64 * 1024
 _json_option = click.option("--json", is_flag=True, help="Print JSON.")
 
@@ -37,20 +43,15 @@ def _settings() -> Settings | None:
 # --- set-key -------------------------------------------------------------------------------------
 
 
-@click.command("set-key")
+@click.command("set-key", epilog=_EXAMPLES)
 @click.argument("name")
 @click.option("--fd", type=click.IntRange(min=0), metavar="N", help="Read the key from file descriptor N.")
 @_json_option
 @config_option
 def set_key(*, name: str, fd: int | None, json: bool) -> None:
-    r"""Store a key in the system's keyring (service loom).
+    """Store a key in the system's keyring (service loom).
 
     It is asked for without an echo; piped in, it is read from standard input. `looms config list-keys` has the names.
-
-    \b
-    looms config set-key anthropic_api_key
-    pass show anthropic | looms config set-key anthropic_api_key
-    looms config set-key gcp_credentials < service-account.json
     """
     from loomstream.config.keyring_store import set_key as store  # noqa: PLC0415 (not for --help)
     from loomstream.config.keys import checked  # noqa: PLC0415 (the same)

@@ -34,6 +34,7 @@ TRACEBACK_VARIABLE = "LOOMSTREAM_TRACEBACK"
 _COMPLETION_VARIABLE = "_LOOMS_COMPLETE"
 _COMMANDS = {
     "ask": ("loomstream.cli.ask:ask", "Ask a model; its answer streams to standard output."),
+    "bench": ("loomstream.cli.bench:bench", "Measure models side by side: latency, throughput, cost."),
     "chat": ("loomstream.cli.chat:chat", "Talk with a model, turn by turn; with tools, files and other models."),
     "completion": ("loomstream.cli.completion:completion", "Print what makes a shell complete commands and models."),
     "cost": ("loomstream.cli.cost:cost", "Estimate a prompt's cost over models; price past calls again."),

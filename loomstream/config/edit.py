@@ -19,10 +19,11 @@ import yaml
 
 from loomstream.config import kinds
 from loomstream.config.load import load
-from loomstream.config.private_file import FILE_MODE, write_private
+from loomstream.config.private_file import FILE_MODE, check_plain, locked, write_private
 from loomstream.config.settings import SettingRow, Settings, Value
 from loomstream.config.table import row_of
 from loomstream.errors import ConfigError, LoomstreamError
+from loomstream.providers.yaml_file import read_yaml
 
 _INDENT = 2
 _WIDTH = 1 << 16
@@ -49,10 +50,11 @@ def set_value(file: Path, path: str, text: str) -> Value:
     """
     row = settable(path, text)
     value = _parsed(row, text)
-    before = _text_of(file)
-    after = _edited(before, row, path, _written(row, value, text), file)
-    _check(file, before, after, row, value)
-    write_private(file, after)
+    with locked(file):
+        before = _text_of(file)
+        after = _edited(before, row, path, _written(row, value, text), file)
+        _check(file, before, after, row, value)
+        write_private(file, after)
     return value
 
 
@@ -96,11 +98,12 @@ def settable(path: str, text: str) -> SettingRow:
 
 
 def _text_of(file: Path) -> str:
-    try:
-        return file.read_bytes().decode("utf-8") if file.exists() else ""
-    except UnicodeDecodeError:
-        problem = f"{file}: this is no UTF-8: save the file as UTF-8"
-    raise ConfigError(problem)
+    """Give what the file holds, empty where there is none. Raises `ConfigError` where it is no YAML, or too much."""
+    check_plain(file)
+    if not file.exists():
+        return ""
+    read_yaml(file)
+    return file.read_bytes().decode("utf-8")
 
 
 def _written(row: SettingRow, value: Value, text: str) -> str:
@@ -114,14 +117,8 @@ def _written(row: SettingRow, value: Value, text: str) -> str:
 
 
 def _edited(text: str, row: SettingRow, path: str, written: str, file: Path) -> str:
-    try:
-        root = cast("yaml.Node | None", yaml.compose(text, Loader=yaml.SafeLoader))  # pyright: ignore[reportUnknownMemberType] (no types)
-    except yaml.MarkedYAMLError as error:
-        place = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        problem = f"{file}{place}: this is no YAML: repair it first (looms config validate)"
-    else:
-        return _applied(text, _change(text, root, _place(root, row, path), written, file))
-    raise ConfigError(problem)
+    root = cast("yaml.Node | None", yaml.compose(text, Loader=yaml.SafeLoader))  # pyright: ignore[reportUnknownMemberType] (no types)
+    return _applied(text, _change(text, root, _place(root, row, path), written, file))
 
 
 def _applied(text: str, change: _Change) -> str:

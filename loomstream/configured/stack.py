@@ -104,7 +104,10 @@ def _cache(settings: Settings, options: Mapping[str, Any], site: Site) -> Middle
 def _budget(settings: Settings, options: Mapping[str, Any], site: Site) -> Middleware:
     name = f"budget:{settings.file}"
     given: dict[str, Any] = {"per": "total", **options}
-    return budget(site.row.name, site.model, store=_spent, name=name, **given)
+    pricing = site.pricing
+    asked = site.model if pricing.by_request else f"the deployment {site.model}"  # whose name tells no price
+    provider, model = pricing.provider or site.row.name, pricing.base_model or asked
+    return budget(provider, model, store=_spent, name=name, **given)
 
 
 def _circuit(settings: Settings, options: Mapping[str, Any], site: Site) -> Middleware:

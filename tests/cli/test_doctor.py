@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from loomstream.cli.group import looms
+from loomstream.config.load import load
+from loomstream.doctor.checks import Wish, diagnose
+from loomstream.doctor.reach import reach_all
 from tests.cli.conftest import CANARY, Exchange, Script, Stub, answer
 
 MODEL = "made-up-model-1"
@@ -214,9 +218,7 @@ BEDROCK = {"LOOM_LLM_BEDROCK_ACCESS_KEY_ID": "AKIAEXAMPLE", "LOOM_LLM_BEDROCK_SE
 def test_troubleshooting_model_not_found_bedrock_access(status: int, kind: str, said: str, stub: Stub) -> None:
     def script(exchange: Exchange) -> None:
         refused = exchange.path != "/"
-        body = json.dumps(
-            {"__type": kind, "message": MESSAGES[kind]}
-        )
+        body = json.dumps({"__type": kind, "message": MESSAGES[kind]})
         reply(body if refused else "{}", status if refused else 404)(exchange)
 
     stub.script = script
@@ -302,3 +304,25 @@ def test_providers_are_reached_where_it_is_asked_for(stub: Stub) -> None:
 def test_a_key_alone_makes_vertex_usable() -> None:
     row = json.loads(run("providers", "vertex-ai", "--json", env={"LOOM_LLM_VERTEX_API_KEY": CANARY}).stdout)[0]
     assert (row["usable"], row["source"]) == (True, "environment LOOM_LLM_VERTEX_API_KEY")
+
+
+def test_a_missing_extra_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    code, found = findings("-p", "local", "--offline")
+    assert code == 1
+    assert found["extras"]["fix"] == "pip install 'loomstream[local]'"
+
+
+@pytest.mark.anyio
+async def test_on_both_event_loops(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub.script = reply(models(MODEL))
+    for name, value in at(stub, "openai").items():
+        monkeypatch.setenv(name, value)
+    found = await diagnose(Wish(spec=f"openai:{MODEL}"))
+    assert {finding.status for finding in found} <= {"ok", "skipped", "warning"}
+    assert "lists 1 models" in next(finding.said for finding in found if finding.name == "connection")
+    reached = await reach_all(["openai"], load(environ={"LOOM_CONFIG": ""}))
+    assert (reached["openai"].reachable, reached["openai"].said) == (True, "yes, 1 models")
+    stub.script = reply("{}", 401)
+    reached = await reach_all(["openai"], load(environ={"LOOM_CONFIG": ""}))
+    assert reached["openai"].said.startswith("AuthFailed")

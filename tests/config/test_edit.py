@@ -2,6 +2,7 @@
 
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,49 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["looms.yaml"]
 
 
+def test_what_is_no_plain_file_is_never_replaced(tmp_path: Path) -> None:
+    for make in (os.mkfifo, os.mkdir):
+        make(tmp_path / "there")
+        with pytest.raises(ConfigError, match="no plain file"):
+            write_private(tmp_path / "there", "llm:\n")
+        (os.unlink if make is os.mkfifo else os.rmdir)(tmp_path / "there")
+
+
+def test_what_is_no_plain_file_is_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "looms.yaml"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigError, match="no plain file"):
+        set_value(pipe, "llm.temperature", "0")
+    (tmp_path / ".gitignore").symlink_to(pipe)
+    with pytest.raises(ConfigError, match="no plain file"):
+        add_lines(tmp_path / ".gitignore", (".env",))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "llm:\n  provider: a\x00b\n",
+        f"llm: {'[' * 5000}{']' * 5000}\n",
+        "llm: &a\n  rate_limit: *a\n",
+        f"llm: {'x' * (1 << 20)}\n",
+        "llm: [\n",
+    ],
+    ids=["a control character", "deep", "endless", "large", "broken"],
+)
+def test_what_cannot_be_read_is_not_edited(file: Path, written: str) -> None:
+    file.write_text(written)
+    with pytest.raises(ConfigError, match=r"this is no configuration"):
+        set_value(file, "llm.temperature", "0")
+    assert file.read_text() == written
+
+
+def test_several_that_set_at_once_lose_nothing(file: Path) -> None:
+    wanted = {f"middleware.limits.{name}": "7" for name in ("concurrency", "burst", "max_queue", "tokens_per_minute")}
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda path: set_value(file, path, "7"), wanted))
+    assert load(file, environ={}).origins.keys() >= wanted.keys()
+
+
 def test_a_new_file_takes_the_mode_of_a_new_file(tmp_path: Path) -> None:
     file = tmp_path / "looms.yaml"
     file.write_text("")
@@ -181,6 +225,13 @@ def test_lines_are_added_once(tmp_path: Path) -> None:
     assert add_lines(file, ("*.key", ".env")) == ("*.key",)
     assert file.read_text() == "*.pyc\n.env\n*.key\n"
     assert add_lines(file, ("*.key", ".env")) == ()
+
+
+def test_lines_are_added_in_the_files_own_form(tmp_path: Path) -> None:
+    file = tmp_path / ".gitignore"
+    file.write_bytes(b"caf\xe9\r\n.env")
+    assert add_lines(file, ("*.key", ".env")) == ("*.key",)
+    assert file.read_bytes() == b"caf\xe9\r\n.env\r\n*.key\r\n"
 
 
 PLAIN = [row for row in SETTINGS if row.kind == "text" and not row.choices and not row.secret and not row.keyring]

@@ -96,9 +96,14 @@ async def hold(*sites: Site) -> Held:
         transport, model = _replayed(site, turn)
         async with model:
             response = await model.complete(asked, tools=TOOLS)
-        requests.append(Sent(asked, transport.requests[-1].body, response.warnings))
+        requests.append(Sent(asked, transport.requests[-1].body, _of_the_request(response)))
         history += [response.message, *_results(turn, response.tool_calls)]
     return Held((*history, ls.user(THANKS)), tuple(requests))
+
+
+def _of_the_request(response: ls.Response) -> tuple[str, ...]:
+    """Give the warnings, but for the one that says until when the model is to be had: it depends on the day."""
+    return tuple(warning for warning in response.warnings if "deprecated" not in warning)
 
 
 def _replayed(site: Site, turn: int) -> tuple[ReplayTransport, ls.Model]:
@@ -111,7 +116,7 @@ async def send(site: Site, messages: Sequence[Message]) -> Sent:
     transport, model = _replayed(site, -1)
     async with model:
         response = await model.complete(messages, tools=TOOLS)
-    return Sent(tuple(messages), transport.requests[-1].body, response.warnings)
+    return Sent(tuple(messages), transport.requests[-1].body, _of_the_request(response))
 
 
 @cache

@@ -10,6 +10,7 @@ import pytest
 
 import loomstream as ls
 from loomstream.catalog import look_up, price
+from loomstream.errors import ConfigError
 from loomstream.events import Usage
 from loomstream.middleware.cost import Pricing, cost_of
 
@@ -76,6 +77,20 @@ async def test_a_built_in_provider_under_a_name_of_yours_has_its_prices(
     response = await asked("work:gpt-4o", answer("gpt-4o-2024-08-06"))
     assert response.cost is not None
     assert (response.cost.amount_usd, response.cost.exact) == (GPT_4O, True)
+
+
+async def test_a_budget_in_dollars_knows_no_deployment_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "looms.yaml"
+    path.write_text("middleware:\n  budget: {limit_usd: 5}\n", "utf-8")
+    monkeypatch.setenv("LOOM_CONFIG", str(path))
+    url = "https://acme.openai.azure.com"
+    with pytest.raises(ConfigError, match="the deployment gpt-4 is not known"):
+        ls.connect("azure-openai:gpt-4", base_url=url, api_key="k")
+    response = await asked("azure-openai:gpt-4", answer(""), base_url=url, settings={"base_model": "gpt-4o"})
+    assert response.cost is not None
+    assert response.cost.amount_usd == GPT_4O
 
 
 MODEL = "meta-llama/Llama-3.3-70B-Instruct"

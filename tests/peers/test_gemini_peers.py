@@ -168,7 +168,8 @@ def wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 @pytest.fixture
 async def mocked(llmock: Any, wire: str) -> AsyncIterator[ls.Model]:  # noqa: ANN401, ARG001 (as above; set first)
     base_url = f"{llmock.url}/gemini/v1beta"
-    async with ls.connect("gemini:gemini-2.5-pro", base_url=base_url, api_key=f"key-{uuid.uuid4()}") as found:
+    key, bare = f"key-{uuid.uuid4()}", counting("gemini")
+    async with ls.connect("gemini:gemini-2.5-pro", base_url=base_url, api_key=key, middleware=bare) as found:
         yield found
 
 
