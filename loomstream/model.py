@@ -297,7 +297,11 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
     found = chosen(spec if spec is not None else spec_of(configuration), configuration)
     _tell(found.warnings)
     planned = plan(
-        configuration, found, own_key=api_key is not None or base_url is not None, allow_custom_host=allow_custom_host
+        configuration,
+        found,
+        own_key=api_key is not None,
+        own_address=base_url is not None,
+        allow_custom_host=allow_custom_host,
     )
     provider = planned.provider
     model_path, model = _own_file(provider, found.model, model_path)
@@ -328,7 +332,8 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
         transport = RecordingTransport(transport, record)
     fallbacks: list[Model] = []
     if middleware is None:
-        fallbacks = [_fallback(other, configuration, client, options) for other in fallbacks_of(configuration)]
+        for_all = msgspec.structs.replace(options, allow_http=allow_http)  # what the entry says is for itself
+        fallbacks = [_fallback(other, configuration, client, for_all) for other in fallbacks_of(configuration)]
         site = Site(_limited(endpoint), model, endpoint.account, endpoint.region, _pricing(endpoint))
         middleware = stack(configuration, planned, site, [_candidate(other) for other in fallbacks])
     return Model(

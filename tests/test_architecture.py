@@ -50,7 +50,11 @@ NAMED_ELSEWHERE: dict[str, tuple[set[str], str]] = {
     "auth/aws.py": ({"bedrock"}, "the extra that brings the library, and AWS's word for the service that is signed"),
     "auth/aws_chain.py": ({"bedrock"}, "the extra that brings the library"),
     "auth/google.py": ({"vertex"}, "the extra that brings the library"),
+    "bench/measure.py": ({"local"}, "the kind of a row that ran on this machine, and the spec of the embedded model"),
+    "bench/page.py": ({"local"}, "the kind of a row that ran on this machine"),
+    "bench/samples.py": ({"local"}, "the kind of a row that ran on this machine"),
     "catalog/generate.py": ({"litellm"}, "the package whose map of models is read"),
+    "cli/bench.py": ({"local"}, "the spec of the embedded model, where none is given"),
     "cli/choice.py": ({"openai-compatible", "local"}, "what --base-url alone, and a .gguf file, mean by themselves"),
     "cli/key_options.py": (
         {"anthropic", "openai", "mistral", "gemini", "huggingface"},
@@ -62,6 +66,12 @@ NAMED_ELSEWHERE: dict[str, tuple[set[str], str]] = {
     "doctor/machine.py": ({"bedrock", "vertex", "local"}, "extras, by the scheme that needs them"),
     "doctor/probe.py": ({"gemini"}, "a dialect of the same name"),
     "local/process.py": ({"local"}, "its own name, in its errors"),
+    "testing/pace.py": (
+        {"anthropic", "bedrock", "ollama", "openai", "azure-openai", "mistral", "gemini", "huggingface"},
+        "made-up paces of simulated providers, as data",
+    ),
+    "testing/wires/__init__.py": ({"mistral"}, "whose way of writing the simulator imitates, as data"),
+    "testing/wires/gemini.py": ({"gemini"}, "a dialect of the same name"),
     "providers/__init__.py": ({"gemini"}, "a dialect of the same name"),
     "providers/custom.py": ({"gemini"}, "a dialect of the same name"),
 }

@@ -55,7 +55,7 @@ def init(
     """
     asks = not yes and sys.stdin is not None and sys.stdin.isatty()
     wanted = _Wanted(provider=provider, settings=_pairs(settings), force=force, gitignore=gitignore, asks=asks)
-    file = target_file()
+    file = target_file(to_write=True)
     _may_write(file, wanted)
     row = _provider(wanted)
     values = _values(row, model, wanted)

@@ -21,8 +21,8 @@ from loomstream.config.known_keys import masked
 from loomstream.config.load import load
 from loomstream.config.settings import Settings, Value
 from loomstream.config.table import SETTINGS, row_of
-from loomstream.errors import LoomstreamError
-from loomstream.providers.config_file import FILE_NAME, data_folder, find_file
+from loomstream.errors import ConfigError, LoomstreamError
+from loomstream.providers.config_file import FILE_NAME, NOT_TRUSTED, data_folder, find_file
 from loomstream.wire import Secret
 
 _FAILED = 1
@@ -39,11 +39,18 @@ class ValueRow(Struct, frozen=True, kw_only=True):
     where: str
 
 
-def target_file() -> Path:
-    """Give the file that commands write to: the one that counts, else `~/.loom/looms.yaml`."""
+def target_file(*, to_write: bool = False) -> Path:
+    """Give the file that commands work on: the one that counts, else `~/.loom/looms.yaml`.
+
+    Raises `ConfigError` where it is `to_write` and a link that was merely found in the working folder.
+    """
     import os  # noqa: PLC0415 (one use)
 
     found = find_file()
+    if to_write and found is not None and not found.own and found.path.is_symlink():
+        how = NOT_TRUSTED.format("it cannot have another file written by a link;")
+        msg = f"{found.path}: {how}"
+        raise ConfigError(msg)
     return Path(data_folder(os.environ, sys.platform)) / FILE_NAME if found is None else found.path
 
 
@@ -127,7 +134,7 @@ def set_(*, path: str, value: str) -> None:
     """
     from loomstream.config.edit import set_value  # noqa: PLC0415 (not for --help)
 
-    file = target_file()
+    file = target_file(to_write=True)
     is_new = not file.exists()
     now = set_value(file, path, value)
     click.echo(f"{row_of(path).path}: {_text(_shown(now))}")
@@ -168,5 +175,5 @@ def _checked(path: Path) -> tuple[list[str], list[str]]:
         settings = load(path, environ={})
     except LoomstreamError as error:
         return [str(error)], []
-    broken = [f"{entry.where}: {entry.error}" for entry in settings.providers if entry.error]
+    broken = [entry.error for entry in settings.providers if entry.error]
     return broken, list(settings.warnings)

@@ -109,7 +109,8 @@ def _text_of(file: Path) -> str:
 def _written(row: SettingRow, value: Value, text: str) -> str:
     """Give the value as YAML, on one line."""
     plain = text.strip() if row.kind == "duration" else list(value) if isinstance(value, tuple) else value
-    dumped = yaml.safe_dump(plain, default_flow_style=True, width=_WIDTH, allow_unicode=True)
+    style = '"' if "\n" in text.strip() else None  # any other style would take several lines
+    dumped = yaml.safe_dump(plain, default_flow_style=True, default_style=style, width=_WIDTH, allow_unicode=True)
     return dumped.removesuffix("\n").removesuffix("\n...").strip()
 
 

@@ -165,8 +165,10 @@ def _looked_up(name: str, notes: list[str]) -> Secret | None:
         except KeyringLocked:
             notes.append("the keyring is locked")
             continue
-        if value is not None:
+        if isinstance(value, str):
             return Secret(value)
+        if value is not None:
+            notes.append(f"the keyring {_title(backend)} gave no text")
     return None
 
 

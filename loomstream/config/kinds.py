@@ -153,7 +153,7 @@ def _duration(given: object) -> Value:
 
 def _duration_of(text: str) -> Value:
     found = _DURATION.fullmatch(text)
-    return float(found[1]) * _UNITS[found[2]] if found else _number_of(text)
+    return _number(float(found[1]) * _UNITS[found[2]]) if found else _number_of(text)
 
 
 def _headers(given: object) -> Value:

@@ -221,10 +221,12 @@ def _check_names(settings: Settings) -> None:
     """Raise where the file names a provider that there is not."""
     active = settings.active_provider
     if active is not None and settings.entry(active) is None:
+        from loomstream.transport.record import without_keys  # noqa: PLC0415 (only where something is wrong)
+
         known = [entry.name for entry in settings.providers]
         near = difflib.get_close_matches(active, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known) or 'none'}"
-        msg = f"{_where(settings, 'active_provider')}: providers: has no entry {active[:80]!r}: {hint}"
+        msg = f"{_where(settings, 'active_provider')}: providers: has no entry {without_keys(active)[:80]!r}: {hint}"
         raise ConfigError(msg)
     named = settings.llm.provider
     if named is None or settings.origin("llm.provider").layer != "file":

@@ -65,11 +65,15 @@ def _entry(file: File, value: Value, path: str, entry: PoolEntry) -> PoolEntry:
 
 
 def _call_values(file: File, entry: Value, path: str) -> Iterator[tuple[str, SettingValue]]:
+    from loomstream.providers.yaml_file import MAPPING, NOTHING  # noqa: PLC0415 (imports PyYAML)
+
     for key in OF_A_CALL:
         if key not in entry.mapping:
             continue
         value = entry.mapping[key]
         if key == _RATE_LIMIT:
+            if value.kind not in (MAPPING, NOTHING):
+                _refuse(file, value, f"{path}.{key}", f"this must be a mapping of its keys, not {value.kind}")
             for name, inner in value.mapping.items():
                 yield from _call_value(file, f"{key}.{name}", inner, path)
         else:

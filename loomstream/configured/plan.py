@@ -57,11 +57,19 @@ class Plan(NamedTuple):
 # --- what is said of one model -------------------------------------------------------------------
 
 
-def plan(settings: Settings, chosen: Chosen, *, own_key: bool = False, allow_custom_host: bool = False) -> Plan:
+def plan(
+    settings: Settings,
+    chosen: Chosen,
+    *,
+    own_key: bool = False,
+    own_address: bool = False,
+    allow_custom_host: bool = False,
+) -> Plan:
     """Give what the settings say of a model.
 
-    `own_key` says that the caller passes the key, `allow_custom_host` that credentials may go wherever the
-    configuration says. Raises `ConfigError` where the file of a working folder would send them elsewhere.
+    `own_key` and `own_address` say that the caller passes the key, or the address, `allow_custom_host` that credentials
+    may go wherever the configuration says. Raises `ConfigError` where the file of a working folder would send them
+    elsewhere: also a caller's key, for only what stands in that file itself may go where it says.
     """
     entry = chosen.entry
     secrets = _secrets(settings, chosen.provider)
@@ -69,7 +77,7 @@ def plan(settings: Settings, chosen: Chosen, *, own_key: bool = False, allow_cus
     given = {**passed, **({} if entry is None else entry.secrets)}
     row = _with_headers(settings, _with_settings(settings, chosen.provider))
     base_url = _address(settings, row) if row.base_url_environment else None  # an entry with an address has no others
-    if not (own_key or allow_custom_host or API_KEY in secrets or API_KEY in given):
+    if not (own_address or allow_custom_host or (not own_key and _is_of_file(chosen, secrets))):
         _check_address(settings, chosen, row, base_url)
     values = {**_call_values(settings), **({} if entry is None else entry.values)}
     rates = RateLimitSettings(**{name.partition(".")[2]: value for name, value in values.items() if "." in name})  # pyright: ignore[reportArgumentType] (checked by the table)
@@ -81,11 +89,18 @@ def plan(settings: Settings, chosen: Chosen, *, own_key: bool = False, allow_cus
         request_defaults=_request_defaults(values, row, options_of(settings, "timeout")),
         allow_http=bool(values.get("allow_http")),
         retries={**rates.retries(), **_renamed(options_of(settings, "retry"), _RETRY)},
-        limits={
-            **rates.limits(cast("int | None", values.get("concurrency_limit"))),
-            **_renamed(options_of(settings, "limits"), _LIMITS),
-        },
+        limits=_limits(
+            rates.limits(cast("int | None", values.get("concurrency_limit"))), options_of(settings, "limits")
+        ),
     )
+
+
+def _is_of_file(chosen: Chosen, secrets: Mapping[str, ResolvedKey]) -> bool:
+    """Say whether the only credential that can be sent stands in the file that names the address."""
+    if any(setting.keyring for setting in chosen.provider.settings):  # another credential may win over the key
+        return False
+    in_entry = chosen.entry is not None and API_KEY in chosen.entry.secrets
+    return in_entry or (API_KEY in secrets and secrets[API_KEY].source.startswith("file"))
 
 
 def _given(settings: Settings, row: Provider, feeds: str) -> Value:
@@ -225,6 +240,13 @@ def options_of(settings: Settings, name: str) -> Mapping[str, object]:
     """Give the options of a middleware that is named; none where it is not."""
     found = [named.options for named in settings.middleware if named.name == name]
     return found[0] if found else {}
+
+
+def _limits(rates: Mapping[str, float | int | bool], options: Mapping[str, object]) -> dict[str, float | int | bool]:
+    """Give the limits of `rate_limit` with those of the middleware over them; where there is no limit is no burst."""
+    limits = {**rates, **_renamed(options, _LIMITS)}
+    without = limits.get("requests_per_minute") == 0
+    return {name: value for name, value in limits.items() if not (without and name == "burst")}
 
 
 def _renamed(options: Mapping[str, object], names: Mapping[str, str]) -> dict[str, float | int]:

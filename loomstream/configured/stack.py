@@ -38,9 +38,16 @@ _spent = MemoryStore()
 def fallbacks_of(settings: Settings) -> tuple[str, ...]:
     """Give who is asked next where a model fails: names of entries, or `provider:model-id`.
 
-    Raises `ConfigError` where the file of a working folder would have a host of its own asked.
+    Raises `ConfigError` where `failover` names nobody, and where the file of a working folder would have a host of its
+    own asked.
     """
-    named = cast("tuple[str, ...]", options_of(settings, "failover").get("to", ()))
+    failing_over = next((one for one in settings.middleware if one.name == "failover"), None)
+    if failing_over is None:
+        return ()
+    named = cast("tuple[str, ...]", failing_over.options.get("to", ()))
+    if not named:
+        msg = f"{_place(failing_over)}: name who is asked next, as in to: [anthropic]"
+        raise ConfigError(msg)
     return tuple(trusted(settings, name, "middleware.failover.to") for name in named)
 
 
@@ -90,8 +97,12 @@ def _made(settings: Settings, named: Named, make: _Make, site: Site) -> Middlewa
         return make(settings, named.options, site)
     except ConfigError as error:
         problem = str(error)
-    msg = f"{named.where or 'the environment'}: middleware.{named.name}: {problem}"
+    msg = f"{_place(named)}: {problem}"
     raise ConfigError(msg, provider=site.row.name, model=site.model)
+
+
+def _place(named: Named) -> str:
+    return f"{named.where or 'the environment'}: middleware.{named.name}"
 
 
 def _cache(settings: Settings, options: Mapping[str, Any], site: Site) -> Middleware:
@@ -121,11 +132,17 @@ _INNER: Mapping[str, _Make] = {"budget": _budget, "circuit_breaker": _circuit}
 
 
 def _failing_over(settings: Settings, site: Site, fallbacks: Sequence[Candidate]) -> Middleware:
-    resume = cast("Resume", options_of(settings, "failover").get("resume", "off"))
+    named = next(one for one in settings.middleware if one.name == "failover")
+    resume = cast("Resume", named.options.get("resume", "off"))
 
     def wrap(handler: Handler) -> Handler:
         own = Candidate(f"{site.row.name}:{site.model}", handler, site.row.name, site.model, site.region)
-        return failover([own, *fallbacks], resume=resume)
+        try:
+            return failover([own, *fallbacks], resume=resume)
+        except ConfigError as error:
+            problem = str(error)
+        msg = f"{_place(named)}: {problem}"
+        raise ConfigError(msg, provider=site.row.name, model=site.model)
 
     return wrap
 

@@ -78,7 +78,7 @@ def _configuration() -> tuple[Settings | None, list[Finding]]:
         for warning in settings.warnings
     ]
     findings += [
-        Finding(name="configuration", status="problem", said=f"{entry.where}: {entry.error}", fix="correct the entry")
+        Finding(name="configuration", status="problem", said=entry.error, fix="correct the entry")
         for entry in settings.providers
         if entry.error
     ]
@@ -119,7 +119,8 @@ def _key(found: Chosen, settings: Settings) -> list[Finding]:
 
 def _no_key(row: Provider, looked: list[str], notes: list[str]) -> Finding:
     why = f" ({'; '.join(dict.fromkeys(notes))})" if notes else ""
-    said = f"no key for {row.name}: looked for in {', '.join(looked)}{why}"
+    where = f": looked for in {', '.join(looked)}" if looked else ""  # a host of the working folder's file gets none
+    said = f"no key for {row.name}{where}{why}"
     if not row.needs_key:
         other = "other credentials of this machine are tried" if row.auth != "bearer" else "it may need none"
         return Finding(name="key", status="ok", said=f"{said}; {other}")

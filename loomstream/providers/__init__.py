@@ -160,11 +160,13 @@ def look_up(name: str) -> Provider:
 
     row = plugins.provider(name) or custom.provider(name)
     if row is None:
+        from loomstream.transport.record import without_keys  # noqa: PLC0415 (only where something is wrong)
+
         known = known_names()
         near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=_SIMILAR)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        msg = f"unknown provider {name!r}: {hint}known are {', '.join(sorted(known))}; any OpenAI-compatible host "
-        raise UnknownProvider(msg + "works as openai-compatible with base_url=")
+        msg = f"unknown provider {without_keys(name)!r}: {hint}known are {', '.join(sorted(known))}; any "
+        raise UnknownProvider(msg + "OpenAI-compatible host works as openai-compatible with base_url=")
     return row
 
 

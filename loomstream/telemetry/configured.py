@@ -2,9 +2,9 @@
 
 Contract: `none`, or `enabled: false`, is nothing. Where no `mode` is given it is that of the `provider` (`hawk`:
 `service`, else `otel`), else `otel` with an `otlp_endpoint`, `service` with a `hawk_endpoint`, or nothing. `otel`
-without an endpoint uses the SDK that the program has set up, `embedded` keeps the audit log. Models with the same
-settings share one exporter, which sends what is left when the interpreter ends. Nothing is sent and no extra is loaded
-before a middleware is asked for.
+without an endpoint uses the SDK that the program has set up, `embedded` keeps the audit log, as `service` does with
+`prefer_embedded`. Models with the same settings share one exporter, which sends what is left when the interpreter ends.
+Nothing is sent and no extra is loaded before a middleware is asked for.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def configured(settings: Observability, provider: str = "", model: str = "") -> 
     collector: unless `otlp_insecure`), a log that cannot be written, and where the extra `otel` is not installed.
     """
     mode = _mode(settings) if settings.enabled else "none"
+    mode = "embedded" if mode == "service" and settings.prefer_embedded else mode
     content = settings.capture_content
     match mode:
         case "otel":

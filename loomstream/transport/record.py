@@ -45,6 +45,12 @@ SECRET_PATTERNS: tuple[str, ...] = (
 )
 """How keys of the providers and their neighbours look; masked wherever they stand."""
 
+
+def without_keys(text: str) -> str:
+    """Give a text with "…" in the place of what looks like a key: for messages that quote what somebody wrote."""
+    return re.sub("|".join(SECRET_PATTERNS), "…", text)
+
+
 _MASK = b"*"
 _LEAST_SECRET_CHARS = 8
 """What is shorter may be part of any word."""

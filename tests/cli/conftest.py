@@ -86,7 +86,7 @@ class Stub:
                 with contextlib.suppress(ConnectionError):  # the client went away: the script's business
                     stub.script(exchange)
 
-            do_GET = do_POST
+            do_GET = do_POST  # noqa: N815 (what http.server calls)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass

@@ -306,6 +306,18 @@ def test_init_does_not_overwrite_unasked(home: Path) -> None:
     assert load(file, environ={}).llm.provider == "anthropic"
 
 
+def test_nothing_is_written_through_a_link_of_the_working_folder(home: Path) -> None:
+    victim = home / "victim.yaml"
+    victim.write_text("llm:\n  temperature: 1\n")
+    Path("looms.yaml").symlink_to(victim)
+    for words in (("init", "--force", "--yes"), ("set", "llm.temperature", "0")):
+        result = run(*words)
+        assert result.exit_code == 3, result.output
+        assert "it cannot have another file written by a link" in result.stderr
+    assert victim.read_text() == "llm:\n  temperature: 1\n"
+    assert run("validate").exit_code == 0
+
+
 def test_init_offers_what_keeps_keys_out_of_a_repository(home: Path) -> None:
     (home / ".git").mkdir()
     assert "add --gitignore" in run("init").stderr

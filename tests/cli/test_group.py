@@ -51,7 +51,7 @@ def test_the_version_is_the_package_s() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"), [("caht", "chat"), ("provider", "providers"), ("zzz", "there are ask, chat")]
+    ("typed", "meant"), [("caht", "chat"), ("provider", "providers"), ("zzz", "there are ask, bench, chat")]
 )
 def test_an_unknown_command_is_told_what_there_is(typed: str, meant: str) -> None:
     result = CliRunner().invoke(looms, [typed])

@@ -48,6 +48,7 @@ def file(tmp_path: Path) -> Path:
         ("llm.temperature", "0", "temperature: 0.7   #", "temperature: 0   #"),
         ("llm.openai_model", "gpt-5", 'openai_model: "gpt-4o"', "openai_model: gpt-5"),
         ("llm.openai_model", "true", 'openai_model: "gpt-4o"', "openai_model: 'true'"),
+        ("llm.openai_model", "a\nb", 'openai_model: "gpt-4o"', 'openai_model: "a\\nb"'),
         ("llm.openai_model", "a: b # c", 'openai_model: "gpt-4o"', "openai_model: 'a: b # c'"),
         ("llm.rate_limit.max_retries", "0", "{disabled: false}", "{disabled: false, max_retries: 0}"),
         ("observability.enabled", "no", "enabled: true", "enabled: false"),

@@ -152,6 +152,15 @@ def test_a_refusal_is_told_without_the_key(kept: Memory, why: str, install: Inst
     assert caught.value.__cause__ is caught.value.__context__ is None
 
 
+def test_a_keyring_that_gives_no_text(install: Install) -> None:
+    kept = Memory()
+    kept.entries["loom", "openai_api_key"] = CANARY.encode()  # type: ignore[assignment]
+    install(kept)
+    with pytest.raises(ConfigError, match="gave no text") as caught:
+        get_key("openai_api_key")
+    assert CANARY not in str(caught.value)
+
+
 def test_a_keyring_that_does_not_delete(install: Install) -> None:
     kept = install(Memory())
     set_key("a_key", Secret(CANARY))

@@ -407,6 +407,7 @@ def test_a_file_is_read_anew_when_it_changes(write: Write) -> None:
         ("rate_limit: {max_retries: -1}", "rate_limit.max_retries: this must be a whole number of at least 0"),
         ("llm: {rate_limit: {retries: 1}}", "llm.rate_limit.retries: there is no key 'retries': did you mean"),
         ("observability: {mode: hawk}", "observability.mode: this must be one of embedded, service, otel, none"),
+        (f"observability: {{flush_interval: {'9' * 400}s}}", "this must be seconds, as a number or as 500ms, 30s, 5m"),
         ("observability: {flush_interval: soon}", "this must be seconds, as a number or as 500ms, 30s, 5m"),
         ("middleware: {retri: {}}", "middleware.retri: there is no middleware 'retri': did you mean 'retry'?"),
         ("middleware: {'os:system': {}}", "there is no middleware 'os:system': known are"),
@@ -591,6 +592,34 @@ def test_a_secret_of_the_wrong_type_is_not_shown(write: Write) -> None:
     assert CANARY not in error_of(write(f"llm: {{openai_api_key: [{CANARY}]}}"))
     assert CANARY not in error_of(write(f"llm: {{openai_api_key: {CANARY}, zzz: 1}}"))
     assert CANARY not in error_of(write(f"llm: {{openai_api_key: '{CANARY}"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "llm: {provider: KEY}",
+        "llm: {KEY: x}",
+        "KEY: x",
+        "active_provider: KEY",
+        "middleware: {KEY: }",
+        "providers: [{name: a, provider: KEY}]",
+        "providers: [{name: a, base_url: 'https://a.test', auth: KEY}]",
+        "providers: [{name: a, provider: openai, settings: {KEY: x}}]",
+    ],
+)
+def test_a_key_in_the_wrong_place_is_not_shown(text: str, write: Write) -> None:
+    path = write(text.replace("KEY", CANARY))
+    try:
+        said = load(path, environ={}).providers[0].error
+    except ConfigError as error:
+        said = str(error)
+    assert "looms.yaml" in said
+    assert CANARY not in said
+
+
+def test_the_limits_of_an_entry_are_a_mapping(write: Write) -> None:
+    found = load(write("providers: [{name: mine, provider: openai, rate_limit: 3}]"), environ={})
+    assert "providers[0].rate_limit: this must be a mapping of its keys, not a whole number" in found.providers[0].error
 
 
 @pytest.mark.parametrize(

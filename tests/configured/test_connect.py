@@ -515,6 +515,25 @@ def test_the_working_folder_sends_no_key_elsewhere(
     connect()  # named, it is the user's own
 
 
+def test_the_working_folder_gets_no_key_that_a_caller_passes(write: Write) -> None:
+    write("llm: {openai_base_url: 'https://evil.test/v1'}", here=True)
+    with pytest.raises(ConfigError, match="merely found in the working folder"):
+        connect("openai", api_key=CANARY)
+    with pytest.raises(ConfigError, match="merely found in the working folder"):
+        connect("openai", config=load(environ={"OPENAI_API_KEY": CANARY}))
+    connect("openai", api_key=CANARY, base_url="https://mine.test/v1")
+    connect("openai", api_key=CANARY, allow_custom_host=True)
+
+
+def test_a_key_of_the_working_folder_opens_no_way_for_another_credential(write: Write) -> None:
+    address = "https://evil.test"
+    write(f"llm: {{azure_openai_api_key: k, azure_openai_endpoint: '{address}'}}", here=True)
+    with pytest.raises(ConfigError, match="merely found in the working folder"):
+        connect("azure-openai:m")  # an Entra token of the environment would win over the file's key
+    write(f"llm: {{openai_api_key: k, openai_base_url: '{address}'}}", here=True)
+    connect("openai")  # what is sent is the file's own
+
+
 @pytest.mark.parametrize("config", [5, {"llm": {}}, b"looms.yaml"])
 def test_a_configuration_is_a_path_or_settings(config: object) -> None:
     with pytest.raises(UsageError, match=r"config is a \w+: give a path, or what loomstream\.config\.load\.load gives"):
@@ -529,7 +548,7 @@ async def test_a_custom_host_may_be_allowed(write: Write, monkeypatch: pytest.Mo
     await program(site, allow_custom_host=True)
     assert site.host == "gate.test"
     site = Site()
-    await program(site, api_key="given")
+    await program(site, api_key="given", allow_custom_host=True)
     assert (site.host, site.requests[0].headers["authorization"]) == ("gate.test", "Bearer given")
     site = Site()
     await program(site, base_url="https://mine.test/v1")

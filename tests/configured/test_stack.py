@@ -129,6 +129,37 @@ def test_zeros_are_no_limit(write: Write) -> None:
     assert connect("openai").provider == "openai"
 
 
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("failover: {resume: prefill}", "looms.yaml:2: middleware.failover: name who is asked next"),
+        ("failover: {to: []}", "looms.yaml:2: middleware.failover: name who is asked next"),
+        ("failover: {to: [openai]}", "looms.yaml:2: middleware.failover: failover has two candidates"),
+    ],
+)
+def test_a_failover_that_cannot_be(text: str, what: str, write: Write) -> None:
+    write("llm: {provider: openai}\nmiddleware: {" + text + "}\n")
+    with pytest.raises(ConfigError) as caught:
+        connect()
+    assert what in str(caught.value)
+
+
+def test_no_limit_has_no_burst(write: Write) -> None:
+    write("middleware: {limits: {requests_per_minute: 0, burst: 0}}")
+    assert connect("openai").provider == "openai"
+
+
+def test_plain_http_of_one_entry_is_not_its_fallbacks(write: Write) -> None:
+    write(
+        "active_provider: near\nmiddleware: {failover: {to: [far]}}\nproviders:\n"
+        "- {name: near, base_url: 'http://near.test/v1', model: m, allow_http: true}\n"
+        "- {name: far, base_url: 'http://far.test/v1', model: m}\n"
+    )
+    model = connect()
+    assert model._transport._options.allow_http  # type: ignore[attr-defined]
+    assert [other._transport._options.allow_http for other in model._fallbacks] == [False]  # type: ignore[attr-defined]
+
+
 def test_without_any_the_default_is_shared() -> None:
     settings = load()
     planned = plan(settings, chosen("openai", settings))

@@ -17,7 +17,7 @@ import loomstream
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-RUN = ("docs/tutorial.md", "docs/how-to/live-ui.md")
+RUN = ("docs/tutorial.md", "docs/how-to/live-ui.md", "docs/how-to/simulator.md", "docs/how-to/bench.md")
 """Pages whose snippets run, one after the other, as one program; what is printed stands in the `text` block behind."""
 BLOCK = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 

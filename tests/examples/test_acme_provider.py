@@ -130,7 +130,8 @@ class TestWhatItDoes:
             return httpx.Response(500)
 
         client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
-        async with connect("acme", api_key="k", settings={"region": "us"}, client=client) as model:
+        us = {"region": "us"}
+        async with connect("acme", api_key="k", settings=us, client=client, middleware=()) as model:
             with pytest.raises(loomstream.ProviderError):
                 await model.complete("x")
         assert seen == ["us.llm.acme.example"]

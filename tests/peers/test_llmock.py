@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from models import counting
 
 import loomstream as ls
 from loomstream.errors import (
@@ -41,7 +42,8 @@ def spec(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def model(llmock: Any, spec: str) -> Any:  # noqa: ANN401 (fixtures of conftest, which cannot be imported)
-    async with ls.connect(spec, base_url=llmock.url + PATHS[spec], api_key=f"key-{uuid.uuid4()}") as connected:
+    key, bare = f"key-{uuid.uuid4()}", counting(*spec.partition(":")[::2])
+    async with ls.connect(spec, base_url=llmock.url + PATHS[spec], api_key=key, middleware=bare) as connected:
         yield connected
 
 

@@ -109,6 +109,16 @@ async def test_the_embedded_mode_keeps_the_audit_log(tmp_path: Path, monkeypatch
     assert len(list(lines_of(default_path()))) == 2
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("mode", [None, "service"])
+async def test_embedded_wins_over_a_service_where_it_is_preferred(
+    mode: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: Seen, here: str
+) -> None:
+    monkeypatch.setenv("LOOM_DATA_DIR", str(tmp_path))
+    await ask(Observability(mode=mode, hawk_endpoint=here, prefer_embedded=True))
+    assert (seen, len(list(lines_of(default_path())))) == ([], 2)
+
+
 @pytest.mark.parametrize(
     "settings",
     [

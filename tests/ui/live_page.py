@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Unpack
 
-from answers import HeldModel
+from held_models import HeldModel
 
 from loomstream.errors import ConfigError, LoomstreamError
 from loomstream.events import Event

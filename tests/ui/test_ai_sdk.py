@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from answers import EVERY_EVENT
+from held_models import EVERY_EVENT
 
 from loomstream import events
 from loomstream.errors import RateLimited, StreamCancelled

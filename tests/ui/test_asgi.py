@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from answers import HeldModel
+from held_models import HeldModel
 
 from loomstream import ui
 from loomstream.errors import RateLimited, UsageError

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import anyio
 import pytest
-from answers import HeldModel
+from held_models import HeldModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -15,7 +15,7 @@ from msgspec import Raw as RawJSON
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
 
-from answers import EVERY_EVENT
+from held_models import EVERY_EVENT
 
 from loomstream import agent, events
 from loomstream.errors import FirstEventTimeout, RateLimited, StreamCancelled, UsageError

@@ -1,0 +1,187 @@
+"""Plots as SVG text, made by hand: no library, no script, nothing from another host.
+
+Contract: pure; every text from outside is escaped. Colours follow the reader's light or dark scheme, in a page and as
+a file of its own. Simulated rows are hollow and dashed, and say so in their label.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+from statistics import median
+from typing import NamedTuple
+
+from loomstream.bench.statistics import percentile
+
+_WIDTH, _LEFT, _RIGHT, _TOP, _LANE, _BOTTOM = 760, 250, 24, 40, 44, 44
+_TICKS = 6
+_STYLE = """
+.plot{font:12px system-ui,sans-serif;--ink:#1c2430;--soft:#667085;--line:#d8dde6;--paper:#fff}
+.plot text{fill:var(--ink)}.plot .soft{fill:var(--soft)}.plot .title{font-size:14px;font-weight:600}
+.plot .grid{stroke:var(--line)}.plot .paper{fill:var(--paper)}
+.c0{--c:#3366cc}.c1{--c:#d1495b}.c2{--c:#2a9d6f}.c3{--c:#b5831d}.c4{--c:#7b5cd6}.c5{--c:#1d8a99}
+.dot{fill:var(--c);fill-opacity:.45}.bar{stroke:var(--c);stroke-width:2}.box{fill:var(--c);fill-opacity:.16}
+.sim .dot{fill:none;stroke:var(--c);stroke-opacity:.8}.sim .box{fill:none;stroke:var(--c);stroke-dasharray:4 3}
+.sim .bar{stroke-dasharray:4 3}
+@media(prefers-color-scheme:dark){.plot{--ink:#e6eaf0;--soft:#98a2b3;--line:#364152;--paper:#151a21}
+.c0{--c:#7aa5ff}.c1{--c:#ff8a97}.c2{--c:#5fd3a3}.c3{--c:#e5b755}.c4{--c:#b09cff}.c5{--c:#5ccbda}}
+"""
+_COLOURS = 6
+
+
+class Series(NamedTuple):
+    """The values of one row; `simulated` where they are of no real provider."""
+
+    label: str
+    values: Sequence[float]
+    simulated: bool = False
+
+
+class Point(NamedTuple):
+    """A row as a point."""
+
+    label: str
+    x: float
+    y: float
+    simulated: bool = False
+
+
+class _Axis(NamedTuple):
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def at(self, value: float) -> float:
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+    def ticks(self) -> list[float]:
+        step = _round_step((self.high - self.low) / _TICKS)
+        first = math.ceil(self.low / step - 1e-9)
+        return [number * step for number in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def _round_step(least: float) -> float:
+    power = 10 ** math.floor(math.log10(least))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
+
+
+def _axis(values: Iterable[float], start: float, end: float) -> _Axis:
+    top = max((value for value in values if math.isfinite(value)), default=0.0)
+    return _Axis(0.0, top * 1.05 or 1.0, start, end)
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _svg(title: str, height: int, body: Iterable[str]) -> str:
+    name = escape(title)
+    return (
+        f'<svg class="plot" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
+        f'aria-label="{name}"><style>{_STYLE}</style><rect class="paper" width="{_WIDTH}" height="{height}"/>'
+        f'<text class="title" x="12" y="22">{name}</text>{"".join(body)}</svg>'
+    )
+
+
+def _across(axis: _Axis, top: int, bottom: int, unit: str) -> list[str]:
+    drawn: list[str] = []
+    for tick in axis.ticks():
+        x = axis.at(tick)
+        drawn += [
+            f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>',
+            f'<text class="soft" x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{_number(tick)}</text>',
+        ]
+    middle = (axis.start + axis.end) / 2
+    return [*drawn, f'<text class="soft" x="{middle:.1f}" y="{bottom + 34}" text-anchor="middle">{escape(unit)}</text>']
+
+
+_LABEL_CHARS = 36
+
+
+def _label(text: str, y: float) -> str:
+    """Give a lane's label; a long one loses its middle, never the mark at its end."""
+    half = _LABEL_CHARS // 2
+    shown = text if len(text) <= _LABEL_CHARS else f"{text[: half - 1]}…{text[-half:]}"
+    return (
+        f'<text x="{_LEFT - 12}" y="{y + 4:.1f}" text-anchor="end">{escape(shown)}<title>{escape(text)}</title></text>'
+    )
+
+
+def _lanes(title: str, unit: str, rows: Sequence[Series], draw: Callable[[Series, _Axis, float], list[str]]) -> str:
+    axis = _axis((value for row in rows for value in row.values), _LEFT, _WIDTH - _RIGHT)
+    bottom = _TOP + _LANE * len(rows)
+    body = _across(axis, _TOP, bottom, unit)
+    for number, row in enumerate(rows):
+        y = _TOP + _LANE * (number + 0.5)
+        kind = f"c{number % _COLOURS}{' sim' if row.simulated else ''}"
+        body += [_label(row.label, y), f'<g class="{kind}">', *draw(row, axis, y), "</g>"]
+    return _svg(title, bottom + _BOTTOM, body)
+
+
+def distributions(title: str, unit: str, rows: Sequence[Series]) -> str:
+    """Draw each row's values as dots, with a box from the first to the third quartile and a bar at the median."""
+    return _lanes(title, unit, rows, _distribution)
+
+
+def _distribution(row: Series, axis: _Axis, y: float) -> list[str]:
+    if not row.values:
+        return [f'<text class="soft" x="{_LEFT + 8}" y="{y + 4:.1f}">no whole answer</text>']
+    low, high = (axis.at(percentile(row.values, part)) for part in (0.25, 0.75))
+    middle = axis.at(median(row.values))
+    dots = [
+        f'<circle class="dot" cx="{axis.at(value):.1f}" cy="{y + ((number * 7) % 5 - 2) * 3:.1f}" r="3.5"/>'
+        for number, value in enumerate(row.values)
+    ]
+    return [
+        f'<rect class="box" x="{low:.1f}" y="{y - 13:.1f}" width="{max(high - low, 1):.1f}" height="26" rx="3"/>',
+        *dots,
+        f'<line class="bar" x1="{middle:.1f}" x2="{middle:.1f}" y1="{y - 15:.1f}" y2="{y + 15:.1f}"/>',
+    ]
+
+
+def timelines(title: str, unit: str, rows: Sequence[Series]) -> str:
+    """Draw when each event of an answer came: a tick each, so that waits and stalls are gaps."""
+    return _lanes(title, unit, rows, _timeline)
+
+
+_MOST_TICKS = 600
+
+
+def _timeline(row: Series, axis: _Axis, y: float) -> list[str]:
+    every = max(1, math.ceil(len(row.values) / _MOST_TICKS))
+    ticks = "".join(f"M{axis.at(value):.1f} {y - 11:.1f}v22" for value in row.values[::every])
+    base = f'<line class="grid" x1="{axis.start}" x2="{axis.end}" y1="{y:.1f}" y2="{y:.1f}"/>'
+    return [base, f'<path d="{ticks}" stroke="var(--c)" stroke-width="1" fill="none"/>'] if ticks else [base]
+
+
+def scatter(title: str, units: tuple[str, str], points: Sequence[Point]) -> str:
+    """Draw rows as points: across the first unit, upwards the second; near the corner is better."""
+    height = 360
+    bottom = height - _BOTTOM
+    across = _axis((point.x for point in points), 90, _WIDTH - 200)
+    upwards = _axis((point.y for point in points), bottom, _TOP)
+    body = _across(across, _TOP, bottom, units[0])
+    for tick in upwards.ticks():
+        y = upwards.at(tick)
+        body += [
+            f'<line class="grid" x1="{across.start}" x2="{across.end}" y1="{y:.1f}" y2="{y:.1f}"/>',
+            f'<text class="soft" x="82" y="{y + 4:.1f}" text-anchor="end">{_number(tick)}</text>',
+        ]
+    body.append(
+        f'<text class="soft" transform="translate(22 {(bottom + _TOP) / 2:.0f}) rotate(-90)" '
+        f'text-anchor="middle">{escape(units[1])}</text>'
+    )
+    used: list[float] = []
+    for number, point in enumerate(points):
+        x, y = across.at(point.x), upwards.at(point.y)
+        label_y = y
+        while any(abs(label_y - other) < 15 for other in used):  # noqa: PLR2004 (a line's height)
+            label_y -= 15
+        used.append(label_y)
+        body.append(
+            f'<g class="c{number % _COLOURS}{" sim" if point.simulated else ""}"><circle class="dot" cx="{x:.1f}" '
+            f'cy="{y:.1f}" r="7"/></g><text x="{x + 12:.1f}" y="{label_y + 4:.1f}">{escape(point.label)}</text>'
+        )
+    return _svg(title, height, body)

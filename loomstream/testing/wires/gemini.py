@@ -1,0 +1,111 @@
+"""The other side of generateContent: chunks as SSE, or as one JSON array that is streamed.
+
+Contract: pure functions, answer to bytes. Source: https://ai.google.dev/api/generate-content.
+"""
+
+from __future__ import annotations
+
+from loomstream.events import StopReason, Usage
+from loomstream.testing.wires.answers import (
+    JSON,
+    Answer,
+    Block,
+    Sent,
+    Wire,
+    arguments_of,
+    compact,
+    data_event,
+    prompt_total,
+    reason_of,
+)
+
+_STATUSES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    429: "RESOURCE_EXHAUSTED",
+    503: "UNAVAILABLE",
+}
+_REASONS: dict[StopReason, str] = {
+    "end_turn": "STOP",
+    "tool_use": "STOP",
+    "max_tokens": "MAX_TOKENS",
+    "content_filter": "SAFETY",
+}
+
+
+def _error(status: int, message: str) -> bytes:
+    return compact({"error": {"code": status, "message": message, "status": _STATUSES.get(status, "INTERNAL")}})
+
+
+def _usage(usage: Usage) -> JSON:
+    prompt = prompt_total(usage)
+    return {
+        "promptTokenCount": prompt,
+        "cachedContentTokenCount": usage.cache_read_tokens,
+        "candidatesTokenCount": usage.output_tokens - usage.reasoning_tokens,
+        "thoughtsTokenCount": usage.reasoning_tokens,
+        "totalTokenCount": prompt + usage.output_tokens,
+    }
+
+
+def _parts(block: Block) -> list[JSON]:
+    match block.kind:
+        case "text":
+            return [{"text": piece} for piece in block.pieces]
+        case "reasoning":
+            return [{"text": piece, "thought": True} for piece in block.pieces]
+        case "tool_call":
+            call: JSON = {"name": block.name, "args": arguments_of(block)}
+            return [{"functionCall": {"id": block.id, **call} if block.id else call}]
+
+
+def _chunk(answer: Answer, parts: list[JSON], finish: str = "") -> JSON:
+    candidate: JSON = {"content": {"role": "model", "parts": parts}, "index": 0}
+    chunk: JSON = {"candidates": [candidate], "modelVersion": answer.model, "responseId": answer.id}
+    if finish:
+        candidate["finishReason"] = finish
+        chunk["usageMetadata"] = _usage(answer.usage)
+    return chunk
+
+
+def _chunks(answer: Answer) -> list[JSON]:
+    finish = reason_of(answer, _REASONS, "gemini")
+    parts = [part for block in answer.blocks for part in _parts(block)]
+    return [*(_chunk(answer, [part]) for part in parts), _chunk(answer, [{"text": ""}], finish)]
+
+
+def _sse(answer: Answer) -> list[Sent]:
+    chunks = _chunks(answer)
+    return [Sent(data_event(chunk), number < len(chunks)) for number, chunk in enumerate(chunks, 1)]
+
+
+def _array(answer: Answer) -> list[Sent]:
+    chunks = _chunks(answer)
+    sent = [Sent((b",\r\n" if number else b"[") + compact(chunk), True) for number, chunk in enumerate(chunks)]  # noqa: FBT003 (is_delta)
+    return [*sent, Sent(b"]")]
+
+
+def _whole(answer: Answer) -> bytes:
+    parts = [part for block in answer.blocks for part in _parts(block)]
+    return compact(_chunk(answer, parts, reason_of(answer, _REASONS, "gemini")))
+
+
+GEMINI = Wire(
+    "gemini",
+    "text/event-stream; charset=utf-8",
+    _sse,
+    _whole,
+    _error,
+    lambda message: b"data: " + _error(503, message) + b"\n\n",
+)
+GEMINI_ARRAY = Wire(
+    "gemini",
+    "application/json; charset=utf-8",
+    _array,
+    _whole,
+    _error,
+    lambda message: b",\r\n" + _error(503, message) + b"]",
+    malformed=b",{",
+)

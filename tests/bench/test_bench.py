@@ -1,0 +1,215 @@
+"""A benchmark over real connections to the simulator, without waits; its report as JSON, CSV, page and verdicts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from loomstream import bench
+from loomstream.bench.measure import Recorder
+from loomstream.bench.samples import Report, Row, Sample
+from loomstream.errors import ConfigError
+from loomstream.events import Start, TextDelta, ToolCallDelta, Usage
+from loomstream.testing.faults import Fault
+from loomstream.testing.server import Simulator, simulator
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, no_keys: None) -> Iterator[Simulator]:  # noqa: ARG001 (its effect)
+    """Stand in for two providers, by the variables that name their addresses."""
+    with simulator("one two three") as opened:
+        for name in ("openai", "anthropic"):
+            monkeypatch.setenv(f"{name.upper()}_API_KEY", "x")
+            monkeypatch.setenv(f"{name.upper()}_BASE_URL", opened.url(name))
+        yield opened
+
+
+@pytest.mark.anyio
+async def test_rounds_are_interleaved_and_the_first_only_opens_connections(server: Simulator) -> None:
+    report = await bench.measure(["openai:gpt-4o", "anthropic"], runs=3, max_tokens=9)
+    assert [request.provider for request in server.requests] == ["openai", "anthropic", "anthropic", "openai"] * 2
+    for row in report.rows:
+        assert row.kind == "live"
+        assert [sample.number for sample in row.samples] == [0, 1, 2, 3]
+        assert [sample.cold for sample in row.samples] == [True, False, False, False]
+        assert [sample.number for sample in row.counted] == [1, 2, 3]
+        assert {sample.output_tokens for sample in row.samples} == {3}
+        assert {len(sample.stamps_s) for sample in row.samples} == {3}
+    assert server.requests[0].json["max_completion_tokens"] == 9
+
+
+@pytest.mark.anyio
+async def test_with_cold_each_request_has_a_connection_of_its_own(server: Simulator) -> None:
+    report = await bench.measure(["openai:gpt-4o"], runs=2, cold=True)
+    assert len(server.requests) == 2
+    assert all(sample.cold for sample in report.rows[0].counted)
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("no_keys")
+async def test_what_fails_is_reported_in_its_place_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with simulator("one two three", faults=[None, Fault("cut", at=400), Fault("status", status=401)]) as server:
+        monkeypatch.setenv("OPENAI_API_KEY", "x")
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url("openai"))
+        seen: list[bench.Progress] = []
+        report = await bench.measure(["openai:gpt-4o", "nosuch:m", "mistral"], runs=3, progress=seen.append)
+    good, unknown, keyless = report.rows
+    assert [sample.error for sample in good.samples] == ["", "ConnectionLost", "AuthFailed", ""]
+    assert "unknown provider 'nosuch'" in unknown.failure
+    assert "MISTRAL_API_KEY" in keyless.failure
+    assert (seen[-1].done, seen[-1].of) == (4, 4)
+    assert bench.summary(good).errors == 2
+    page = bench.html(report)
+    assert "AuthFailed" in page
+    assert "unknown provider" in page
+
+
+@pytest.mark.anyio
+async def test_a_budget_is_never_exceeded(server: Simulator) -> None:
+    report = await bench.measure(["openai:gpt-4o"], runs=50, max_tokens=200, max_cost_usd="0.003", concurrency=4)
+    row = report.rows[0]
+    assert "the budget is used up" in row.failure
+    spent = sum(sample.cost_usd or Decimal(0) for sample in row.samples)
+    assert spent <= Decimal("0.003")
+    assert len(server.requests) < 50
+
+
+@pytest.mark.anyio
+async def test_a_budget_refuses_an_unknown_price(server: Simulator) -> None:
+    report = await bench.measure(["openai:no-such-model"], runs=2, max_cost_usd=1)
+    assert "price" in report.rows[0].failure
+    assert not server.requests
+
+
+@pytest.mark.anyio
+async def test_simulated_rows_say_so_everywhere(tmp_path: Path) -> None:
+    report = await bench.measure(["simulated:openai", "simulated:bedrock"], runs=6, max_tokens=5, real_time=False)
+    assert {row.kind for row in report.rows} == {"simulated"}
+    page = bench.html(report)
+    assert page.count("simulated:openai [simulated]") > 6
+    assert "say nothing about a provider" in page
+    for name, drawn in bench.plots(report).items():
+        assert "[simulated]" in drawn, name
+        assert 'class="c0 sim"' in drawn, name
+    assert all("[simulated]" in verdict.words for verdict in bench.verdicts(report))
+    bench.save(report, tmp_path / "a.json")
+    assert bench.load(tmp_path / "a.json") == report
+
+
+@pytest.mark.anyio
+async def test_numbers_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ConfigError, match="specs that differ"):
+        await bench.measure(["a", "a"])
+    with pytest.raises(ConfigError, match="simulated:PROVIDER"):
+        await bench.measure(["simulated"])
+    with pytest.raises(ConfigError, match="runs=0"):
+        await bench.measure(["a"], runs=0)
+
+
+# --- values --------------------------------------------------------------------------------------
+
+
+def row(label: str, totals: list[float], kind: str = "live") -> Row:
+    samples = tuple(
+        Sample(
+            number=number,
+            cold=False,
+            began_s=0.0,
+            first_event_s=total / 10,
+            first_text_s=total / 5,
+            total_s=total,
+            stamps_s=(total / 5, total / 2, total),
+            output_tokens=9,
+            cost_usd=Decimal("0.01"),
+        )
+        for number, total in enumerate(totals, 1)
+    )
+    return Row(spec=label, kind=kind, samples=samples)  # pyright: ignore[reportArgumentType]
+
+
+def report_of(*rows: Row) -> Report:
+    return Report(
+        rows=rows,
+        prompt="<script>alert(1)</script>",
+        max_tokens=9,
+        runs=6,
+        concurrency=1,
+        cold=False,
+        made_at="2026-01-01T00:00:00+00:00",
+        version="0",
+        overhead_us=0.5,
+    )
+
+
+STEADY = [1.0, 1.1, 0.9, 1.05, 0.95, 1.0, 1.02, 0.98, 1.07, 0.93, 1.0, 1.01]
+
+
+def test_figures_are_what_the_samples_say() -> None:
+    figures = bench.summary(row("a", [1.0, 3.0, 2.0]))
+    assert figures.total is not None
+    assert figures.total.value == 2.0
+    assert figures.total_p95_s == pytest.approx(2.9)
+    assert figures.gaps is not None
+    assert figures.gaps.longest_s == pytest.approx(1.5)
+    assert figures.tokens_per_s is not None
+    assert figures.tokens_per_s.value == pytest.approx(8 / 1.6)
+    assert figures.cost_usd == Decimal("0.03")
+
+
+def test_verdicts_claim_only_what_is_there() -> None:
+    slow = row("slow", [value * 2 for value in STEADY])
+    words = [verdict.words for verdict in bench.verdicts(report_of(row("a", STEADY), slow, row("b", STEADY[::-1])))]
+    assert any(said.startswith("total: a 50% shorter than slow (p = 0.00") for said in words)
+    assert any(said.startswith("total: no difference to be seen between a and b") for said in words)
+    few = bench.verdicts(report_of(row("a", STEADY[:3]), row("b", STEADY[:3])))
+    assert all("too few runs" in verdict.words for verdict in few)
+
+
+def test_two_reports_are_compared_row_by_row() -> None:
+    before = report_of(row("a", STEADY), row("gone", STEADY))
+    after = report_of(row("a", [value * 3 for value in STEADY]), row("new", STEADY))
+    totals = [verdict for verdict in bench.compare(before, after) if verdict.measure == "total"]
+    assert [verdict.one for verdict in totals] == ["a before"]
+    assert "67% shorter than a after" in totals[0].words
+
+
+def test_the_page_is_whole_in_itself_and_safe() -> None:
+    report = report_of(row("<img src=x onerror=alert(1)>", STEADY), row("b", STEADY))
+    page = bench.html(report)
+    assert "<script" not in page
+    assert "<img" not in page
+    assert not re.search(r'(?:src|href)\s*=\s*["\']', page)
+    assert not re.search(r"https?://(?!www\.w3\.org)", page)
+    for drawn in bench.plots(report).values():
+        ET.fromstring(drawn)  # noqa: S314 (our own)
+
+
+def test_csv_has_a_line_for_each_answer_and_no_formula() -> None:
+    report = report_of(row("=1+1", STEADY))
+    lines = list(csv.DictReader(io.StringIO(bench.csv_text(report))))
+    assert [line["total_s"] for line in lines] == [str(value) for value in STEADY]
+    assert lines[0]["spec"] == "'=1+1"
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"format": 99}', b"[" * 5_000])
+def test_a_file_that_is_no_report_says_so(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="no saved benchmark"):
+        bench.load(path)
+
+
+def test_only_content_is_noted() -> None:
+    times = iter(range(9))
+    recorder = Recorder(lambda: float(next(times)))
+    for event in (Start(), ToolCallDelta(0, "{"), TextDelta(1, "a"), Usage()):
+        recorder.note(event)
+    assert (recorder.first, recorder.first_text, recorder.events) == (0.0, 2.0, 4)
+    assert recorder.since(0.0) == (1.0, 2.0)
