@@ -23,6 +23,7 @@ from loomstream.config.settings import Settings, Value
 from loomstream.config.table import SETTINGS, row_of
 from loomstream.errors import ConfigError, LoomstreamError
 from loomstream.providers.config_file import FILE_NAME, NOT_TRUSTED, data_folder, find_file
+from loomstream.transport.record import without_keys
 from loomstream.wire import Secret
 
 _FAILED = 1
@@ -64,7 +65,7 @@ def _shown(value: Value) -> object:
         return masked(value)
     if isinstance(value, Mapping):  # headers: any of them may hold a key
         return {name: masked(inner if isinstance(inner, Secret) else Secret(inner)) for name, inner in value.items()}
-    return _CREDENTIALS.sub("***", value) if isinstance(value, str) else value
+    return without_keys(_CREDENTIALS.sub("***", value)) if isinstance(value, str) else value
 
 
 def _text(value: object) -> str:

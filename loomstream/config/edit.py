@@ -28,7 +28,8 @@ from loomstream.providers.yaml_file import read_yaml
 _INDENT = 2
 _WIDTH = 1 << 16
 _LIKE_A_KEY = re.compile(
-    r"sk-[\w-]{12,}|(?:AKIA|ASIA)[A-Z0-9]{12,}|AIza[\w-]{20,}|hf_\w{12,}|ey[\w-]+\.ey[\w-]+\.[\w-]+"
+    r"sk-[\w-]{12,}|(?:AKIA|ASIA)[A-Z0-9]{12,}|AIza[\w-]{20,}|hf_\w{12,}|(?:gsk_|xai-|pplx-|nvapi-)[\w-]{12,}"
+    r"|ey[\w-]+\.ey[\w-]+\.[\w-]+"
 )
 """The beginnings that vendors give their keys."""
 

@@ -83,7 +83,13 @@ def _settings(layers: _Layers, values: dict[str, Value], origins: dict[str, Orig
         active_provider=cast("str | None", values.get("active_provider")),
         file="" if file is None else str(file.path),
         own=file is None or file.own,
-        warnings=(*_secrets_in_file(in_file), *_deprecated(origins), *layers.warnings, *layers.misspelt()),
+        warnings=(
+            *_secrets_in_file(in_file),
+            *_deprecated(origins),
+            *_unused(origins),
+            *layers.warnings,
+            *layers.misspelt(),
+        ),
         values=values,
         origins=origins,
     )
@@ -215,6 +221,12 @@ def _deprecated(origins: Mapping[str, Origin]) -> Iterator[str]:
     for path, origin in origins.items():
         if row_of(path).deprecated:
             yield f"{origin.where or path}: {path} is deprecated: use {row_of(path).deprecated}"
+
+
+def _unused(origins: Mapping[str, Origin]) -> Iterator[str]:
+    for path, origin in origins.items():
+        if row_of(path).unused:
+            yield f"{origin.where or path}: {path} has no effect: {row_of(path).unused}"
 
 
 def _check_names(settings: Settings) -> None:

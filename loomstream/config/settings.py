@@ -44,7 +44,8 @@ class SettingRow(Struct, frozen=True, kw_only=True):
     bounds that are allowed themselves, `choices` all texts that are. `provider` is the provider that it belongs to, and
     `feeds` what it is there: `api_key`, `base_url`, `model`, `extra_headers`, or the name of a setting of its row.
     `keyring` is the entry of the system's keyring, `deprecated` what to use in its place. `own_only` says that a file
-    which was merely found in the working folder may neither switch it on nor name another machine by it.
+    which was merely found in the working folder may neither switch it on nor name another machine by it. `unused` says
+    why a setting that other programs of the family know has no effect here.
     """
 
     path: str
@@ -63,6 +64,7 @@ class SettingRow(Struct, frozen=True, kw_only=True):
     feeds: str = ""
     deprecated: str = ""
     own_only: bool = False
+    unused: str = ""
 
     @property
     def name(self) -> str:

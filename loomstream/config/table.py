@@ -83,6 +83,7 @@ _LLM = (
 )
 _POOL = (_row("active_provider", "text", "the entry of `providers:` that answers where a program names nobody"),)
 
+_AUDIT_LOG = "the embedded mode keeps calls in the audit log (docs/how-to/audit-log.md)"
 _MODES = ("embedded", "service", "otel", "none")
 _OBSERVABILITY = (
     _row("observability.enabled", "flag", "false: nothing is reported, whatever else is set", default=True),
@@ -109,9 +110,15 @@ _OBSERVABILITY = (
         "where the embedded mode keeps calls",
         "LOOM_EMBEDDED_STORAGE",
         choices=("memory", "sqlite"),
+        unused=_AUDIT_LOG,
     ),
     _row(
-        "observability.sqlite_path", "text", "the embedded mode's database", "LOOM_EMBEDDED_SQLITE_PATH", own_only=True
+        "observability.sqlite_path",
+        "text",
+        "the embedded mode's database",
+        "LOOM_EMBEDDED_SQLITE_PATH",
+        own_only=True,
+        unused=_AUDIT_LOG,
     ),
     _row("observability.flush_interval", "duration", "how often reports are sent: seconds, or 30s, 5m", least=0),
     _row(

@@ -56,6 +56,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET = re.compile(r"(^|_)(api_key|key|token|secret|password|secret_access_key|access_key_id|credentials)$")
 _CREDENTIALS = ("authorization", "cookie", "proxy-authorization")
+_OF_HTTP = ("connection", "content-length", "host", "transfer-encoding")
 _SEED_KEYS = {
     "model": "model",
     "model_id": "model",
@@ -436,6 +437,8 @@ def header_problem(name: str, value: str) -> str:
     """Say why a header cannot stand in a configuration; an empty text: it can."""
     if _SECRET.search(_identifier(name).lower()) or name.lower() in _CREDENTIALS:
         return f"{name!r} may hold a key, which does not stand here: pass extra_headers="
+    if name.lower() in _OF_HTTP:
+        return f"{name!r} belongs to the connection itself: it cannot be set here"
     try:
         check_header(name, value, ())
     except ConfigError as error:

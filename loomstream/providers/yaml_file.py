@@ -29,6 +29,9 @@ _KINDS = {"null": NOTHING, "bool": "true or false", "int": "a whole number", "fl
 
 _NOT_ALLOWED = "only texts, numbers, true, false, lists and mappings are allowed: put anything else in quotes"
 
+_MISREAD = re.compile(r"[-+]?0[0-7_]+$|[-+]?[0-9_]+(:[0-9]+)+")
+"""Numbers that YAML 1.1 takes for something else than who writes them: 010 for 8, 1:30 for 90."""
+
 _QUOTED = re.compile(r"'[^']{4,}'|\"[^\"]{4,}\"")
 """What PyYAML's sentences quote from the file, but for single characters."""
 
@@ -187,6 +190,9 @@ def _scalar(node: yaml.Node) -> Value:
     short = node.tag.removeprefix(_TAG)
     if short not in _KINDS or not isinstance(node, yaml.ScalarNode):
         raise _Refused(_NOT_ALLOWED, node.start_mark)
+    if short in ("int", "float") and _MISREAD.match(node.value):
+        msg = "YAML would read this as octal, or as minutes and seconds: write a plain number, or put it in quotes"
+        raise _Refused(msg, node.start_mark)
     try:
         content = cast("object", yaml.SafeLoader("").construct_object(node))  # pyright: ignore[reportUnknownMemberType] (no types)
     except (yaml.YAMLError, ValueError):

@@ -41,7 +41,8 @@ class _SDK(NamedTuple):
     meters: MeterProvider
 
 
-_sdks: dict[tuple[str, tuple[tuple[str, str], ...], float], _SDK] = {}
+_Pairs = tuple[tuple[str, str], ...]
+_sdks: dict[tuple[str, _Pairs, float, _Pairs], _SDK] = {}
 
 
 def configured(settings: Observability, provider: str = "", model: str = "") -> tuple[Middleware, ...]:
@@ -116,30 +117,34 @@ def _no_tracers() -> TracerProvider:
 def _sdk(settings: Observability, endpoint: str) -> _SDK:
     base = _base(endpoint, insecure=settings.otlp_insecure)
     headers = {name: value.reveal() for name, value in (settings.otlp_headers or {}).items()}
-    known = (base, tuple(sorted(headers.items())), _interval_s(settings))
+    names = {"service.name": settings.service_name, "service.version": settings.service_version}
+    resource = tuple((name, value) for name, value in names.items() if value)
+    known = (base, tuple(sorted(headers.items())), _interval_s(settings), resource)
     if known not in _sdks:
-        _sdks[known] = _set_up(base, headers, known[2])
+        _sdks[known] = _set_up(base, headers, known[2], dict(resource))
     return _sdks[known]
 
 
-def _set_up(base: str, headers: Mapping[str, str], interval_s: float) -> _SDK:
-    """Set up an SDK; it names the service by `OTEL_SERVICE_NAME`, and shuts down at the interpreter's exit."""
+def _set_up(base: str, headers: Mapping[str, str], interval_s: float, names: Mapping[str, str]) -> _SDK:
+    """Set up an SDK; it shuts down at the interpreter's exit. What `names` lacks, `OTEL_SERVICE_NAME` says."""
     try:
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # noqa: PLC0415
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
         from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415
         from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415
+        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
     except ImportError as error:
         msg = "observability.otlp_endpoint needs OpenTelemetry's SDK: pip install 'loomstream[otel]'"
         raise ConfigError(msg) from error
-    tracers = TracerProvider()
+    resource = Resource.create(dict(names))
+    tracers = TracerProvider(resource=resource)
     spans = OTLPSpanExporter(base + _TRACES, headers=dict(headers))
     tracers.add_span_processor(BatchSpanProcessor(spans, schedule_delay_millis=interval_s * 1000))
     metrics = OTLPMetricExporter(base + _METRICS, headers=dict(headers))
     reader = PeriodicExportingMetricReader(metrics, export_interval_millis=interval_s * 1000)
-    return _SDK(tracers, MeterProvider(metric_readers=[reader]))
+    return _SDK(tracers, MeterProvider(metric_readers=[reader], resource=resource))
 
 
 def _base(endpoint: str, *, insecure: bool) -> str:

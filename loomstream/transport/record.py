@@ -41,6 +41,7 @@ SECRET_PATTERNS: tuple[str, ...] = (
     r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
     r"\bhf_[A-Za-z0-9]{16,}",
     r"\bgh[pousr]_[A-Za-z0-9]{20,}",
+    r"\b(?:gsk_|xai-|pplx-|nvapi-)[A-Za-z0-9_-]{16,}",
     r"(?i:\bbearer\s+)[A-Za-z0-9._~+/=-]{8,}",
 )
 """How keys of the providers and their neighbours look; masked wherever they stand."""

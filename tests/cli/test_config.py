@@ -239,6 +239,13 @@ def test_keys_that_stand_where_they_do_not_belong_are_masked_too(home: Path) -> 
         assert "\x1b" not in run(*arguments).stdout
 
 
+@pytest.mark.parametrize("key", ["gsk_0123456789abcdef0123", "xai-0123456789abcdef0123", "sk-0123456789abcdef0123"])
+def test_a_key_in_a_setting_that_is_no_secret_is_not_shown(home: Path, key: str) -> None:
+    (home / "looms.yaml").write_text(f"llm:\n  openai_organization: {key}\n")
+    assert key not in run("show", "--json").stdout + run("get", "llm.openai_organization").stdout
+    assert run("set", "llm.openai_organization", key).exit_code == 3
+
+
 def test_what_is_not_set_or_no_setting() -> None:
     result = run("get", "llm.temperature")
     assert (result.exit_code, result.stdout) == (1, "")

@@ -402,6 +402,7 @@ def test_a_file_is_read_anew_when_it_changes(write: Write) -> None:
         ("[]", "a configuration is a mapping, this is a list"),
         ("llm: {litellm_extra_headers: {a: 1}}", "llm.litellm_extra_headers: this must be a mapping of names to texts"),
         ("llm: {litellm_extra_headers: {authorization: x}}", "may hold a key"),
+        ("llm: {litellm_extra_headers: {Host: x}}", "belongs to the connection itself"),
         ("llm: {litellm_endpoint: 'http://a', litellm_base_url: 'http://b'}", "the same as 'llm.litellm_endpoint'"),
         ("llm: {rate_limit: {max_retries: 1}}\nrate_limit: {max_retries: 1}", "which stands here too"),
         ("rate_limit: {max_retries: -1}", "rate_limit.max_retries: this must be a whole number of at least 0"),
@@ -676,3 +677,11 @@ def test_what_the_working_folder_may_not_say(
         return
     with pytest.raises(ConfigError, match="merely found in the working folder"):
         load(environ=environ)
+
+
+def test_what_has_no_effect_here_says_so(write: Write) -> None:
+    path = write("observability:\n  mode: embedded\n  storage_type: sqlite\n")
+    told = [warning for warning in load(path, environ={}).warnings if "no effect" in warning]
+    assert len(told) == 1
+    assert told[0].startswith(f"{path}:3: observability.storage_type has no effect: ")
+    assert "audit log" in told[0]

@@ -97,3 +97,11 @@ def test_values_do_not_show_what_they_hold(tmp_path: Path) -> None:
     path.write_text(f"a: {CANARY}\n", "utf-8")
     assert CANARY not in repr(read_yaml(path))
     assert repr(read_yaml(path).mapping["a"]) == "<a text at line 1, column 4>"
+
+
+@pytest.mark.parametrize("text", ["a: 010", "a: 1:30", "a: 1:30.5", "a: -017"])
+def test_a_number_that_means_another_one_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "looms.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"looms\.yaml:1:4: .*write a plain number"):
+        read_yaml(file)

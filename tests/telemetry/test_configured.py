@@ -97,6 +97,14 @@ async def test_a_collector_by_its_endpoint_alone(seen: Seen, here: str) -> None:
 
 
 @pytest.mark.anyio
+async def test_the_collector_is_told_the_program_s_name(seen: Seen, here: str) -> None:
+    named = Observability(otlp_endpoint=here, service_name="weather-bot", service_version="1.2.3")
+    await ask(named)
+    assert seen
+    assert all(b"weather-bot" in body and b"1.2.3" in body for _, _, body in seen)
+
+
+@pytest.mark.anyio
 async def test_spans_that_are_not_wanted_stay(seen: Seen, here: str) -> None:
     await ask(Observability(otlp_endpoint=f"{here}/v1/traces", otlp_include_spans=("tool.",)))
     assert [path for path, _, _ in seen] == ["/v1/metrics"]
