@@ -365,6 +365,14 @@ def test_three_providers_in_one_conversation_on_the_simulator(browser: Any) -> N
     assert asked == [("openai", "whole"), ("anthropic", "fault"), ("gemini", "client_left")]
 
 
+_WATCH_PROSE = """() => {
+    window.seenProse = new Set();
+    const prose = () => [...document.querySelectorAll("article .prose")].map((one) => one.innerText).join();
+    const watch = new MutationObserver(() => window.seenProse.add(prose()));
+    watch.observe(document.body, {subtree: true, childList: true, characterData: true});
+}"""
+
+
 def test_the_embedded_model_answers(browser: Any, skip_loudly: Callable[..., None]) -> None:  # noqa: ANN401
     if importlib.util.find_spec("xllamacpp") is None:
         skip_loudly("the runtime of the embedded model", "pip install 'loomstream[local]'")
@@ -376,11 +384,11 @@ def test_the_embedded_model_answers(browser: Any, skip_loudly: Callable[..., Non
         tab = context.new_page()
         tab.goto(page.entrance)
         tab.wait_for_selector("option[value=local]", state="attached")
+        tab.evaluate(_WATCH_PROSE)
         ask(tab, "Write a short poem about rivers.")
-        seen = set[str]()
-        while tab.locator("article[aria-busy]").count():
-            seen.add(tab.locator("article .prose").first.inner_text(timeout=60_000))
-        assert len(seen) > 3  # it grew before our eyes
+        tab.wait_for_selector("article[aria-busy]", state="attached", timeout=30_000)
+        tab.wait_for_selector("article[aria-busy]", state="detached", timeout=45_000)
+        assert tab.evaluate("window.seenProse.size") > 3  # it grew before our eyes
         figures = tab.locator(".figures").inner_text()
         assert "to first token" in figures
         assert "$0" in figures
