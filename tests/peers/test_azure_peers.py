@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from models import counting
 
 import loomstream as ls
 from loomstream.errors import (
@@ -42,7 +43,8 @@ def dialect(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def model(aimock: Any, dialect: str) -> AsyncIterator[ls.Model]:  # noqa: ANN401 (fixtures of conftest)
-    connected = ls.connect("azure-openai:work", base_url=aimock.url, api_key=KEY, dialect=dialect)
+    bare = counting("azure-openai", "work")
+    connected = ls.connect("azure-openai:work", base_url=aimock.url, api_key=KEY, dialect=dialect, middleware=bare)
     async with connected as found:
         yield found
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from models import counting
 
 import loomstream as ls
 from loomstream.errors import AuthFailed, RateLimited
@@ -30,7 +31,8 @@ TEXT = "The river runs to the sea, “über alle Berge” 🌊."
 @pytest.fixture(params=LLMOCK)
 async def model(llmock: Any, request: pytest.FixtureRequest) -> AsyncIterator[ls.Model]:  # noqa: ANN401 (of conftest)
     spec: str = request.param
-    async with ls.connect(spec, base_url=llmock.url + LLMOCK[spec], api_key=f"key-{uuid.uuid4()}") as connected:
+    key, bare = f"key-{uuid.uuid4()}", counting(*spec.partition(":")[::2])
+    async with ls.connect(spec, base_url=llmock.url + LLMOCK[spec], api_key=key, middleware=bare) as connected:
         yield connected
 
 
@@ -74,7 +76,8 @@ KEY = "sk-canary-0123456789"
 
 def deployment(aimock: Any, **settings: str) -> ls.Model:  # noqa: ANN401 (as above)
     given = {"api_version": "2024-10-21", **settings}
-    return ls.connect("azure-openai:gpt-4o", base_url=aimock.url + "/", api_key=KEY, settings=given)
+    bare = counting("azure-openai", "gpt-4o")
+    return ls.connect("azure-openai:gpt-4o", base_url=aimock.url + "/", api_key=KEY, settings=given, middleware=bare)
 
 
 async def test_a_deployment_s_text_and_usage(aimock: Any, read: Read) -> None:  # noqa: ANN401 (as above)
