@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import TypeVar, Unpack
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
 
 import anyio
 import anyio.lowlevel
@@ -45,6 +46,17 @@ class ScriptedModel:
         self._handler = compose(self._play, *middleware)
         self.requests: list[Request] = []
         self.open_streams = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Do nothing, as there is nothing to close: a program that closes its model need not know which one it has."""
 
     @property
     def provider(self) -> str:

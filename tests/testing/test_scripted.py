@@ -45,6 +45,12 @@ async def test_an_unknown_option_is_refused_as_by_a_real_model() -> None:
         scripted_model(text_events("a")).stream("x", temprature=1)  # type: ignore[call-arg]
 
 
+async def test_it_stands_where_a_connected_model_stands() -> None:
+    async with scripted_model(text_events("one")) as model, model.stream("x") as stream:
+        assert (await stream.collect()).text == "one"
+    await model.aclose()
+
+
 async def test_its_cost_is_unknown() -> None:
     response = await scripted_model(text_events("a")).complete("x")
     assert response.cost == Cost(provider="scripted", model="scripted-model")
