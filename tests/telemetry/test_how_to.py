@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +18,10 @@ PAGES = "".join((HOW_TO / name).read_text("utf-8") for name in ("middleware.md",
 PROGRAMS = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGES, re.DOTALL))
 
 
+_DEBUGGING = ("PYTHONDEVMODE", "PYTHONASYNCIODEBUG")
+"""Variables that make a program report slow steps on standard error."""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name, text in PROGRAMS.items():
@@ -25,7 +30,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def output(folder: Path, name: str) -> list[str]:
-    done = subprocess.run([sys.executable, name], cwd=folder, capture_output=True, text=True, timeout=50, check=False)
+    quiet = {name: value for name, value in os.environ.items() if name not in _DEBUGGING}
+    command = [sys.executable, name]
+    done = subprocess.run(command, cwd=folder, env=quiet, capture_output=True, text=True, timeout=50, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.splitlines()
 
