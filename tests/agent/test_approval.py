@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import pytest
 from agents import Bench, answer, check_messages, check_run, read, results, wait
+from quiet import QUIET
 
 import loomstream as ls
 from loomstream import agent, errors
@@ -268,7 +269,7 @@ async def test_it_goes_on_in_another_process() -> None:
         "anyio.run(main)\n"
     )
     done = subprocess.run(  # noqa: ASYNC221 (nothing else runs)
-        [sys.executable, "-c", code], input=run.state.encode(), capture_output=True, check=False
+        [sys.executable, "-c", code], input=run.state.encode(), env=QUIET, capture_output=True, check=False
     )
     assert (done.stdout.decode().strip(), done.stderr) == ("Done. deleted a.txt", b"")
 

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+from quiet import QUIET
+
 from loomstream import agent
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "agents.md"
@@ -30,7 +32,7 @@ def test_the_program_runs() -> None:
     assert found
     assert len([line for line in found[1].splitlines() if line.strip()]) <= 25
     command = [sys.executable, "-X", "utf8", "-c", SCRIPTED + found[1]]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    done = subprocess.run(command, env=QUIET, capture_output=True, text=True, encoding="utf-8", check=False)
     assert (done.stdout, done.stderr, done.returncode) == ("It is 39 °F.", "", 0)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+from quiet import QUIET
+
 ROOT = Path(__file__).resolve().parents[2]
-QUIET = {name: value for name, value in os.environ.items() if name not in ("PYTHONASYNCIODEBUG", "PYTHONDEVMODE")}
-"""asyncio's debug mode tells of each slow step on standard error, and here all of them are."""
 
 
 def run(*arguments: str) -> str:

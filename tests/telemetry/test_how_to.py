@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from quiet import QUIET
 
 from loomstream.telemetry.audit_log import lines_of
 from loomstream.telemetry.records import Reading
@@ -16,10 +16,6 @@ from loomstream.telemetry.records import Reading
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 PAGES = "".join((HOW_TO / name).read_text("utf-8") for name in ("middleware.md", "telemetry.md", "audit-log.md"))
 PROGRAMS = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGES, re.DOTALL))
-
-
-_DEBUGGING = ("PYTHONDEVMODE", "PYTHONASYNCIODEBUG")
-"""Variables that make a program report slow steps on standard error."""
 
 
 @pytest.fixture
@@ -30,9 +26,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def output(folder: Path, name: str) -> list[str]:
-    quiet = {name: value for name, value in os.environ.items() if name not in _DEBUGGING}
     command = [sys.executable, name]
-    done = subprocess.run(command, cwd=folder, env=quiet, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(command, cwd=folder, env=QUIET, capture_output=True, text=True, timeout=50, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.splitlines()
 
