@@ -40,6 +40,8 @@ _DECODERS: dict[str, Callable[[], Decoder]] = {
 _ENDS: frozenset[type] = frozenset((Stop, Failure))
 _CHECKED: frozenset[type] = frozenset((Start, Stop, Failure))
 """What the pump looks at one by one, in a list of a stream's events."""
+_CHECKED_WHOLE = _CHECKED | {Usage}
+"""The same, in those of an answer that came whole."""
 _CONTENT: frozenset[type[EventBase]] = frozenset(CONTENT_EVENTS)
 _REDIRECT = 300
 _ERROR = 400
@@ -183,24 +185,25 @@ class Pump:
         if len(out) == 1 and out[0].__class__ in _CONTENT:  # what most reads bring
             self.progressed = True
             return out
-        kinds = set(map(type, out))
+        kinds = list(map(type, out))
         self.progressed = not _CONTENT.isdisjoint(kinds)
-        if not self._whole and _CHECKED.isdisjoint(kinds):
+        checked = _CHECKED_WHOLE if self._whole else _CHECKED
+        if checked.isdisjoint(kinds):
             return out
-        self.progressed = False
-        for position, event in enumerate(out):
-            kind = event.__class__
-            if kind in _CONTENT:
-                self.progressed = True
-            elif isinstance(event, Start):
+        for position, kind in enumerate(kinds):
+            if kind not in checked:
+                continue
+            event = out[position]
+            if isinstance(event, Start):
                 out[position] = self._completed(event)
             elif isinstance(event, Failure):
                 self.over = True
+                self.progressed = not _CONTENT.isdisjoint(kinds[:position])
                 self._complete_error(event.error)
                 return out[: position + 1]
             elif kind is Stop:
                 self.over = self.ended_well = True
-            elif self._whole and isinstance(event, Usage) and self.target.quirks.cost_header:
+            elif isinstance(event, Usage) and self.target.quirks.cost_header:
                 out[position] = self._billed(event)
         return out
 

@@ -249,11 +249,10 @@ class Sealer:
             return events
         if reader.carried:
             events = self._joiner.join(events)
-        for position, event in enumerate(events):
-            if event.__class__ is Failure:
-                del events[position + 1 :]
-                self.over = True
-                break
+        kinds = list(map(type, events))
+        if Failure in kinds:
+            del events[kinds.index(Failure) + 1 :]
+            self.over = True
         if reader.replaced and not self._announced:
             self._announced = True
             events.insert(0, Notice("warning", _REPLACED))

@@ -5,9 +5,8 @@ proxies, the pool) and parses the answers; the request is written here, in one p
 a session adds exists: redirects, cookies, netrc, automatic headers, decompression, total time-out, URL rewriting. Every
 error is a `LoomstreamError`, mapped by the phase in which it came. Leans on these parts of aiohttp 3.14 that are not
 public: `ClientRequest`, `TCPConnector.connect`, `_factory` and `_get`, `ResponseHandler.set_response_params`, `read`,
-`should_close`, `_payload`, `_exception` and `_reading_paused`, `StreamReader._read_nowait`, `_buffer`, `_eof`,
-`_waiter`, `_loop` and `_protocol`; and on `max_size` of asyncio's
-selector transports.
+`should_close`, `_payload`, `_exception` and `_reading_paused`, `StreamReader._read_nowait_chunk`, `_buffer`, `_eof`,
+`_waiter`, `_loop` and `_protocol`; and on `max_size` of asyncio's selector transports.
 """
 
 from __future__ import annotations
@@ -341,9 +340,7 @@ class AiohttpAnswer:
                     await waiter
                 finally:
                     content._waiter = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
-            alone = len(content._buffer) == 1  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
-            take = content._read_nowait_chunk if alone else content._read_nowait  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
-            data = take(-1)
+            data = _taken(content)
         except Exception as error:  # noqa: BLE001 (RuntimeError and ValueError come out of aiohttp as well)
             data = self._fail(error, content)
         if data:
@@ -356,7 +353,7 @@ class AiohttpAnswer:
     def _fail(self, error: Exception, content: aiohttp.StreamReader) -> bytes:
         """Keep the failure for the next read; give first what had arrived before it, which aiohttp would drop."""
         self._failure = translate(error, "body", self._peer)
-        return content._read_nowait(-1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (no public way)
+        return _taken(content)
 
     def wake(self, error: Exception) -> None:
         """Make a read that waits raise the error, unless bytes have arrived for it."""
@@ -378,6 +375,19 @@ class AiohttpAnswer:
             self._content.set_exception(aiohttp.ClientConnectionError("closed"))
         with anyio.CancelScope(shield=True):
             await anyio.lowlevel.checkpoint()  # the socket closes one turn of the loop later
+
+
+def _taken(content: aiohttp.StreamReader) -> bytes:
+    """Give all bytes that have come.
+
+    aiohttp keeps its books piece by piece, and each HTTP chunk is a piece: here they become one first.
+    """
+    pieces = content._buffer  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (no public way)
+    if len(pieces) > 1:
+        whole = b"".join(pieces)
+        pieces.clear()
+        pieces.append(whole)
+    return content._read_nowait_chunk(-1) if pieces else b""  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
 
 
 def _waiter(content: aiohttp.StreamReader) -> asyncio.Future[None]:

@@ -125,12 +125,20 @@ def _revealed(headers: Mapping[str, str | Secret]) -> list[tuple[bytes, bytes]] 
     """Give the headers, or what is wrong with one: who raises holds no value."""
     pairs: list[tuple[bytes, bytes]] = []
     for name, value in headers.items():
-        text = value.reveal() if isinstance(value, Secret) else value
-        problem = _problem_of_name(name) or _problem_of_value(name, text)
-        if problem:
-            return problem
-        pairs.append((name.encode(), text.strip(" \t").encode()))
+        pair = _encoded(name, value.reveal()) if isinstance(value, Secret) else _encoded_once(name, value)
+        if isinstance(pair, str):
+            return pair
+        pairs.append(pair)
     return pairs
+
+
+def _encoded(name: str, value: str) -> tuple[bytes, bytes] | str:
+    """Give a header as it goes to the wire, or what is wrong with it."""
+    return _problem_of_name(name) or _problem_of_value(name, value) or (name.encode(), value.strip(" \t").encode())
+
+
+_encoded_once = lru_cache(maxsize=256)(_encoded)
+"""The same, for what is no secret: most requests have the headers of the one before."""
 
 
 @lru_cache(maxsize=256)

@@ -62,6 +62,8 @@ def _is_routed(request: Request, target: Target) -> bool:
 def _options(request: Request, target: Target) -> tuple[JSONObject, list[str]]:
     """Give what the request asks for and the host takes, by the body's keys, and what is to be said of the rest."""
     quirks = target.quirks
+    if quirks.needs_max_tokens is None and _optional(request) == _NOTHING_OPTIONAL:
+        return {}, []
     asked = {key: value for key, value in _asked(request, target).items() if value is not None}
     if not asked:
         return {}, []
@@ -102,6 +104,15 @@ def _asked(request: Request, target: Target) -> JSONObject:
         "service_tier": request.service_tier or None,
         "metadata": dict(request.metadata) if _keeps_metadata(request, target) else None,
     }
+
+
+_optional: Callable[[Request], tuple[object, ...]] = attrgetter(
+    *("max_tokens", "temperature", "top_p", "top_k", "stop_sequences", "seed", "reasoning_effort", "tools"),
+    *("tool_choice", "parallel_tool_calls", "logprobs", "output", "prediction", "prompt_cache_key", "cache_prompt"),
+    *("end_user_id", "service_tier", "metadata"),
+)
+"""All that `_asked` looks at; most requests ask for none of it, and one look at all of them costs least."""
+_NOTHING_OPTIONAL = _optional(Request(messages=()))
 
 
 def _keeps_metadata(request: Request, target: Target) -> bool:
