@@ -128,6 +128,10 @@ class Accumulator:
 
     def add(self, event: Event) -> None:
         """Take the next event. Raises `UsageError` for one whose block has not opened."""
+        if type(event) is TextDelta and (block := self._blocks.get(event.index)) is not None:  # most events
+            self.has_content = True
+            block.pieces.append(event.text)
+            return
         take = self._TABLE.get(event.__class__)
         if take is not None:
             try:

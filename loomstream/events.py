@@ -8,7 +8,9 @@ meaning raises `SCHEMA_VERSION`, which every `Start` carries.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from itertools import compress
 from typing import Literal
 
 import msgspec
@@ -357,6 +359,12 @@ CONTENT_EVENTS: tuple[type[EventBase], ...] = (
     ServerToolResult,
 )
 """Events that carry content: the first one handed to the consumer commits the attempt, and they alone are progress."""
+
+
+def places_of(kinds: frozenset[type], events: Sequence[object]) -> Iterator[int]:
+    """Give where in a list events of some kinds stand; those of other kinds cost next to nothing."""
+    return compress(range(len(events)), map(kinds.__contains__, map(type, events)))
+
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)

@@ -15,7 +15,7 @@ from loomstream.dialects import Dialect, Target
 from loomstream.dialects.fields import as_object
 from loomstream.dialects.http_errors import limits, request_id
 from loomstream.errors import Failure, LoomstreamError, RedirectRefused, UnexpectedContent, UsageError
-from loomstream.events import CONTENT_EVENTS, Event, EventBase, Raw, Start, Stop, Usage
+from loomstream.events import CONTENT_EVENTS, Event, EventBase, Raw, Start, Stop, Usage, places_of
 from loomstream.providers import dialect_module, dialects_of, framing, look_up, route
 from loomstream.wire import Decoder, Frame, Secret
 from loomstream.wire.aws import AWSDecoder
@@ -185,26 +185,22 @@ class Pump:
         if len(out) == 1 and out[0].__class__ in _CONTENT:  # what most reads bring
             self.progressed = True
             return out
-        kinds = list(map(type, out))
-        self.progressed = not _CONTENT.isdisjoint(kinds)
-        checked = _CHECKED_WHOLE if self._whole else _CHECKED
-        if checked.isdisjoint(kinds):
-            return out
-        for position, kind in enumerate(kinds):
-            if kind not in checked:
-                continue
+        self.progressed = not _CONTENT.isdisjoint(map(type, out))
+        for position in places_of(_CHECKED_WHOLE if self._whole else _CHECKED, out):
             event = out[position]
             if isinstance(event, Start):
                 out[position] = self._completed(event)
             elif isinstance(event, Failure):
                 self.over = True
-                self.progressed = not _CONTENT.isdisjoint(kinds[:position])
                 self._complete_error(event.error)
-                return out[: position + 1]
-            elif kind is Stop:
+                del out[position + 1 :]
+                self.progressed = not _CONTENT.isdisjoint(map(type, out))
+                break
+            elif isinstance(event, Usage):
+                if self.target.quirks.cost_header:
+                    out[position] = self._billed(event)
+            else:
                 self.over = self.ended_well = True
-            elif isinstance(event, Usage) and self.target.quirks.cost_header:
-                out[position] = self._billed(event)
         return out
 
     def _billed(self, usage: Usage) -> Usage:

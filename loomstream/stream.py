@@ -199,27 +199,27 @@ class Stream:
     async def __anext__(self) -> Event:
         if not self._ready:
             return await self._begin()
-        self._ready = False
         interrupt = self._interrupt
         ahead = self._ahead
         try:
-            if ahead:
+            if ahead:  # nothing is awaited, so nobody comes between
                 if interrupt.error is not None or interrupt.keeps_time:
                     interrupt.check()
             else:
+                self._ready = False
                 interrupt.waiting = True
                 interrupt.mark()
                 ahead = self._ahead = await self._next()
                 interrupt.waiting = False
+                self._ready = True
                 ahead.reverse()
+                if self._left is not None:
+                    self._left.set()
             event = ahead.pop()
             self._fold.add(event)
         except BaseException as error:  # noqa: BLE001 (every end of the events is told apart there)
-            interrupt.waiting = False
+            self._ready = interrupt.waiting = False
             return await self._ended(interrupt.convert(error))
-        self._ready = True
-        if self._left is not None:
-            self._left.set()
         if event.__class__ in self._timed:
             self._note_time(event)
         return event

@@ -40,13 +40,15 @@ _decode_string = msgspec.json.Decoder(str).decode
 class Shortcut:
     """The pattern of the last text frame."""
 
-    __slots__ = ("_head", "_key", "_member", "_misses", "_shortest", "_tail")
+    __slots__ = ("_between", "_head", "_key", "_member", "_misses", "_shortest", "_tail")
 
     def __init__(self, key: Literal[b"content", b"text"]) -> None:
         self._key = b'"%b"' % key
         self._member = _MEMBERS[key]
         self._head = b""
         self._tail = b""
+        self._between = slice(0)
+        """What stands between the two."""
         self._shortest = 0
         self._misses = 0
 
@@ -57,7 +59,7 @@ class Shortcut:
         if len(data) < self._shortest:
             return None
         try:
-            text = _decode_string(data[len(self._head) : len(data) - len(self._tail)])
+            text = _decode_string(data[self._between])
         except _UNREADABLE:
             return None
         self._misses = 0
@@ -78,6 +80,7 @@ class Shortcut:
         if _UNICODE_ESCAPE in head or _UNICODE_ESCAPE in tail or _read_string(member[1]) != text:
             return
         self._head, self._tail = head, tail
+        self._between = slice(len(head), -len(tail) or None)
         self._shortest = len(head) + len(tail) + len(b'""')
 
 

@@ -32,7 +32,7 @@ from msgspec import Struct
 
 from loomstream import catalog
 from loomstream.errors import LoomstreamError, Timeout
-from loomstream.events import Cost, Event, EventBase, Notice, Start, Stop, TextDelta, Usage
+from loomstream.events import Cost, Event, EventBase, Notice, Start, Stop, TextDelta, Usage, places_of
 from loomstream.handler import Handler, Middleware, NextBatch, Stage, batches, is_idle
 from loomstream.messages import Request
 from loomstream.middleware.bills import billed_usage, reported_cost, served_tier
@@ -404,16 +404,18 @@ class _Meter:
         """
         out: list[Event] = []
         too_early = False
-        for event in events:
-            if event.__class__ not in WATCHED:
-                out.append(event)
-            elif too_early and isinstance(event, Usage):
+        done = 0
+        for place in places_of(WATCHED, events):
+            event = events[place]
+            out += events[done:place]
+            done = place + 1
+            if too_early and isinstance(event, Usage):
                 self._set(event)
                 out.append(event)
             else:
                 out += self(event)
                 too_early = isinstance(event, Usage) and not event.final and self._now_s < self._next_s
-        return out
+        return out + events[done:]
 
     def look(self, events: list[Event]) -> list[Event]:
         """Add a running cost where one is due by the text that came."""

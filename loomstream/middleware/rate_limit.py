@@ -18,7 +18,7 @@ from typing import NamedTuple, cast
 from msgspec import Struct
 
 from loomstream.errors import ConfigError, DeadlineExceeded, LoomstreamError, ProviderError, QueueFull, RateLimited
-from loomstream.events import CONTENT_EVENTS, Event, EventBase, Limits, Notice, Start, Usage
+from loomstream.events import CONTENT_EVENTS, Event, EventBase, Limits, Notice, Start, Usage, places_of
 from loomstream.handler import Handler, Middleware
 from loomstream.messages import Request
 from loomstream.middleware.estimates import counted_tokens, prompt_tokens
@@ -333,10 +333,8 @@ class _Limited(Layer):
     def _noted(self, events: list[Event]) -> Limits | None:
         """Take note of what was used; give the limits that the provider told, where they count."""
         limits: Limits | None = None
-        for event in events:
-            kind = event.__class__
-            if kind not in _WATCHED:
-                continue
+        for place in places_of(_WATCHED, events):
+            event = events[place]
             if isinstance(event, Usage):
                 self._used = max(counted_tokens(event), 0.0 if event.final else self._used)
             elif isinstance(event, Start) and self._policy.learn:

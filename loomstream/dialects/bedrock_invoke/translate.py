@@ -60,15 +60,17 @@ class InvokeTranslator:
         if isinstance(chunk, Failure):
             return self._failed(chunk.error)
         data = chunk.event or (frame.data if _BARE in frame.data else b"")
-        if not data:
-            return self._failed(BadFrame(f"{self._target.provider}: a chunk without bytes: {quote(frame.data)}"))
-        inner = self._inner or self._choose(data)
-        if isinstance(inner, Failure):
-            return self._failed(inner.error)
-        self._inner = inner
+        inner = self._inner if data else None
+        if inner is None:
+            inner = self._choose(frame, data)
+            if isinstance(inner, Failure):
+                return self._failed(inner.error)
+            self._inner = inner
         events = inner.feed(Frame("", data))
-        self._over = bool(events) and events[-1].__class__ in _ENDS
-        return _with_own(events, data) if self._over and _OWN in data else events
+        if events and events[-1].__class__ in _ENDS:
+            self._over = True
+            return _with_own(events, data) if _OWN in data else events
+        return events
 
     def finish(self) -> list[Event | Failure]:
         """Say that the body is over, give what was still to come."""
@@ -85,7 +87,9 @@ class InvokeTranslator:
         self._over = True
         return [fault(frame, frame.headers, self._target)]
 
-    def _choose(self, data: bytes) -> Translator | Failure:
+    def _choose(self, frame: Frame, data: bytes) -> Translator | Failure:
+        if not data:
+            return Failure(BadFrame(f"{self._target.provider}: a chunk without bytes: {quote(frame.data)}"))
         fields = as_object(loads(data))
         if not fields or "type" in fields:
             return anthropic_messages.translator(self._target)
