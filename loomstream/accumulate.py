@@ -235,9 +235,7 @@ class Accumulator:
     def _on_usage(self, usage: Usage) -> None:
         self.usage = usage
         self.cost_is_current = False
-        if self.bills:
-            self.bills.pop()
-        self.bills.append((self._start_event, usage))
+        self.bills[-1:] = [(self._start_event, usage)]
 
     def _on_cost(self, cost: Cost) -> None:
         self.cost = cost

@@ -403,18 +403,23 @@ class _Meter:
         Some providers count with each text, so what a `Usage` costs is paid as often as a text's.
         """
         out: list[Event] = []
+        untold: Usage | None = None
         too_early = False
         done = 0
         for place in places_of(WATCHED, events):
             event = events[place]
-            out += events[done:place]
+            out += events[done : place + 1]
             done = place + 1
             if too_early and isinstance(event, Usage):
-                self._set(event)
-                out.append(event)
-            else:
-                out += self(event)
-                too_early = isinstance(event, Usage) and not event.final and self._now_s < self._next_s
+                untold = event
+                continue
+            if untold is not None:
+                self._set(untold)
+                untold = None
+            out[-1:] = self(event)
+            too_early = isinstance(event, Usage) and not event.final and self._now_s < self._next_s
+        if untold is not None:
+            self._set(untold)
         return out + events[done:]
 
     def look(self, events: list[Event]) -> list[Event]:
