@@ -188,6 +188,9 @@ class _Metered:
         except LoomstreamError as error:
             meter.failed = error
             raise
+        if len(events) == 1 and type(event := events[0]) is TextDelta:  # what most reads bring
+            meter.chars += len(event.text)
+            return meter.look(events) if meter.chars >= meter.look_at else events
         watched = False
         chars = 0
         for event in events:

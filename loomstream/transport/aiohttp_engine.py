@@ -4,9 +4,10 @@ Contract: a lane belongs to one event loop. aiohttp makes and keeps the connecti
 proxies, the pool) and parses the answers; the request is written here, in one piece where it is small. Nothing of what
 a session adds exists: redirects, cookies, netrc, automatic headers, decompression, total time-out, URL rewriting. Every
 error is a `LoomstreamError`, mapped by the phase in which it came. Leans on these parts of aiohttp 3.14 that are not
-public: `ClientRequest`, `TCPConnector.connect`, `_factory` and `_get`, `ResponseHandler.set_response_params`, `read`,
-`should_close`, `_payload`, `_exception` and `_reading_paused`, `StreamReader._read_nowait_chunk`, `_buffer`, `_eof`,
-`_waiter`, `_loop` and `_protocol`; and on `max_size` of asyncio's selector transports.
+public: `ClientRequest`, `TCPConnector.connect`, `_create_connection`, `_factory` and `_get`,
+`ResponseHandler.set_response_params`, `read`, `should_close`, `_payload`, `_exception` and `_reading_paused`,
+`StreamReader._buffer`, `_size`, `_cursor`, `_http_chunk_splits`, `_eof`, `_waiter`, `_loop` and `_protocol`; and on
+`max_size` of asyncio's selector transports.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from yarl import URL
 
 from loomstream.errors import LoomstreamError
+from loomstream.transport.connecting import timed_connection
 from loomstream.transport.faults import Peer, translate
 from loomstream.transport.foreign import plain
 from loomstream.transport.route import RECONNECTED, Outgoing, Route
@@ -78,7 +80,7 @@ class _Handler(ResponseHandler):
         self.data_received(data)
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 (aiohttp's signature)
-        """Resume where something was paused: aiohttp asks for it after each read, and then parses no bytes anew."""
+        """Resume where something was paused: it is asked for after each read, and aiohttp would parse no bytes anew."""
         if self._reading_paused or self._buffer_paused:
             super().resume_reading(resume_parser)
 
@@ -115,6 +117,16 @@ class _Connector(aiohttp.TCPConnector):
                 break
             connection.close()
         return connection
+
+    async def _create_connection(
+        self,
+        req: ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 (aiohttp's signature)
+    ) -> ResponseHandler:
+        """Make a connection; no kept one was free."""
+        with timed_connection():
+            return await super()._create_connection(req, traces, timeout)
 
 
 _NO_TRACES: list[Trace] = []
@@ -380,14 +392,20 @@ class AiohttpAnswer:
 def _taken(content: aiohttp.StreamReader) -> bytes:
     """Give all bytes that have come.
 
-    aiohttp keeps its books piece by piece, and each HTTP chunk is a piece: here they become one first.
+    aiohttp's own reading keeps books for readers of some bytes and of single HTTP chunks, piece by piece: nobody here
+    is one, so the books are closed at once.
     """
     pieces = content._buffer  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (no public way)
-    if len(pieces) > 1:
-        whole = b"".join(pieces)
-        pieces.clear()
-        pieces.append(whole)
-    return content._read_nowait_chunk(-1) if pieces else b""  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
+    if not pieces:
+        return b""
+    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    pieces.clear()
+    content._size = 0  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
+    content._cursor = content.total_bytes  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
+    if content._http_chunk_splits:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
+        content._http_chunk_splits.clear()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
+    content._protocol.resume_reading()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
+    return data
 
 
 def _waiter(content: aiohttp.StreamReader) -> asyncio.Future[None]:

@@ -18,6 +18,7 @@ import httpcore
 import httpx
 
 from loomstream.errors import LoomstreamError
+from loomstream.transport.connecting import timed_connection
 from loomstream.transport.faults import translate
 from loomstream.transport.foreign import REPEATED, ForeignAnswer, answered
 from loomstream.transport.proxies import Proxy
@@ -83,7 +84,8 @@ class _Stream(httpcore.AsyncNetworkStream):
         timeout: float | None = None,  # noqa: ASYNC109 (httpcore's signature)
     ) -> httpcore.AsyncNetworkStream:
         try:
-            return _Stream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
+            with timed_connection():
+                return _Stream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
         except BaseException:  # httpcore closes it for an Exception, and leaves it open for a cancellation
             with anyio.CancelScope(shield=True):
                 await self._inner.aclose()
@@ -133,7 +135,8 @@ class _Network(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        return _Stream(await self._inner.connect_tcp(host, port, timeout, local_address, socket_options))
+        with timed_connection():
+            return _Stream(await self._inner.connect_tcp(host, port, timeout, local_address, socket_options))
 
     async def sleep(self, seconds: float) -> None:
         await self._inner.sleep(seconds)

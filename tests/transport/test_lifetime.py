@@ -519,3 +519,34 @@ async def test_waking_does_not_cost_bytes_that_have_arrived(serve: Serve, transp
         assert await anext(response.chunks) == b"data: 1\n\n"
         first_read.set()
         assert await anext(response.chunks) == b"data: 1\n\n"
+
+
+@asynchronous
+async def test_a_reader_that_does_not_read_holds_the_sender_back_and_loses_nothing(
+    serve: Serve, transport: HttpTransport, post: Post
+) -> None:
+    """However large an answer is, no more of it waits in memory than buffers hold; 32 MiB fill every one of them."""
+    piece = bytes(range(256)) * 256
+    pieces = 512
+    sent = 0
+
+    async def script(connection: Connection) -> None:
+        nonlocal sent
+        await connection.request()
+        await connection.send(CHUNKED)
+        for _ in range(pieces):
+            await connection.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+            sent += 1
+        await connection.send(LAST)
+
+    server = await serve(script)
+    async with transport.open(post(server.url)) as response:
+        before, quiet = -1, 0
+        while quiet < 200:  # turns of the loop in which the server got nothing rid
+            await anyio.lowlevel.checkpoint()
+            quiet = quiet + 1 if sent == before else 0
+            before = sent
+        held_back = sent
+        received = [chunk async for chunk in response.chunks]
+    assert held_back < pieces // 2
+    assert b"".join(received) == piece * pieces
