@@ -23,6 +23,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from functools import partial
+from itertools import compress, repeat
+from operator import attrgetter, is_
 from types import TracebackType
 from typing import NamedTuple
 
@@ -32,7 +34,7 @@ from msgspec import Struct
 
 from loomstream import catalog
 from loomstream.errors import LoomstreamError, Timeout
-from loomstream.events import Cost, Event, EventBase, Notice, Start, Stop, TextDelta, Usage, places_of
+from loomstream.events import Cost, Event, EventBase, Notice, ReasoningDelta, Start, Stop, TextDelta, Usage, places_of
 from loomstream.handler import Handler, Middleware, NextBatch, Stage, batches, is_idle
 from loomstream.messages import Request
 from loomstream.middleware.bills import billed_usage, reported_cost, served_tier
@@ -68,6 +70,10 @@ _LEAST_TOLD_CHARS = 200
 _NEW_RATIO = 0.3
 """How much the last answer counts against those before it."""
 _GIVEN_UP = frozenset(("retry", "failover", "hedge"))
+
+
+_TEXTS: dict[type[EventBase], Callable[[Event], str]] = {kind: attrgetter(field) for kind, field in TEXT_OF.items()}
+"""How the text of each kind of event is had."""
 
 
 class Pricing(Struct, frozen=True, kw_only=True):
@@ -191,18 +197,9 @@ class _Metered:
         if len(events) == 1 and type(event := events[0]) is TextDelta:  # what most reads bring
             meter.chars += len(event.text)
             return meter.look(events) if meter.chars >= meter.look_at else events
-        watched = False
-        chars = 0
-        for event in events:
-            kind = event.__class__
-            if kind is TextDelta:
-                chars += len(event.text)  # pyright: ignore (its class was compared, which is cheaper than isinstance)
-            elif kind in WATCHED:
-                watched = True
-            elif kind in TEXT_OF:
-                chars += meter.other_text(event, TEXT_OF[kind])
-        meter.chars += chars
-        if watched:
+        kinds = set(map(type, events))
+        meter.read(events, kinds)
+        if not WATCHED.isdisjoint(kinds):
             return meter.take(events)
         return meter.look(events) if meter.chars >= meter.look_at else events
 
@@ -378,10 +375,12 @@ class _Meter:
             self._estimates = True
             self.look_at = _LOOK_CHARS
 
-    def other_text(self, event: Event, field: str) -> int:
-        """Give how many characters an event that is no text of the answer brings."""
-        self._thought = self._thought or event.__class__.__name__ == "ReasoningDelta"
-        return len(getattr(event, field))
+    def read(self, events: list[Event], kinds: set[type[EventBase]]) -> None:
+        """Count the characters that some events bring, `kinds` being theirs."""
+        for kind in _TEXTS.keys() & kinds:
+            told = compress(events, map(is_, map(type, events), repeat(kind)))
+            self.chars += sum(map(len, map(_TEXTS[kind], told)))
+        self._thought = self._thought or ReasoningDelta in kinds
 
     def __call__(self, event: Event) -> tuple[Event, ...]:
         match event:

@@ -86,6 +86,8 @@ class ChatTranslator:
         """Take lines one after the other, give the events of all."""
         out: _Out = []
         plain, growing, decode = self._plain, self._growing, self._plain.decode
+        is_text = growing is not None and growing.kind == "text"
+        make = TextDelta if is_text else ReasoningDelta
         missed = True
         for frame in frames:
             if growing is not None and decode is not None:
@@ -100,15 +102,14 @@ class ChatTranslator:
                         missed = False
                         plain.fitted()
                     message = line.message
-                    text, other = message.content, message.thinking
-                    make = TextDelta
-                    if growing.kind != "text":
-                        make, text, other = ReasoningDelta, other, text
-                    if text and not other and not line.done:
+                    text = message.content if is_text else message.thinking
+                    if text and not line.done and not (message.thinking if is_text else message.content):
                         out.append(make(growing.index, text))
                         continue
             out += self._read(frame)
             growing = self._growing
+            is_text = growing is not None and growing.kind == "text"
+            make = TextDelta if is_text else ReasoningDelta
         return out
 
     def _read(self, frame: Frame) -> list[Event | Failure]:
