@@ -22,10 +22,10 @@ _Count = Annotated[int, Meta(ge=0)]
 
 class _Counts(Struct, gc=False):
     promptTokenCount: _Count | None = None  # noqa: N815 (the wire's name)
-    cachedContentTokenCount: _Count | None = None  # noqa: N815 (the wire's name)
+    cachedContentTokenCount: _Count = 0  # noqa: N815 (the wire's name)
     candidatesTokenCount: _Count | None = None  # noqa: N815 (the wire's name)
-    thoughtsTokenCount: _Count | None = None  # noqa: N815 (the wire's name)
-    toolUsePromptTokenCount: _Count | None = None  # noqa: N815 (the wire's name)
+    thoughtsTokenCount: _Count = 0  # noqa: N815 (the wire's name)
+    toolUsePromptTokenCount: _Count = 0  # noqa: N815 (the wire's name)
     totalTokenCount: _Count | None = None  # noqa: N815 (the wire's name)
 
 
@@ -66,7 +66,8 @@ def _read_leniently(raw: RawJSON) -> tuple[Usage | None, list[str]]:
     if not isinstance(value, dict):
         return None, ["usageMetadata"]
     counter = Counter(as_object(cast("object", value)))
-    counts = _Counts(**{name: counter.get(name) for name in _FIELDS})
+    found = {name: counter.get(name) for name in _FIELDS}
+    counts = _Counts(**{name: count for name, count in found.items() if count is not None})
     return _usage(counts, freeze(raw)), counter.mistyped
 
 
@@ -74,8 +75,7 @@ def _usage(counts: _Counts, raw: RawJSON) -> Usage | None:
     prompt, candidates, total = counts.promptTokenCount, counts.candidatesTokenCount, counts.totalTokenCount
     if prompt is None and candidates is None and total is None:
         return None
-    cached, thoughts = counts.cachedContentTokenCount or 0, counts.thoughtsTokenCount or 0
-    tools = counts.toolUsePromptTokenCount or 0
+    cached, thoughts, tools = counts.cachedContentTokenCount, counts.thoughtsTokenCount, counts.toolUsePromptTokenCount
     prompt = prompt or 0
     output = candidates + thoughts if candidates is not None else max(thoughts, (total or 0) - prompt - tools)
     return Usage(
