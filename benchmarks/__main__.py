@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import latency
+from benchmarks import latency, reemission
 from benchmarks.client import PEERS
 from benchmarks.limits import raise_open_files
 from benchmarks.measures import MEASURES, Measure
@@ -20,6 +21,8 @@ from benchmarks.runner import BenchmarkError, Outcome, installed, run
 
 _NAMES = [measure.name for measure in MEASURES]
 _SPARE_FILES = 200
+_OWN = {"bench": latency.outcome, "re-emission": reemission.outcome}
+"""Kinds of measures that have no client: what takes them."""
 
 
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -52,13 +55,23 @@ def _peers(options: argparse.Namespace) -> list[str]:
 
 
 def _fits(measure: Measure, *, quick: bool) -> bool:
-    """Say whether the system lets a process have so many connections open."""
+    """Say whether a measure's package is there, and the system lets a process have so many connections open."""
+    if measure.needs and find_spec(measure.needs) is None:
+        _say(f"{measure.title}: left out, {measure.needs} is not installed: pip install '.[{measure.extra}]'")
+        return False
     wanted = (measure.quick if quick else measure.default).streams + _SPARE_FILES
     allowed = raise_open_files()
     if measure.kind == "many" and allowed < wanted:
         _say(f"{measure.title}: left out, {wanted} open files are needed and {allowed} are allowed: raise `ulimit -n`")
         return False
     return True
+
+
+def _taken(measure: Measure, peers: list[str], *, quick: bool) -> Outcome:
+    own = _OWN.get(measure.kind)
+    if own is not None:
+        return own(measure, quick=quick, say=_say)
+    return run(measure, quick=quick, peers=peers if measure.peers else [], say=_say)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -68,12 +81,12 @@ def main(arguments: list[str] | None = None) -> int:
         return latency.main(arguments[1:])
     options = _arguments(arguments)
     peers = _peers(options)
-    outcomes: list[Outcome] = []
     try:
-        for measure in _chosen(options):
-            if _fits(measure, quick=options.quick):
-                names = peers if measure.peers else []
-                outcomes.append(run(measure, quick=options.quick, peers=names, say=_say))
+        outcomes = [
+            _taken(measure, peers, quick=options.quick)
+            for measure in _chosen(options)
+            if _fits(measure, quick=options.quick)
+        ]
     except BenchmarkError as error:
         _say(f"no figure for {error}")
         return 1

@@ -11,18 +11,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import anyio
 
+from benchmarks.measures import Measure
+from benchmarks.runner import FLOOR, OURS, Figures, Outcome
 from loomstream import bench
 from loomstream.bench.page import notes, seconds
 from loomstream.providers.table import TABLE
 
 INPUT_TOKENS, OUTPUT_TOKENS, BAR_US = 500, 1_000, 5.0
-PROMPT = " ".join(["river"] * INPUT_TOKENS)
-"""A word of this prompt is about a token for every provider."""
 TITLES = ("Provider", "Typical Latency", "P95 Latency", "What it is")
 
 
@@ -65,6 +66,28 @@ def overhead(report: bench.Report) -> str:
     return f"looms bench adds {report.overhead_us:.2f} µs to an event; bar {BAR_US:g} µs: {held}"
 
 
+def outcome(line: Measure, *, quick: bool, say: Callable[[str], None]) -> Outcome:
+    """Give the line of the table of `python -m benchmarks`: what measuring adds to an event, beside an empty call."""
+    size = line.quick if quick else line.default
+    say(line.title)
+    floor, ours = Figures(), Figures()
+    for _ in range(size.rounds):
+        floor.values.append(_empty_call_us(size.events))
+        ours.values.append(bench.overhead_us(size.events))
+        floor.ratios.append(1.0)
+        ours.ratios.append(ours.values[-1] / floor.values[-1])
+    return Outcome(line, size, {FLOOR: floor, OURS: ours})
+
+
+def _empty_call_us(calls: int) -> float:
+    def nothing(_: object) -> None: ...
+
+    began = time.perf_counter()
+    for _ in range(calls):
+        nothing(None)
+    return (time.perf_counter() - began) / calls * 1e6
+
+
 def main(arguments: list[str]) -> int:
     """Measure, print; give the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks latency", description=__doc__)
@@ -84,10 +107,10 @@ def main(arguments: list[str]) -> int:
             specs,
             runs=2 if options.quick else options.runs,
             concurrency=1 if options.quick else options.runs,
-            prompt=PROMPT,
+            input_tokens=INPUT_TOKENS,
             max_tokens=10 if options.quick else OUTPUT_TOKENS,
             max_cost_usd=options.max_cost if options.live else None,
-            cold=True,
+            connections="cold",
             real_time=not options.quick,
             progress=say,
         )

@@ -22,7 +22,9 @@ class Size(NamedTuple):
 class Measure(NamedTuple):
     """One line of the table.
 
-    `path` is the server's path, filled in with the size; `kind` is the function in `benchmarks.child`, or `import`.
+    `path` is the server's path, filled in with the size; `kind` is the function in `benchmarks.child`, or `import`, or
+    what `benchmarks.__main__` names for it. `needs` is a package without which the line is left out, and `extra` ours
+    that brings it.
     A process takes its turns one after the other with those of the other clients; the cheapest is its figure, because
     other processes can only add to it. The median of the rounds is shown.
     `floor` and `ours` are names out of `benchmarks.client.CLIENTS`.
@@ -43,6 +45,8 @@ class Measure(NamedTuple):
     only_full: bool = False
     ours: str = "loomstream"
     peers: bool = True
+    needs: str = ""
+    extra: str = ""
 
 
 _BARE = "asyncio socket, msgspec"
@@ -148,6 +152,36 @@ MEASURES = (
         limit=50,
         only_full=True,
         peers=False,
+    ),
+    Measure(
+        name="bench",
+        title="what `looms bench` adds to an event",
+        unit="µs",
+        kind="bench",
+        floor="",
+        floor_title="a call that does nothing",
+        path="",
+        default=Size(20_000, 1, 1, 5),
+        quick=Size(500, 1, 1, 2),
+        peer=Size(0, 0, 0, 0),
+        limit=5,
+        peers=False,
+    ),
+    Measure(
+        name="re-emission",
+        title="CPU per event, 200 streams sent on as SSE",
+        unit="µs",
+        kind="re-emission",
+        floor="",
+        floor_title="reading them",
+        path="",
+        default=Size(100, 200, 1, 2),
+        quick=Size(3, 5, 1, 1),
+        peer=Size(0, 0, 0, 0),
+        bar=2,
+        peers=False,
+        needs="uvicorn",
+        extra="serve",
     ),
 )
 

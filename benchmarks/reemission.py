@@ -19,8 +19,9 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
+from benchmarks import measures
 from benchmarks.client import API_KEY, MODEL, PROMPT
-from benchmarks.runner import ROOT, BenchmarkError, environment, server
+from benchmarks.runner import FLOOR, OURS, ROOT, BenchmarkError, Figures, Outcome, environment, server
 
 BAR = 2.0
 FORMATS = ("sse", "ndjson", "ai-sdk")
@@ -234,6 +235,22 @@ def measure(size: Size, formats: Sequence[str] = FORMATS) -> dict[str, Figure]:
                 value = asyncio.run(_round(kind, size, provider))
                 best[kind] = min(value, best.get(kind, value))
     return best
+
+
+def outcome(line: measures.Measure, *, quick: bool, say: Callable[[str], None]) -> Outcome:
+    """Give the line of the table of `python -m benchmarks`: what sending on costs beside what reading costs."""
+    size = line.quick if quick else line.default
+    floor, ours = Figures(), Figures()
+    for number in range(size.rounds):
+        say(f"{line.title}: round {number + 1} of {size.rounds}")
+        figures = measure(Size(size.streams, size.events, 1), ["sse"])
+        read, sent = figures["read"].cpu_us, figures["sse"].cpu_us
+        floor.values.append(read)
+        floor.ratios.append(1.0)
+        ours.values.append(sent - read)
+        ours.ratios.append((sent - read) / read)
+        ours.notes["pieces_per_event"] = figures["sse"].pieces
+    return Outcome(line, size, {FLOOR: floor, OURS: ours})
 
 
 def table(size: Size, figures: dict[str, Figure]) -> str:

@@ -76,6 +76,7 @@ def _notes(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _peers(outcomes: Sequence[Outcome]) -> list[str]:
+    outcomes = [outcome for outcome in outcomes if outcome.measure.peers]
     names = [name for name in outcomes[0].clients if name not in (FLOOR, OURS)] if outcomes else []
     if not names:
         return []

@@ -13,13 +13,15 @@ is reported in its place and the others go on. Nothing is spent beyond `max_cost
 
 from __future__ import annotations
 
-from loomstream.bench.measure import DEFAULT_PROMPT, Progress, measure, overhead_us
+from loomstream.bench.measure import Progress, measure, overhead_us
 from loomstream.bench.page import csv_text, html, plots
-from loomstream.bench.samples import Report, Row, Sample, load, save
+from loomstream.bench.prompts import DEFAULT_PROMPT, sized_prompt
+from loomstream.bench.samples import Connections, Report, Row, Sample, load, save
 from loomstream.bench.summary import Summary, Verdict, compare, summary, verdicts
 
 __all__ = (
     "DEFAULT_PROMPT",
+    "Connections",
     "Progress",
     "Report",
     "Row",
@@ -34,6 +36,7 @@ __all__ = (
     "overhead_us",
     "plots",
     "save",
+    "sized_prompt",
     "summary",
     "verdicts",
 )

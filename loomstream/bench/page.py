@@ -13,7 +13,7 @@ from decimal import Decimal
 from html import escape
 from statistics import median
 
-from loomstream.bench.plots import Point, Series, distributions, scatter, timelines
+from loomstream.bench.plots import SECONDS, Point, Series, distributions, scatter, timelines
 from loomstream.bench.samples import Report, Row, Sample
 from loomstream.bench.statistics import Interval
 from loomstream.bench.summary import Summary, summary, verdicts
@@ -22,6 +22,7 @@ NONE = "-"
 COLUMNS = (
     "model",
     "runs",
+    "connect",
     "first event",
     "first text",
     "total p50",
@@ -31,15 +32,23 @@ COLUMNS = (
     "gap p95",
     "gap p99",
     "longest",
+    "tokens in/out",
     "errors",
     "cost",
 )
 """The columns of the table, here and in the terminal."""
 SIMULATED_NOTE = (
-    "Rows marked [simulated] are answers of a simulator on this machine at a made-up pace: they show what a report "
+    "Rows marked simulated are answers of a simulator on this machine at a made-up pace: they show what a report "
     "looks like and say nothing about a provider. Nobody charged their cost: it is the catalog's for so many tokens."
 )
-LOCAL_NOTE = "Rows marked [local] were measured on a small model on this machine."
+EMBEDDED_NOTE = "Rows marked embedded were measured on a small model on this machine."
+LIVE_NOTE = "Rows marked live were measured on a provider's own service, or what stands at its address."
+COUNTED = {
+    "warm": "Connections were warm: kept from answer to answer where the server left them open (0 ms to connect).",
+    "cold": "Connections were cold: every request opened its own.",
+    "both": "Rows marked warm kept what connections the server left open, rows marked cold opened one each.",
+}
+"""What to know about each setting of `connections`."""
 _BELOW_S = 1.0
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1c2430;--soft:#667085;--line:#d8dde6;--paper:#fff;--tint:#f6f7f9;--mark:#9a6700}
@@ -49,9 +58,9 @@ body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)
 body{max-width:1320px;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;margin:2rem 0 .5rem}p{margin:.4rem 0}.soft{color:var(--soft)}
 .note{border-left:3px solid var(--mark);background:var(--tint);padding:.5rem .8rem;margin:1rem 0}
-.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:13px}
-th,td{padding:.4rem .45rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap;vertical-align:top}
-th{color:var(--soft);font-weight:500}th:first-child,td:first-child{text-align:left;white-space:normal;min-width:11rem}
+.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:12.5px}
+th,td{padding:.4rem .35rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap;vertical-align:top}
+th{color:var(--soft);font-weight:500}th:first-child,td:first-child{text-align:left;white-space:normal;min-width:9rem}
 td small{display:block;color:var(--soft)}.failed{color:var(--mark);text-align:left;white-space:normal}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,520px),1fr));gap:1rem}
 .plots svg{width:100%;height:auto;border:1px solid var(--line);border-radius:8px}
@@ -79,12 +88,17 @@ def cells(row: Row, figures: Summary) -> list[tuple[str, str]]:
     return [
         (row.label, row.failure),
         (str(figures.counted), f"of {figures.runs}" if figures.runs != figures.counted else ""),
+        (_value(figures.connect), _opened(figures)),
         (_value(figures.first_event), _bounds(figures.first_event, seconds)),
         (_value(figures.first_text), _bounds(figures.first_text, seconds)),
         (_value(figures.total), _bounds(figures.total, seconds)),
         (seconds(figures.total_p95_s), ""),
         (_rate(figures.tokens_per_s), _bounds(figures.tokens_per_s, lambda value: f"{value:.1f}")),
         *((seconds(value), "") for value in (gaps or (None, None, None, None))),
+        (
+            f"{_count(figures.input_tokens)}/{_count(figures.output_tokens)}",
+            f"{_count(figures.cached_tokens)} cached" if figures.cached_tokens else "",
+        ),
         (errors, ""),
         (cost, ""),
     ]
@@ -92,6 +106,17 @@ def cells(row: Row, figures: Summary) -> list[tuple[str, str]]:
 
 def _value(found: Interval | None) -> str:
     return NONE if found is None else seconds(found.value)
+
+
+def _opened(figures: Summary) -> str:
+    """Give what stands below the time to connect: how long it took where kept connections were opened."""
+    if figures.connect is None or figures.connect.value:
+        return _bounds(figures.connect, seconds)
+    return "" if figures.cold_connect is None else f"opened: {seconds(figures.cold_connect.value)}"
+
+
+def _count(value: float | None) -> str:
+    return NONE if value is None else f"{value:.0f}"
 
 
 def _rate(found: Interval | None) -> str:
@@ -106,10 +131,16 @@ def _bounds(found: Interval | None, shown: Callable[[float], str]) -> str:
 
 def notes(report: Report) -> list[str]:
     """Say what was real, and what measuring added."""
-    kinds = {row.kind for row in report.rows}
-    said = [SIMULATED_NOTE] if "simulated" in kinds else []
-    said += [LOCAL_NOTE] if "local" in kinds else []
-    return [*said, f"Measuring added {report.overhead_us:.2f} µs to each event, timed in the same process."]
+    kinds = {row.kind for row in report.rows if row.samples}
+    said = [] if report.complete else ["Interrupted: this is what had been measured until then."]
+    said += [SIMULATED_NOTE] if "simulated" in kinds else []
+    said += [EMBEDDED_NOTE] if "embedded" in kinds else []
+    said += [LIVE_NOTE] if "live" in kinds else []
+    return [
+        *said,
+        COUNTED[report.connections],
+        f"Measuring added {report.overhead_us:.2f} µs to each event, timed in the same process.",
+    ]
 
 
 # --- plots ---------------------------------------------------------------------------------------
@@ -121,18 +152,25 @@ def plots(report: Report) -> dict[str, str]:
     if not rows:
         return {}
     drawn = {
-        "first-text": distributions("Time to first text", "seconds", _series(rows, lambda one: one.first_text_s)),
-        "total": distributions("Whole answer", "seconds", _series(rows, lambda one: one.total_s)),
+        "connect": distributions(
+            "Connecting, where a connection was opened", SECONDS, _series(rows, _opening, lambda row: row.samples)
+        ),
+        "first-text": distributions("Time to first text", SECONDS, _series(rows, lambda one: one.first_text_s)),
+        "total": distributions("Whole answer", SECONDS, _series(rows, lambda one: one.total_s)),
         "tokens-per-s": distributions(
             "Output tokens a second, without the wait for the first", "tokens/s", _series(rows, _rate_of)
         ),
-        "gaps": distributions("Longest gap of each answer", "seconds", _series(rows, _longest)),
-        "timeline": timelines("When the text came: the middle answer of each", "seconds", _middle(rows)),
+        "gaps": distributions("Longest gap of each answer", SECONDS, _series(rows, _longest)),
+        "timeline": timelines("When each event came: the middle answer of each", SECONDS, _middle(rows)),
     }
     points = [point for row in rows if (point := _point(row)) is not None]
     if points:
         drawn["cost"] = scatter("Cost against time", ("whole answer, seconds (p50)", "US dollars an answer"), points)
     return drawn
+
+
+def _opening(sample: Sample) -> float | None:
+    return sample.connect_s or None
 
 
 def _rate_of(sample: Sample) -> float | None:
@@ -143,9 +181,17 @@ def _longest(sample: Sample) -> float | None:
     return max(sample.gaps_s, default=None)
 
 
-def _series(rows: Sequence[Row], figure: Callable[[Sample], float | None]) -> list[Series]:
+def _counted(row: Row) -> tuple[Sample, ...]:
+    return row.counted
+
+
+def _series(
+    rows: Sequence[Row],
+    figure: Callable[[Sample], float | None],
+    of: Callable[[Row], tuple[Sample, ...]] = _counted,
+) -> list[Series]:
     return [
-        Series(row.label, [value for one in row.counted if (value := figure(one)) is not None], row.kind == "simulated")
+        Series(row.label, [value for one in of(row) if (value := figure(one)) is not None], row.kind == "simulated")
         for row in rows
     ]
 
@@ -175,7 +221,7 @@ def html(report: Report) -> str:
     marked = " (with simulated rows)" if report.is_simulated else ""
     how = (
         f"{report.made_at} · loomstream {report.version} · {report.runs} runs, {report.concurrency} at once · "
-        f"{'a new connection each' if report.cold else 'warm connections'} · at most {report.max_tokens} tokens out"
+        f"{_CONNECTIONS[report.connections]} · {_size(report)}at most {report.max_tokens} tokens out"
     )
     drawn = plots(report)
     return f"""<!doctype html>
@@ -189,11 +235,21 @@ def html(report: Report) -> str:
 that carry content. Tokens a second leave out the wait for the first. Errors and costs are of all answers, those that
 opened connections among them; the other figures are of whole answers.</p>
 <h2>Differences</h2>{_verdicts(report)}
-<h2>Plots</h2><div class="plots">{"".join(drawn.values())}</div>
+<h2>Plots</h2><p class="soft">A dot is an answer, the box holds the middle half, the bar is the median. What is
+hollow and dashed was simulated.</p><div class="plots">{"".join(drawn.values())}</div>
 {_failures(report)}
-<h2>Prompt</h2><blockquote>{escape(report.prompt)}</blockquote>
+<h2>Prompt</h2><details{"" if len(report.prompt) > _LONG else " open"}>
+<summary>{len(report.prompt)} characters</summary><blockquote>{escape(report.prompt)}</blockquote></details>
 </body></html>
 """
+
+
+_LONG = 600
+_CONNECTIONS = {"warm": "warm connections", "cold": "a new connection each", "both": "warm and cold connections"}
+
+
+def _size(report: Report) -> str:
+    return "" if report.input_tokens is None else f"about {report.input_tokens} tokens in · "
 
 
 def _table(report: Report) -> str:
@@ -205,11 +261,12 @@ def _table_row(row: Row) -> str:
     if row.failure and not row.samples:
         reason = f'<td class="failed" colspan="{len(COLUMNS) - 1}">{escape(row.failure)}</td>'
         return f"<tr><td>{escape(row.label)}</td>{reason}</tr>"
+    why = row.label.removeprefix(row.spec).strip() + (f" {row.failure}" if row.failure else "")
     shown = (
         f"<td>{escape(value)}{f'<small>{escape(small)}</small>' if small else ''}</td>"
-        for value, small in cells(row, summary(row))
+        for value, small in cells(row, summary(row))[1:]
     )
-    return f"<tr>{''.join(shown)}</tr>"
+    return f"<tr><td>{escape(row.spec)}<small>{escape(why)}</small></td>{''.join(shown)}</tr>"
 
 
 def _verdicts(report: Report) -> str:
@@ -240,12 +297,14 @@ _CSV_FIELDS = (
     "number",
     "cold",
     "began_s",
+    "connect_s",
     "first_event_s",
     "first_text_s",
     "total_s",
     "tokens_per_s",
     "events",
     "input_tokens",
+    "cached_tokens",
     "output_tokens",
     "cost_usd",
     "stop",
@@ -259,11 +318,11 @@ def csv_text(report: Report) -> str:
     """Give every sample as a line of CSV, with its row's spec and kind."""
     written = io.StringIO()
     writer = csv.writer(written)
-    writer.writerow(("spec", "kind", "provider", "model", *_CSV_FIELDS))
+    writer.writerow(("spec", "kind", "connection", "provider", "model", *_CSV_FIELDS))
     for row in report.rows:
         for sample in row.samples:
             figures = (getattr(sample, name) for name in _CSV_FIELDS)
-            writer.writerow(map(_plain, (row.spec, row.kind, row.provider, row.model, *figures)))
+            writer.writerow(map(_plain, (row.spec, row.kind, row.connection, row.provider, row.model, *figures)))
     return written.getvalue()
 
 

@@ -19,6 +19,7 @@ _TICKS = 6
 _STYLE = """
 .plot{font:12px system-ui,sans-serif;--ink:#1c2430;--soft:#667085;--line:#d8dde6;--paper:#fff}
 .plot text{fill:var(--ink)}.plot .soft{fill:var(--soft)}.plot .title{font-size:14px;font-weight:600}
+.plot .count{font-size:10px}
 .plot .grid{stroke:var(--line)}.plot .paper{fill:var(--paper)}
 .c0{--c:#3366cc}.c1{--c:#d1495b}.c2{--c:#2a9d6f}.c3{--c:#b5831d}.c4{--c:#7b5cd6}.c5{--c:#1d8a99}
 .dot{fill:var(--c);fill-opacity:.45}.bar{stroke:var(--c);stroke-width:2}.box{fill:var(--c);fill-opacity:.16}
@@ -28,6 +29,8 @@ _STYLE = """
 .c0{--c:#7aa5ff}.c1{--c:#ff8a97}.c2{--c:#5fd3a3}.c3{--c:#e5b755}.c4{--c:#b09cff}.c5{--c:#5ccbda}}
 """
 _COLOURS = 6
+SECONDS = "seconds"
+"""The unit that becomes milliseconds where every value is below one."""
 
 
 class Series(NamedTuple):
@@ -97,19 +100,39 @@ def _across(axis: _Axis, top: int, bottom: int, unit: str) -> list[str]:
     return [*drawn, f'<text class="soft" x="{middle:.1f}" y="{bottom + 34}" text-anchor="middle">{escape(unit)}</text>']
 
 
-_LABEL_CHARS = 36
+_LABEL_CHARS = 34
 
 
 def _label(text: str, y: float) -> str:
-    """Give a lane's label; a long one loses its middle, never the mark at its end."""
-    half = _LABEL_CHARS // 2
-    shown = text if len(text) <= _LABEL_CHARS else f"{text[: half - 1]}…{text[-half:]}"
-    return (
-        f'<text x="{_LEFT - 12}" y="{y + 4:.1f}" text-anchor="end">{escape(shown)}<title>{escape(text)}</title></text>'
+    """Give a lane's label in two lines, the second its mark; a long name loses its middle, never the mark."""
+    name, opening, mark = text.rpartition(" [")
+    lines = (name, f"[{mark}") if opening else (mark,)
+    top = y + 4 - 7 * (len(lines) - 1)
+    drawn = "".join(
+        f'<text class="{("name", "soft")[number]}" x="{_LEFT - 12}" y="{top + 14 * number:.1f}" text-anchor="end">'
+        f"{escape(_short(line))}</text>"
+        for number, line in enumerate(lines)
     )
+    return f"<g>{drawn}<title>{escape(text)}</title></g>"
+
+
+def _short(name: str) -> str:
+    half = _LABEL_CHARS // 2
+    return name if len(name) <= _LABEL_CHARS else f"{name[: half - 1]}…{name[-half:]}"
+
+
+_MILLI = 1e3
+
+
+def _scaled(unit: str, rows: Sequence[Series]) -> tuple[str, Sequence[Series]]:
+    """Give short times in milliseconds."""
+    if unit != SECONDS or any(value >= 1 for row in rows for value in row.values):
+        return unit, rows
+    return f"milli{SECONDS}", [row._replace(values=[value * _MILLI for value in row.values]) for row in rows]
 
 
 def _lanes(title: str, unit: str, rows: Sequence[Series], draw: Callable[[Series, _Axis, float], list[str]]) -> str:
+    unit, rows = _scaled(unit, rows)
     axis = _axis((value for row in rows for value in row.values), _LEFT, _WIDTH - _RIGHT)
     bottom = _TOP + _LANE * len(rows)
     body = _across(axis, _TOP, bottom, unit)
@@ -157,10 +180,9 @@ def _timeline(row: Series, axis: _Axis, y: float) -> list[str]:
 
 
 def scatter(title: str, units: tuple[str, str], points: Sequence[Point]) -> str:
-    """Draw rows as points: across the first unit, upwards the second; near the corner is better."""
-    height = 360
-    bottom = height - _BOTTOM
-    across = _axis((point.x for point in points), 90, _WIDTH - 200)
+    """Draw rows as numbered points: across the first unit, upwards the second; near the corner is better."""
+    bottom = 320
+    across = _axis((point.x for point in points), 90, _WIDTH - _RIGHT)
     upwards = _axis((point.y for point in points), bottom, _TOP)
     body = _across(across, _TOP, bottom, units[0])
     for tick in upwards.ticks():
@@ -173,15 +195,23 @@ def scatter(title: str, units: tuple[str, str], points: Sequence[Point]) -> str:
         f'<text class="soft" transform="translate(22 {(bottom + _TOP) / 2:.0f}) rotate(-90)" '
         f'text-anchor="middle">{escape(units[1])}</text>'
     )
-    used: list[float] = []
+    legend = bottom + _BOTTOM + 12
     for number, point in enumerate(points):
-        x, y = across.at(point.x), upwards.at(point.y)
-        label_y = y
-        while any(abs(label_y - other) < 15 for other in used):  # noqa: PLR2004 (a line's height)
-            label_y -= 15
-        used.append(label_y)
-        body.append(
-            f'<g class="c{number % _COLOURS}{" sim" if point.simulated else ""}"><circle class="dot" cx="{x:.1f}" '
-            f'cy="{y:.1f}" r="7"/></g><text x="{x + 12:.1f}" y="{label_y + 4:.1f}">{escape(point.label)}</text>'
-        )
-    return _svg(title, height, body)
+        y = legend + _LINE * number
+        body += [
+            _numbered(number, point, across.at(point.x), upwards.at(point.y)),
+            _numbered(number, point, 98, y),
+            f'<text x="114" y="{y + 4:.1f}">{escape(point.label)}</text>',
+        ]
+    return _svg(title, legend + _LINE * len(points), body)
+
+
+_LINE = 22
+
+
+def _numbered(number: int, point: Point, x: float, y: float) -> str:
+    kind = f"c{number % _COLOURS}{' sim' if point.simulated else ''}"
+    return (
+        f'<g class="{kind}"><circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="9"/></g>'
+        f'<text class="count" x="{x:.1f}" y="{y + 3.5:.1f}" text-anchor="middle">{number + 1}</text>'
+    )

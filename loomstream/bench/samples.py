@@ -15,26 +15,32 @@ from msgspec import Struct
 
 from loomstream.errors import ConfigError
 
-FORMAT = 1
-Kind = Literal["live", "local", "simulated"]
+FORMAT = 2
+Kind = Literal["live", "embedded", "simulated"]
+Connection = Literal["warm", "cold"]
+Connections = Literal["warm", "cold", "both"]
 
 
 class Sample(Struct, frozen=True, kw_only=True):
     """One answer. Times are seconds from the moment it was asked for; None for what did not happen.
 
-    `cold`: it opened its connection. `stamps_s` are the times of the events that carried content. `error` is the
-    error's class, empty for a whole answer; `truncated` where the stream ended before its end.
+    `cold`: it opened its connection. `connect_s` is how long that took (name look-up, TCP, TLS), 0 for a kept one; the
+    times of events hold it. `number` is that of its round; 0 for one that warms up. `stamps_s` are the times of the
+    events that carried content. `error` is the error's class, empty for a whole answer; `truncated` where the stream
+    ended before its end. Of `input_tokens` the provider read `cached_tokens` from its cache.
     """
 
     number: int
     cold: bool
     began_s: float
+    connect_s: float | None = None
     first_event_s: float | None = None
     first_text_s: float | None = None
     total_s: float | None = None
     stamps_s: tuple[float, ...] = ()
     events: int = 0
     input_tokens: int | None = None
+    cached_tokens: int | None = None
     output_tokens: int | None = None
     cost_usd: Decimal | None = None
     stop: str = ""
@@ -62,10 +68,11 @@ class Sample(Struct, frozen=True, kw_only=True):
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """The samples of one spec. `failure` says why there is none: no key, an unknown model."""
+    """The samples of one spec over warm or cold connections. `failure` says why there is none, such as no key."""
 
     spec: str
     kind: Kind
+    connection: Connection = "warm"
     provider: str = ""
     model: str = ""
     samples: tuple[Sample, ...] = ()
@@ -73,28 +80,37 @@ class Row(Struct, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        """The spec, with what it is where it is not a provider's own service."""
-        return self.spec if self.kind == "live" else f"{self.spec} [{self.kind}]"
+        """The spec, with what was asked (live, embedded or simulated) and over which connections."""
+        return f"{self.spec} [{self.kind}, {self.connection}]"
 
     @property
     def counted(self) -> tuple[Sample, ...]:
-        """The whole answers on warm connections, or on cold ones where there are no others."""
+        """The whole answers, of a warm row those over kept connections, or what there is where there are none."""
         whole = tuple(sample for sample in self.samples if sample.ok)
-        return tuple(sample for sample in whole if not sample.cold) or whole
+        if self.connection == "cold":
+            return whole
+        measured = tuple(sample for sample in whole if sample.number)
+        return tuple(sample for sample in measured if not sample.cold) or measured or whole
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """A benchmark. `overhead_us` is what measuring added to an event, measured in the same process."""
+    """A benchmark. `overhead_us` is what measuring added to an event, measured in the same process.
+
+    `input_tokens` is the size that was asked of the prompt, None where its text was given; each sample's is what the
+    provider counted. `complete` is False where it was ended before its time.
+    """
 
     rows: tuple[Row, ...]
     prompt: str
     max_tokens: int
     runs: int
     concurrency: int
-    cold: bool
     made_at: str
     version: str
     overhead_us: float
+    connections: Connections = "warm"
+    input_tokens: int | None = None
+    complete: bool = True
     format: int = FORMAT
 
     @property

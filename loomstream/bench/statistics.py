@@ -5,9 +5,10 @@ Contract: pure and deterministic: every resampling begins from the same seed.
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from statistics import fmean, median
 from typing import NamedTuple
@@ -82,6 +83,21 @@ def unpaired(one: Sequence[float], other: Sequence[float]) -> float | None:
         draw.shuffle(together)
         hits += abs(fmean(together[:size]) - fmean(together[size:])) >= found
     return (hits + 1) / (RESAMPLES + 1)
+
+
+def least_paired(count: int) -> float:
+    """Give the smallest probability that so many pairs can have: one pattern of signs, and its opposite."""
+    return 2 / 2**count
+
+
+def least_unpaired(count: int) -> float:
+    """Give the smallest probability that two groups of so many values can have: one division, and its opposite."""
+    return 2 / math.comb(2 * count, count)
+
+
+def enough(least: Callable[[int], float], comparisons: int) -> int:
+    """Give how many runs each must have for any of so many comparisons to show a difference at `ALPHA`."""
+    return next(count for count in itertools.count(FEWEST) if least(count) * comparisons < ALPHA)
 
 
 def adjusted(probabilities: Sequence[float | None]) -> list[float | None]:

@@ -13,7 +13,18 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from loomstream.bench.samples import Report, Row, Sample
-from loomstream.bench.statistics import ALPHA, FEWEST, Interval, adjusted, interval, paired, percentile, unpaired
+from loomstream.bench.statistics import (
+    ALPHA,
+    Interval,
+    adjusted,
+    enough,
+    interval,
+    least_paired,
+    least_unpaired,
+    paired,
+    percentile,
+    unpaired,
+)
 
 
 class Gaps(NamedTuple):
@@ -26,12 +37,18 @@ class Gaps(NamedTuple):
 
 
 class Summary(Struct, frozen=True, kw_only=True):
-    """The figures of one row; None for what was not measured. Times in seconds."""
+    """The figures of one row; None for what was not measured. Times in seconds, tokens as the provider counted them.
+
+    `connect` is of the answers that count, 0 over a kept connection; `cold_connect` and `cold_first_event` are of all
+    that opened one.
+    """
 
     runs: int
     counted: int
     errors: int
     truncated: int
+    connect: Interval | None
+    cold_connect: Interval | None
     first_event: Interval | None
     first_text: Interval | None
     cold_first_event: Interval | None
@@ -39,6 +56,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     total_p95_s: float | None
     tokens_per_s: Interval | None
     gaps: Gaps | None
+    input_tokens: float | None
+    cached_tokens: float | None
     output_tokens: float | None
     cost_usd: Decimal | None
     cost_is_whole: bool
@@ -50,13 +69,14 @@ def summary(row: Row) -> Summary:
     totals = _of(counted, lambda sample: sample.total_s)
     gaps = [gap for sample in counted for gap in sample.gaps_s]
     costs = [sample.cost_usd for sample in row.samples]
-    tokens = _of(counted, lambda sample: sample.output_tokens)
     cold = [sample for sample in row.samples if sample.ok and sample.cold]
     return Summary(
         runs=len(row.samples),
         counted=len(counted),
         errors=sum(not sample.ok for sample in row.samples),
         truncated=sum(sample.truncated for sample in row.samples),
+        connect=interval(_of(counted, lambda sample: sample.connect_s)),
+        cold_connect=interval(_of(cold, lambda sample: sample.connect_s)),
         first_event=interval(_of(counted, lambda sample: sample.first_event_s)),
         first_text=interval(_of(counted, lambda sample: sample.first_text_s)),
         cold_first_event=interval(_of(cold, lambda sample: sample.first_event_s)),
@@ -64,7 +84,9 @@ def summary(row: Row) -> Summary:
         total_p95_s=percentile(totals, 0.95) if totals else None,
         tokens_per_s=interval(_of(counted, lambda sample: sample.tokens_per_s)),
         gaps=_gaps(gaps),
-        output_tokens=sum(tokens) / len(tokens) if tokens else None,
+        input_tokens=_mean(_of(counted, lambda sample: sample.input_tokens)),
+        cached_tokens=_mean(_of(counted, lambda sample: sample.cached_tokens)),
+        output_tokens=_mean(_of(counted, lambda sample: sample.output_tokens)),
         cost_usd=sum((cost for cost in costs if cost is not None), Decimal(0))
         if any(costs) or None not in costs
         else None,
@@ -76,6 +98,10 @@ def _gaps(gaps: list[float]) -> Gaps | None:
     if not gaps:
         return None
     return Gaps(percentile(gaps, 0.5), percentile(gaps, 0.95), percentile(gaps, 0.99), max(gaps))
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _of(samples: tuple[Sample, ...] | list[Sample], figure: Callable[[Sample], float | None]) -> list[float]:
@@ -105,7 +131,8 @@ class Verdict(Struct, frozen=True):
     """What can be said of one measure of two rows.
 
     `ratio` is that of the means. `probability` is that of such a difference by chance, corrected for how many
-    comparisons were made (Holm); None where there are too few runs.
+    comparisons were made (Holm); None where there are too few runs for any difference to show among so many, and
+    `needed` is how many each must have.
     """
 
     measure: str
@@ -114,6 +141,7 @@ class Verdict(Struct, frozen=True):
     ratio: float | None
     probability: float | None
     words: str
+    needed: int = 0
 
 
 class _Pair(NamedTuple):
@@ -125,12 +153,17 @@ class _Pair(NamedTuple):
 
 
 def verdicts(report: Report) -> list[Verdict]:
-    """Compare the rows of a report round by round: each with each, or with the first where they are more than six."""
+    """Compare the rows of a report round by round: each with each, or with the first where they are more than six.
+
+    Where there are warm and cold rows, models are compared by their warm ones, and each model's two with each other.
+    """
     rows = [row for row in report.rows if row.counted]
-    several = len(rows) > _MOST_ROWS
-    chosen = [(rows[0], row) for row in rows[1:]] if several else combinations(rows, 2)
+    alike = [row for row in rows if row.connection == "warm"] or rows
+    several = len(alike) > _MOST_ROWS
+    chosen = [(alike[0], row) for row in alike[1:]] if several else [*combinations(alike, 2)]
+    chosen += [(one, row) for one in alike for row in rows if row not in alike and row.spec == one.spec]
     pairs = [_side_by_side(one, other, measure) for one, other in chosen for measure in _MEASURES]
-    return _judged(pairs, [paired(pair.left, pair.right) for pair in pairs])
+    return _judged(pairs, [paired(pair.left, pair.right) for pair in pairs], least_paired)
 
 
 _MOST_ROWS = 6
@@ -158,22 +191,24 @@ def compare(before: Report, after: Report) -> list[Verdict]:
         for row, other in common
         for measure in _MEASURES
     ]
-    return _judged(pairs, [unpaired(pair.left, pair.right) for pair in pairs])
+    return _judged(pairs, [unpaired(pair.left, pair.right) for pair in pairs], least_unpaired)
 
 
-def _judged(pairs: list[_Pair], probabilities: list[float | None]) -> list[Verdict]:
+def _judged(pairs: list[_Pair], probabilities: list[float | None], least: Callable[[int], float]) -> list[Verdict]:
     corrected = adjusted(probabilities)
-    return [_verdict(pair, probability) for pair, probability in zip(pairs, corrected, strict=True)]
+    needed = enough(least, len(pairs))
+    return [_verdict(pair, probability, needed) for pair, probability in zip(pairs, corrected, strict=True)]
 
 
-def _verdict(pair: _Pair, probability: float | None) -> Verdict:
+def _verdict(pair: _Pair, probability: float | None, needed: int) -> Verdict:
     measure, name, other_name, left, right = pair
-    if probability is None:
-        words = f"{measure.name}: too few runs to tell {name} from {other_name} (at least {FEWEST} each)"
-        return Verdict(measure.name, name, other_name, None, None, words)
+    unseen = probability is None or probability >= ALPHA
+    if probability is None or (unseen and min(len(left), len(right)) < needed):
+        words = f"{measure.name}: too few runs to tell {name} from {other_name} (at least {needed} each)"
+        return Verdict(measure.name, name, other_name, None, None, words, needed)
     mean, other_mean = sum(left) / len(left), sum(right) / len(right)
     ratio = mean / other_mean if other_mean else None
-    if probability >= ALPHA or ratio is None:
+    if unseen or ratio is None:
         words = f"{measure.name}: no difference to be seen between {name} and {other_name} (p = {probability:.2f})"
     else:
         good = (ratio < 1) == measure.less_is_better

@@ -19,6 +19,7 @@ from loomstream.errors import ConfigError
 from loomstream.events import Start, TextDelta, ToolCallDelta, Usage
 from loomstream.testing.faults import Fault
 from loomstream.testing.server import Simulator, simulator
+from loomstream.testing.wires import Answer, Block
 
 
 @pytest.fixture
@@ -47,9 +48,49 @@ async def test_rounds_are_interleaved_and_the_first_only_opens_connections(serve
 
 @pytest.mark.anyio
 async def test_with_cold_each_request_has_a_connection_of_its_own(server: Simulator) -> None:
-    report = await bench.measure(["openai:gpt-4o"], runs=2, cold=True)
+    report = await bench.measure(["openai:gpt-4o"], runs=2, connections="cold")
     assert len(server.requests) == 2
-    assert all(sample.cold for sample in report.rows[0].counted)
+    assert [sample.cold for sample in report.rows[0].counted] == [True, True]
+    assert all((sample.connect_s or 0) > 0 for sample in report.rows[0].counted)
+    assert bench.summary(report.rows[0]).connect == bench.summary(report.rows[0]).cold_connect
+
+
+@pytest.mark.anyio
+async def test_cold_and_warm_in_the_same_rounds_are_two_rows(server: Simulator) -> None:
+    report = await bench.measure(["openai:gpt-4o", "anthropic"], runs=2, connections="both")
+    assert [row.label for row in report.rows] == [
+        "openai:gpt-4o [live, warm]",
+        "openai:gpt-4o [live, cold]",
+        "anthropic [live, warm]",
+        "anthropic [live, cold]",
+    ]
+    for row in report.rows:
+        assert {sample.cold for sample in row.counted} == {row.connection == "cold"}
+        assert {sample.connect_s == 0 for sample in row.counted} == {row.connection == "warm"}
+        assert [sample.number for sample in row.counted] == [1, 2]
+    opened, one, two = ["openai", "anthropic"], ["openai", "anthropic", "anthropic", "openai"], ["anthropic"] * 2
+    assert [request.provider for request in server.requests] == [*opened, *one, *two, "openai", "openai"]
+    assert "rows marked cold opened one each" in bench.html(report)
+
+
+@pytest.mark.anyio
+async def test_as_many_connections_are_warmed_as_there_are_rounds_at_once(server: Simulator) -> None:
+    report = await bench.measure(["openai:gpt-4o"], runs=4, concurrency=2)
+    assert len(server.requests) == 6
+    assert [sample.number for sample in report.rows[0].counted] == [1, 2, 3, 4]
+
+
+@pytest.mark.anyio
+async def test_a_prompt_of_a_given_size_is_asked_and_told(server: Simulator) -> None:
+    report = await bench.measure(["openai:gpt-4o"], runs=1, input_tokens=300, max_tokens=40)
+    asked = server.requests[0].json["messages"][0]["content"]
+    assert asked == bench.sized_prompt(300) == report.prompt
+    assert len(asked.split()) + len(",,:") == 300
+    assert server.requests[0].json["max_completion_tokens"] == 40
+    figures = bench.summary(report.rows[0])
+    assert (figures.input_tokens, figures.output_tokens) == (report.rows[0].samples[0].input_tokens, 3)
+    with pytest.raises(ConfigError, match="no prompt beside it"):
+        await bench.measure(["openai:gpt-4o"], input_tokens=9, prompt="hi")
 
 
 @pytest.mark.anyio
@@ -72,12 +113,18 @@ async def test_what_fails_is_reported_in_its_place_and_the_rest_goes_on(monkeypa
 
 
 @pytest.mark.anyio
-async def test_a_budget_is_never_exceeded(server: Simulator) -> None:
-    report = await bench.measure(["openai:gpt-4o"], runs=50, max_tokens=200, max_cost_usd="0.003", concurrency=4)
-    row = report.rows[0]
-    assert "the budget is used up" in row.failure
-    spent = sum(sample.cost_usd or Decimal(0) for sample in row.samples)
-    assert spent <= Decimal("0.003")
+@pytest.mark.usefixtures("no_keys")
+async def test_a_budget_is_never_exceeded_though_rounds_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = Usage(input_tokens=20, output_tokens=200, final=True)
+    with simulator(Answer(blocks=(Block(kind="text", pieces=("one", "two")),), usage=usage)) as server:
+        monkeypatch.setenv("OPENAI_API_KEY", "x")
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url("openai"))
+        report = await bench.measure(
+            ["openai:gpt-4o"], runs=50, max_tokens=200, max_cost_usd="0.02", concurrency=5, connections="both"
+        )
+    spent = sum(sample.cost_usd or Decimal(0) for row in report.rows for sample in row.samples)
+    assert Decimal("0.01") < spent <= Decimal("0.02")
+    assert all("the budget is used up" in row.failure for row in report.rows)
     assert len(server.requests) < 50
 
 
@@ -93,12 +140,13 @@ async def test_simulated_rows_say_so_everywhere(tmp_path: Path) -> None:
     report = await bench.measure(["simulated:openai", "simulated:bedrock"], runs=6, max_tokens=5, real_time=False)
     assert {row.kind for row in report.rows} == {"simulated"}
     page = bench.html(report)
-    assert page.count("simulated:openai [simulated]") > 6
+    assert page.count("simulated:openai [simulated, warm]") > 6
+    assert "<td>simulated:bedrock<small>[simulated, warm]</small></td>" in page
     assert "say nothing about a provider" in page
     for name, drawn in bench.plots(report).items():
-        assert "[simulated]" in drawn, name
+        assert "[simulated, warm]" in drawn, name
         assert 'class="c0 sim"' in drawn, name
-    assert all("[simulated]" in verdict.words for verdict in bench.verdicts(report))
+    assert all("[simulated, warm]" in verdict.words for verdict in bench.verdicts(report))
     bench.save(report, tmp_path / "a.json")
     assert bench.load(tmp_path / "a.json") == report
 
@@ -122,6 +170,7 @@ def row(label: str, totals: list[float], kind: str = "live") -> Row:
             number=number,
             cold=False,
             began_s=0.0,
+            connect_s=0.0,
             first_event_s=total / 10,
             first_text_s=total / 5,
             total_s=total,
@@ -141,7 +190,6 @@ def report_of(*rows: Row) -> Report:
         max_tokens=9,
         runs=6,
         concurrency=1,
-        cold=False,
         made_at="2026-01-01T00:00:00+00:00",
         version="0",
         overhead_us=0.5,
@@ -164,20 +212,29 @@ def test_figures_are_what_the_samples_say() -> None:
 
 
 def test_verdicts_claim_only_what_is_there() -> None:
-    slow = row("slow", [value * 2 for value in STEADY])
-    words = [verdict.words for verdict in bench.verdicts(report_of(row("a", STEADY), slow, row("b", STEADY[::-1])))]
-    assert any(said.startswith("total: a 50% shorter than slow (p = 0.00") for said in words)
-    assert any(said.startswith("total: no difference to be seen between a and b") for said in words)
+    a, b, slow = row("a", STEADY), row("b", STEADY[::-1]), row("slow", [value * 2 for value in STEADY])
+    words = [verdict.words for verdict in bench.verdicts(report_of(a, slow, b))]
+    assert any(said.startswith(f"total: {a.label} 50% shorter than {slow.label} (p = 0.00") for said in words)
+    assert any(said.startswith(f"total: no difference to be seen between {a.label} and {b.label}") for said in words)
     few = bench.verdicts(report_of(row("a", STEADY[:3]), row("b", STEADY[:3])))
     assert all("too few runs" in verdict.words for verdict in few)
+
+
+def test_where_no_difference_could_show_none_is_denied() -> None:
+    rows = [row(name, [value * factor for value in STEADY[:6]]) for name, factor in (("a", 1), ("b", 9), ("c", 99))]
+    told = bench.verdicts(report_of(*rows))
+    assert {(verdict.needed, verdict.probability) for verdict in told} == {(9, None)}
+    assert "too few runs to tell a [live, warm] from b [live, warm] (at least 9 each)" in told[0].words
+    two = bench.verdicts(report_of(*rows[:2]))
+    assert {verdict.needed for verdict in two} == {7}
 
 
 def test_two_reports_are_compared_row_by_row() -> None:
     before = report_of(row("a", STEADY), row("gone", STEADY))
     after = report_of(row("a", [value * 3 for value in STEADY]), row("new", STEADY))
     totals = [verdict for verdict in bench.compare(before, after) if verdict.measure == "total"]
-    assert [verdict.one for verdict in totals] == ["a before"]
-    assert "67% shorter than a after" in totals[0].words
+    assert [verdict.one for verdict in totals] == ["a [live, warm] before"]
+    assert "67% shorter than a [live, warm] after" in totals[0].words
 
 
 def test_the_page_is_whole_in_itself_and_safe() -> None:

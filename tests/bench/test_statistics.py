@@ -6,7 +6,17 @@ import random
 
 import pytest
 
-from loomstream.bench.statistics import adjusted, interval, paired, percentile, unpaired
+from loomstream.bench.statistics import (
+    ALPHA,
+    adjusted,
+    enough,
+    interval,
+    least_paired,
+    least_unpaired,
+    paired,
+    percentile,
+    unpaired,
+)
 
 
 def test_percentiles_lie_between_neighbours() -> None:
@@ -48,6 +58,15 @@ def test_no_difference_is_no_difference() -> None:
 def test_too_few_runs_tell_nothing() -> None:
     assert paired([1.0] * 5, [9.0] * 5) is None
     assert unpaired([1.0] * 3, [9.0] * 9) is None
+
+
+@pytest.mark.parametrize("comparisons", [1, 3, 9, 45])
+def test_with_enough_runs_the_greatest_difference_shows_and_with_one_less_it_does_not(comparisons: int) -> None:
+    runs = enough(least_paired, comparisons)
+    for count, shows in ((runs, True), (runs - 1, False)):
+        probability = paired([1.0] * count, [9.0 + number for number in range(count)])
+        assert (probability is not None and probability * comparisons < ALPHA) is shows
+    assert enough(least_unpaired, comparisons) <= runs
 
 
 def test_many_comparisons_are_corrected() -> None:

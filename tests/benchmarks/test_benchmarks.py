@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -81,20 +84,55 @@ def test_an_unknown_measure_is_refused() -> None:
     assert "invalid choice: 'speed'" in done.stderr
 
 
-@pytest.mark.parametrize("kind", ["at_once", "request", "paced", "memory", "many"])
-def test_every_kind_of_measure_reads_every_event(kind: str) -> None:
-    paths = {"at_once": "burst/{events}/2", "request": "burst/{events}/1"}
-    size = TINY._replace(turns=1, streams=100 if kind == "memory" else 2)
-    measure = AT_ONCE._replace(kind=kind, path=paths.get(kind, "paced/{events}/1/0"), quick=size)
+def test_floor_and_ours_take_turns_one_event_to_a_read() -> None:
+    measure = AT_ONCE._replace(kind="paced", path="paced/{events}/1/20000", quick=TINY._replace(rounds=1))
     outcome = runner.run(measure, quick=True, say=silent)
-    assert {name: len(figures.values) for name, figures in outcome.clients.items()} == {"floor": 2, "loomstream": 2}
+    assert {name: len(figures.values) for name, figures in outcome.clients.items()} == {"floor": 1, "loomstream": 1}
+    assert outcome.clients["floor"].notes["reads_per_event"]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[int]:
+    with runner.server() as port:
+        yield port
+
+
+def taken(name: str, kind: str, base_url: str, *, events: int = 3, streams: int = 2) -> dict[str, float]:
+    """Take a measurement as a child does, in this process."""
+
+    async def take() -> dict[str, float]:
+        async with aclosing(client.client_class(name)(base_url)) as made:
+            return await child.KINDS[kind](child.Job(kind, name, base_url, events, streams), made)
+
+    return asyncio.run(take())
+
+
+@pytest.mark.parametrize(
+    ("kind", "floor", "path"),
+    [
+        ("at_once", "bare", "burst/3/2"),
+        ("request", "bare", "burst/3/1"),
+        ("memory", "aiohttp", "paced/3/1/0"),
+        ("many", "bare", "paced/3/1/0"),
+    ],
+)
+def test_every_kind_of_measure_reads_every_event(server: int, kind: str, floor: str, path: str) -> None:
+    base_url = f"http://127.0.0.1:{server}/{path}/v1"
+    for name in (floor, "loomstream"):
+        assert "value" in taken(name, kind, base_url)
+        if kind in ("at_once", "request"):
+            with pytest.raises(ValueError, match="3 text events came of 4"):
+                taken(name, kind, base_url, events=4)
 
 
 @pytest.mark.parametrize("dialect", client.WIRE_CLIENTS)
-def test_floor_and_ours_read_every_event_of_every_dialect(dialect: str) -> None:
+def test_floor_and_ours_read_every_event_of_every_dialect(server: int, dialect: str) -> None:
     measure = next(measure for measure in measures.MEASURES if measure.name == f"at-once-{dialect}")
-    outcome = runner.run(measure._replace(quick=TINY), quick=True, say=silent)
-    assert {name: len(figures.values) for name, figures in outcome.clients.items()} == {"floor": 2, "loomstream": 2}
+    base_url = f"http://127.0.0.1:{server}/{measure.path.format(events=3)}/v1"
+    for name in (measure.floor, measure.ours):
+        assert "value" in taken(name, measure.kind, base_url)
+        with pytest.raises(ValueError, match="3 text events came of 4"):
+            taken(name, measure.kind, base_url, events=4)
 
 
 @pytest.mark.parametrize("dialect", [*client.WIRE_CLIENTS, "openai_chat"])
@@ -111,6 +149,8 @@ def test_the_servers_frames_are_a_whole_answer_without_a_warning(dialect: str) -
 def test_dialect_rows_have_no_peers() -> None:
     assert {measure.name for measure in measures.MEASURES if not measure.peers} == {
         "many",
+        "bench",
+        "re-emission",
         *(f"at-once-{dialect}" for dialect in client.WIRE_CLIENTS),
     }
 
@@ -121,18 +161,30 @@ def test_a_client_that_loses_an_event_has_no_figure() -> None:
 
 
 def test_a_floor_that_is_nothing_gives_no_ratio() -> None:
-    measure = AT_ONCE._replace(kind="memory", path="paced/1/1/0", quick=TINY._replace(streams=0))
+    measure = AT_ONCE._replace(kind="memory", path="paced/1/1/0", quick=measures.Size(1, 0, 1, 1))
     with pytest.raises(runner.BenchmarkError, match="bare, tiny"):
         runner.run(measure, quick=True, say=silent)
 
 
 def test_a_peer_that_fails_is_named_and_the_others_are_measured() -> None:
-    outcome = runner.run(AT_ONCE, quick=True, peers=["nobody"], say=silent)
+    measure = AT_ONCE._replace(quick=TINY._replace(turns=1, rounds=1))
+    outcome = runner.run(measure, quick=True, peers=["nobody"], say=silent)
     assert outcome.clients["nobody"].failure == "nobody, tiny: KeyError: 'nobody'"
-    assert len(outcome.clients["loomstream"].values) == 2
-    lines = report.table([outcome]).splitlines()
+    assert len(outcome.clients["loomstream"].values) == 1
+    figures = runner.Figures(values=[1.0], ratios=[1.0])
+    alone = runner.Outcome(measure._replace(peers=False), TINY, {"floor": figures, "loomstream": figures})
+    lines = report.table([outcome, alone]).splitlines()
     assert any(line.split() == ["nobody", "failed"] for line in lines)
     assert "nobody, tiny: KeyError: 'nobody'" in lines
+
+
+def test_what_bench_adds_and_what_sending_on_costs_are_rows_of_the_table() -> None:
+    done = benchmarks("--quick", "--only", "bench", "re-emission", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    added, sent_on = json.loads(done.stdout)["measures"]
+    assert (added["limit"], added["holds"]) == (5, added["clients"]["loomstream"]["median"] <= 5)
+    assert (sent_on["bar"], sent_on["holds"]) == (2, sent_on["clients"]["loomstream"]["ratio"] <= 2)
+    assert sent_on["clients"]["loomstream"]["notes"]["pieces_per_event"] > 0
 
 
 @pytest.mark.parametrize(("ratio", "verdict"), [(2.0, "holds"), (3.0, "holds"), (3.1, "MISSED")])
