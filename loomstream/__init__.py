@@ -13,7 +13,7 @@ Names are loaded on first use, so that importing the package costs next to nothi
 
 from __future__ import annotations
 
-import importlib
+from loomstream.lazy import lazy
 
 TYPE_CHECKING = False  # as type checkers know it; `typing` would take most of the time that this module takes
 
@@ -75,7 +75,6 @@ _HOMES = {
     "stream": ("Stream",),
     "tools": ("tool",),
 }  # fmt: skip
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = (
     "Accumulator", "Citation", "Cost", "Event", "File", "Logprobs", "LoomstreamError", "Message", "Model", "Notice",
@@ -97,14 +96,4 @@ def __dir__() -> list[str]:
 
 
 if not TYPE_CHECKING:  # a checker would take any misspelt name for an object
-
-    def __getattr__(name: str) -> object:
-        if name in _MODULES:
-            return importlib.import_module(f"loomstream.{name}")
-        module = _HOME_OF.get(name)
-        if module is None:
-            msg = f"module 'loomstream' has no attribute {name!r}"
-            raise AttributeError(msg)
-        value = getattr(importlib.import_module(f"loomstream.{module}"), name)
-        globals()[name] = value
-        return value
+    __getattr__ = lazy(globals(), _HOMES, _MODULES)

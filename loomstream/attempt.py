@@ -280,12 +280,14 @@ class _Attempt:
 
     async def _open(self, watch: Watch) -> tuple[AbstractAsyncContextManager[ByteResponse], ByteResponse]:
         """Send the request; whoever calls leaves the context manager."""
-        opening = watch.open(self._handler.transport, await self._wire_request())
         try:
+            opening = watch.open(self._handler.transport, await self._wire_request())
             return opening, await opening.__aenter__()
-        except ConnectFailed as error:
+        except LoomstreamError as error:
+            error.provider = error.provider or self._order.target.provider
+            error.model = error.model or self._order.target.model
             hint = self._handler.endpoint.connect_hint
-            if hint:
+            if hint and isinstance(error, ConnectFailed):
                 error.args = (f"{error.message}{'' if error.message.endswith('?') else ';'} {hint}",)
             raise
 
@@ -380,7 +382,8 @@ class _Attempt:
             f"no whole answer within {limits.whole_s:g} s: the model thinks longer, or the provider stalled; ask for a "
             f"stream, or {longer('whole_s', limits.whole_s or 0.0)}"
         )
-        return [Failure(FirstEventTimeout(msg))]
+        target = self._order.target
+        return [Failure(FirstEventTimeout(msg, provider=target.provider, model=target.model))]
 
     async def _whole_answer(self, limits: Timeouts) -> _Events | LoomstreamError:
         watch = Watch(limits)
@@ -473,7 +476,7 @@ class _Streamed:
             self._over = True
             # The transport failed, but the terminal marker may have been seen: then the answer is whole all the same.
             if chunk is not None and events and isinstance(events[-1], Failure):
-                events[-1] = Failure(chunk)
+                events[-1] = Failure(pump.complete_error(chunk))
         if self._stages:
             events = staged(self._stages, events)
         if self._over and events and isinstance(last := events[-1], Failure):

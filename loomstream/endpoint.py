@@ -452,7 +452,11 @@ def _filled(provider: Provider, base_url: str, settings: Mapping[str, str]) -> s
         if name not in settings:
             setting = next((setting for setting in provider.settings if setting.name == name), None)
             if setting is None:
-                msg = f"the address {base_url!r} of {provider.name} names {name!r}, which is none of its settings"
+                known = ", ".join(setting.name for setting in provider.settings) or "it has none"
+                msg = (
+                    f"the address {base_url!r} of {provider.name} names {name!r}, which is none of its settings "
+                    f"({known}): write the value itself"
+                )
                 raise ConfigError(msg, provider=provider.name)
             raise _missing_setting(provider, setting)
     return fill_address(base_url, settings, provider=provider.name)

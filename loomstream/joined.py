@@ -16,17 +16,17 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from decimal import Decimal
 from functools import partial
-from types import TracebackType
-from typing import Protocol, Self, TypeVar, Unpack, cast
+from typing import Protocol, Unpack, cast
 
 import msgspec
 
 from loomstream import catalog
+from loomstream.asking import Asking
 from loomstream.endpoint import closed_error
 from loomstream.errors import UsageError
 from loomstream.events import Cost, Event, Usage
 from loomstream.handler import Handler, Middleware, compose
-from loomstream.messages import Prompt, Request, RequestOptions, Response, check_options, make_request
+from loomstream.messages import Prompt, Request, RequestOptions, check_options, make_request
 from loomstream.middleware import balance as balancing
 from loomstream.middleware import experiment as experimenting
 from loomstream.middleware import failover as failing_over
@@ -41,11 +41,9 @@ from loomstream.middleware.resume import Resume
 from loomstream.model import Model, connect
 from loomstream.stream import Stream
 from loomstream.tools import with_output, with_tools
-from loomstream.tools.outputs import extract
 
 __all__ = ("JoinedModel", "balance", "experiment", "failover", "hedge", "route", "shadow")
 
-_T = TypeVar("_T")
 _PLAIN = Request(messages=())
 _ACROSS_REGIONS = re.compile(r"\A(us-gov|us|eu|apac|jp|au|global)\.[a-z]")
 """Inference profiles of Amazon Bedrock compute in several regions; the beginning of their ids says where."""
@@ -74,7 +72,7 @@ Part = str | AnyModel | Candidate
 """A spec (`provider:model-id`), a model, or a handler under a name."""
 
 
-class JoinedModel:
+class JoinedModel(Asking):
     """Several models as one; see the module's contract. Safe to use for many streams at once."""
 
     def __init__(
@@ -134,14 +132,6 @@ class JoinedModel:
     def __repr__(self) -> str:
         return f"<JoinedModel {self._kind}({self.model})>"
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
     async def aclose(self) -> None:
         """Close the models that were made from specs; safe to call again."""
         self._closed = True
@@ -164,17 +154,6 @@ class JoinedModel:
             provider=self.provider,
             model=self.model,
         )
-
-    async def complete(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Response:
-        """Give the whole answer. Raises what iterating a stream raises."""
-        async with self.stream(prompt, **options) as stream:
-            return await stream.collect()
-
-    async def extract(
-        self, prompt: Prompt, kind: type[_T], *, repair: int = 1, **options: Unpack[RequestOptions]
-    ) -> _T:
-        """Give the answer as a value of a type; see `loomstream.Model.extract`."""
-        return await extract(self, prompt, kind, repair=repair, **options)
 
     def _cost_of(self, provider: str, model: str, usage: Usage | None, *, max_tokens: int | None) -> Cost:
         asked = [candidate.model for candidate in self._parts.candidates if candidate.provider == provider]
@@ -244,6 +223,17 @@ def _prepared(model: AnyModel) -> Handler:
 # --- joining -------------------------------------------------------------------------------------
 
 
+def _join(
+    kind: str,
+    parts: Sequence[Part],
+    combine: Callable[[Sequence[Candidate]], Handler],
+    middleware: Sequence[Middleware],
+    request_defaults: RequestOptions,
+) -> JoinedModel:
+    made = _Parts(parts)
+    return JoinedModel(kind, made, combine(made.candidates), middleware, request_defaults)
+
+
 def failover(
     *parts: Part,
     when: When = elsewhere,
@@ -259,11 +249,14 @@ def failover(
     `loomstream.middleware.failover`; `middleware`, outermost first, is around all. Raises what that and `connect`
     raise.
     """
-    made = _Parts(parts)
-    handler = failing_over.failover(
-        made.candidates, when=when, resume=resume, allowed_providers=allowed_providers, allowed_regions=allowed_regions
+    combine = partial(
+        failing_over.failover,
+        when=when,
+        resume=resume,
+        allowed_providers=allowed_providers,
+        allowed_regions=allowed_regions,
     )
-    return JoinedModel("failover", made, handler, middleware, request_defaults)
+    return _join("failover", parts, combine, middleware, request_defaults)
 
 
 def balance(
@@ -281,22 +274,24 @@ def balance(
     `weights` are by name, as `JoinedModel.names` has them. `lowest_cost` goes by the catalog's prices. Raises what that
     and `connect` raise.
     """
-    made = _Parts(parts)
-    by_name = {candidate.name: candidate for candidate in made.candidates}
 
-    def cost_of_call(name: str, request: Request) -> Decimal | None:
-        return routing.estimated_cost(by_name[name].provider, by_name[name].model, request)
+    def combine(candidates: Sequence[Candidate]) -> Handler:
+        by_name = {candidate.name: candidate for candidate in candidates}
 
-    handler = balancing.balance(
-        made.candidates,
-        strategy,
-        weights=weights,
-        cost_of=cost_of_call,
-        when=when,
-        allowed_providers=allowed_providers,
-        allowed_regions=allowed_regions,
-    )
-    return JoinedModel("balance", made, handler, middleware, request_defaults)
+        def cost_of_call(name: str, request: Request) -> Decimal | None:
+            return routing.estimated_cost(by_name[name].provider, by_name[name].model, request)
+
+        return balancing.balance(
+            candidates,
+            strategy,
+            weights=weights,
+            cost_of=cost_of_call,
+            when=when,
+            allowed_providers=allowed_providers,
+            allowed_regions=allowed_regions,
+        )
+
+    return _join("balance", parts, combine, middleware, request_defaults)
 
 
 def hedge(
@@ -313,16 +308,15 @@ def hedge(
 
     The same spec twice is a second attempt at the same model. Raises what that and `connect` raise.
     """
-    made = _Parts(parts)
-    handler = hedging.hedge(
-        made.candidates,
+    combine = partial(
+        hedging.hedge,
         delay_s=delay_s,
         quantile=quantile,
         when=when,
         allowed_providers=allowed_providers,
         allowed_regions=allowed_regions,
     )
-    return JoinedModel("hedge", made, handler, middleware, request_defaults)
+    return _join("hedge", parts, combine, middleware, request_defaults)
 
 
 def experiment(
@@ -340,9 +334,8 @@ def experiment(
 
     `weights` are by name, as `JoinedModel.names` has them. Raises what that and `connect` raise.
     """
-    made = _Parts(parts)
-    handler = experimenting.experiment(
-        made.candidates,
+    combine = partial(
+        experimenting.experiment,
         name=name,
         weights=weights,
         key=key,
@@ -350,7 +343,7 @@ def experiment(
         allowed_providers=allowed_providers,
         allowed_regions=allowed_regions,
     )
-    return JoinedModel("experiment", made, handler, middleware, request_defaults)
+    return _join("experiment", parts, combine, middleware, request_defaults)
 
 
 def shadow(  # noqa: PLR0913 (as the combinator)
@@ -369,9 +362,8 @@ def shadow(  # noqa: PLR0913 (as the combinator)
 
     Leave the `shadows` before the model: their copies need it. Raises what that and `connect` raise.
     """
-    made = _Parts(parts)
-    handler = experimenting.shadow(
-        made.candidates,
+    combine = partial(
+        experimenting.shadow,
         share=share,
         observer=observer,
         shadows=shadows,
@@ -380,7 +372,7 @@ def shadow(  # noqa: PLR0913 (as the combinator)
         allowed_providers=allowed_providers,
         allowed_regions=allowed_regions,
     )
-    return JoinedModel("shadow", made, handler, middleware, request_defaults)
+    return _join("shadow", parts, combine, middleware, request_defaults)
 
 
 def route(  # noqa: PLR0913 (as the combinator)
@@ -400,9 +392,8 @@ def route(  # noqa: PLR0913 (as the combinator)
     `response.route` says what was chosen and why. `entries` are by name, as `JoinedModel.names` has them. Raises what
     that and `connect` raise.
     """
-    made = _Parts(parts)
-    handler = routing.route(
-        made.candidates,
+    combine = partial(
+        routing.route,
         max_latency_s=max_latency_s,
         max_cost_usd=max_cost_usd,
         entries=entries,
@@ -411,4 +402,4 @@ def route(  # noqa: PLR0913 (as the combinator)
         allowed_providers=allowed_providers,
         allowed_regions=allowed_regions,
     )
-    return JoinedModel("route", made, handler, middleware, request_defaults)
+    return _join("route", parts, combine, middleware, request_defaults)

@@ -11,17 +11,18 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
-from types import TracebackType
-from typing import Self, TypeVar, Unpack, cast
+from typing import NamedTuple, Unpack, cast
 
 import anyio
 import msgspec
 
 from loomstream import catalog
+from loomstream.asking import Asking
 from loomstream.attempt import HTTPHandler
 from loomstream.auth import API_KEY, Credentials
 from loomstream.config.keys import hide
 from loomstream.config.load import load
+from loomstream.config.models import lay
 from loomstream.config.settings import Settings
 from loomstream.configured.choice import chosen, spec_of
 from loomstream.configured.plan import plan
@@ -30,23 +31,25 @@ from loomstream.endpoint import APIKey, Endpoint, closed_error, imported
 from loomstream.errors import ConfigError, LoomstreamError, UnknownModel, UsageError
 from loomstream.events import Cost, Event, Usage
 from loomstream.handler import Handler, Middleware, compose
-from loomstream.messages import Prompt, Request, RequestOptions, Response, check_options, make_request
+from loomstream.messages import Prompt, Request, RequestOptions, check_options, make_request
 from loomstream.middleware.candidates import Candidate
 from loomstream.middleware.cost import Pricing, cost_of
 from loomstream.middleware.defaults import default_middleware
 from loomstream.providers import Provider, discovery
 from loomstream.stream import Stream
 from loomstream.tools import with_output, with_tools
-from loomstream.tools.outputs import extract
 from loomstream.transport import Transport
 from loomstream.transport.http import AsyncClient, ConnectionLimits, HttpOptions, HttpTransport
+from loomstream.transport.shown import ShownTransport, is_asked_for
 from loomstream.wire import Secret
 
-_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
+_KEPT = ConnectionLimits()
+_UNKEPT = ConnectionLimits(keepalive_expiry_s=0.0)
+"""For a server of our own: it promises to keep a connection, and ends it right after each streamed answer."""
 
 
-class Model:
+class Model(Asking):
     """A provider, a model id and credentials, ready to stream. Safe to use for many streams at once.
 
     Use it as a context manager (`async with connect(…) as model`), or call `aclose`, which closes `fallbacks` too: the
@@ -105,14 +108,6 @@ class Model:
     def __repr__(self) -> str:
         return f"<Model {self._provider.name}:{self._model}>"
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
     async def aclose(self) -> None:
         """Close the connections, and the server where one was launched; safe to call again."""
         self._closed = True
@@ -165,26 +160,6 @@ class Model:
             provider=self._provider.name,
             model=self._model,
         )
-
-    async def complete(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Response:
-        """Give the whole answer: the same pipeline, collected. Raises what iterating a stream raises."""
-        async with self.stream(prompt, **options) as stream:
-            return await stream.collect()
-
-    async def extract(
-        self, prompt: Prompt, kind: type[_T], *, repair: int = 1, **options: Unpack[RequestOptions]
-    ) -> _T:
-        """Give the answer as a value of a type, checked.
-
-        The type is a msgspec Struct, dataclass, TypedDict, pydantic model, list, dict, union or plain type. An answer
-        that does not fit is sent back with what is wrong about it, at most `repair` times; one that was cut or refused
-        is not. The response itself, and its cost, are those of `stream(…, output=kind)` and `Stream.objects`.
-
-        Raises `RequestError` for a type that JSON Schema cannot say and a `repair` that is no whole number from 0,
-        `InvalidOutput` for an answer that does not fit, was cut or refused (it is the error's `partial`), and what
-        iterating a stream raises.
-        """
-        return await extract(self, prompt, kind, repair=repair, **options)
 
     def _streamable(self, request: Request) -> Request:
         """Take the non-streaming path for a model that cannot stream."""
@@ -263,7 +238,8 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
     `spec` is `provider:model-id`, split at the first colon, a provider's name for its default model, or the name of an
     entry of `providers:` in `looms.yaml`. Without one `active_provider` or `llm.provider` of the configuration decides,
     else the only provider that has a key in the configuration or the environment, else the only one in the keyring
-    (asked at once, at most 5 s for all), else the embedded model.
+    (asked at once, at most 5 s for all), else the only one for which this machine has an identity (AWS, Google, Azure),
+    else the embedded model.
 
     `config` is a `looms.yaml`, or `Settings` (default: the file that `loomstream.config.load.find_file` finds). What it
     says of the provider, of requests and of middleware holds where nothing is passed. A file that was merely found in
@@ -294,6 +270,7 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
     api_key = api_key if callable(api_key) else hide(api_key)  # from here on no traceback shows it
     settings = _hidden(settings)
     configuration = _configuration(config)
+    lay(configuration)
     found = chosen(spec if spec is not None else spec_of(configuration), configuration)
     _tell(found.warnings)
     planned = plan(
@@ -311,7 +288,7 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
         proxy=proxy,
         ca_bundle=ca_bundle,
         client_cert=client_cert,
-        limits=limits or ConnectionLimits(),
+        limits=limits or (_UNKEPT if provider.launch else _KEPT),
         trust_env_proxies=trust_env_proxies,
         allow_http=allow_http or planned.allow_http,
     )
@@ -325,15 +302,13 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
         launch_options=launching,
         configured=planned.secrets,
     )
-    transport: Transport = HttpTransport(options, client=client)
-    if record is not None:
-        from loomstream.transport.record import RecordingTransport  # noqa: PLC0415 (only where it is asked for)
-
-        transport = RecordingTransport(transport, record)
+    transport = _watched(HttpTransport(options, client=client), provider, record, configuration)
     fallbacks: list[Model] = []
     if middleware is None:
-        for_all = msgspec.structs.replace(options, allow_http=allow_http)  # what the entry says is for itself
-        fallbacks = [_fallback(other, configuration, client, for_all) for other in fallbacks_of(configuration)]
+        # what the entry says is for itself
+        for_all = msgspec.structs.replace(options, allow_http=allow_http, limits=limits or _KEPT)
+        passed = _ForAll(for_all, client, record, allow_custom_host)
+        fallbacks = [_fallback(other, configuration, passed) for other in fallbacks_of(configuration)]
         site = Site(_limited(endpoint), model, endpoint.account, endpoint.region, _pricing(endpoint))
         middleware = stack(configuration, planned, site, [_candidate(other) for other in fallbacks])
     return Model(
@@ -345,21 +320,46 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
     )
 
 
-def _fallback(spec: str, settings: Settings, client: AsyncClient | None, options: HttpOptions) -> Model:
+def _watched(
+    transport: Transport, row: Provider, record: str | os.PathLike[str] | None, settings: Settings
+) -> Transport:
+    """Have what passes recorded, or shown, where that is asked for."""
+    if record is not None:
+        from loomstream.transport.record import RecordingTransport  # noqa: PLC0415 (only where it is asked for)
+
+        transport = RecordingTransport(transport, record)
+    if settings.ambient and is_asked_for(row.name, os.environ):
+        transport = ShownTransport(transport, row.name)
+    return transport
+
+
+class _ForAll(NamedTuple):
+    """What a caller passes for a model and for those that answer where it fails."""
+
+    options: HttpOptions
+    client: AsyncClient | None
+    record: str | os.PathLike[str] | None
+    allow_custom_host: bool
+
+
+def _fallback(spec: str, settings: Settings, passed: _ForAll) -> Model:
     """Give a model that answers where the one that was asked for fails; it has no fallbacks itself."""
     without = msgspec.structs.replace(
         settings, middleware=tuple(named for named in settings.middleware if named.name != "failover")
     )
+    options = passed.options
     return connect(
         spec,
         config=without,
-        client=client,
+        client=passed.client,
         proxy=options.proxy,
         ca_bundle=options.ca_bundle,
         client_cert=options.client_cert,
         limits=options.limits,
         trust_env_proxies=options.trust_env_proxies,
         allow_http=options.allow_http,
+        allow_custom_host=passed.allow_custom_host,
+        record=passed.record,
     )
 
 

@@ -192,7 +192,7 @@ class Pump:
                 out[position] = self._completed(event)
             elif isinstance(event, Failure):
                 self.over = True
-                self._complete_error(event.error)
+                self.complete_error(event.error)
                 del out[position + 1 :]
                 self.progressed = not _CONTENT.isdisjoint(map(type, out))
                 break
@@ -226,7 +226,8 @@ class Pump:
             request_id=start.request_id or request_id(self.headers),
         )
 
-    def _complete_error(self, error: LoomstreamError) -> LoomstreamError:
+    def complete_error(self, error: LoomstreamError) -> LoomstreamError:
+        """Give the error with who was asked, the id of its request, and no secret in it."""
         error.provider = error.provider or self.target.provider
         error.model = error.model or self.target.model
         error.request_id = error.request_id or request_id(self.headers)
@@ -238,14 +239,14 @@ class Pump:
         """Give the typed error of a response whose status is no success; `body` is its beginning."""
         target = self.target
         if status >= _ERROR:
-            return self._complete_error(
+            return self.complete_error(
                 self.dialect.parse_error(status, self.headers, body[:MAX_ERROR_BODY_BYTES], target)
             )
         msg = (
             f"{target.provider} answered {status} and points to another address: redirects are not followed, so that "
             "no key or prompt goes to a host that you did not name; set base_url to the final address"
         )
-        return self._complete_error(RedirectRefused(msg))
+        return self.complete_error(RedirectRefused(msg))
 
 
 def decode(  # noqa: PLR0913 (what was captured; all but the bytes are keyword-only)

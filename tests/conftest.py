@@ -45,7 +45,12 @@ def no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("LOOM_DATA_DIR", str(tmp_path))  # nor a configuration
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
-    for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
+    for name in ("AZURE_CONFIG_DIR", "CLOUDSDK_CONFIG"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+    identities = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE",
+                  "GOOGLE_APPLICATION_CREDENTIALS", "AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE",
+                  "IDENTITY_ENDPOINT", "MSI_ENDPOINT")  # fmt: skip
+    for name in identities:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("LOOM_CONFIG", raising=False)
     before = keyring.get_keyring()
@@ -85,6 +90,24 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
     _note(report)
+
+
+_LONG = (
+    *("cli/test_processes", "peers/test_live_suite", "local/", "streams/", "peers/", "ui/", "faults/", "benchmarks/"),
+    *("auth/", "sdks/", "corpus/", "telemetry/", "cli/"),
+)
+"""Where tests take longest, most of it waiting for other processes."""
+
+
+def _place(item: pytest.Item) -> int:
+    path = item.path.relative_to(Path(__file__).parent).as_posix()
+    return next((place for place, beginning in enumerate(_LONG) if path.startswith(beginning)), len(_LONG))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no worker is left alone with it at the end."""
+    items.sort(key=_place)
 
 
 @pytest.hookimpl(trylast=True)

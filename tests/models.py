@@ -52,6 +52,15 @@ DONE = b"data: [DONE]\n\n"
 PING = b": ping\n\n"
 ANSWER = delta("hi") + FINISH + USAGE + DONE
 
+WHOLE = {
+    "id": "c1",
+    "model": "m-1",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 1000, "completion_tokens": 100},
+}
+"""An answer that is not streamed."""
+WHOLE_ANSWER = Recording([json.dumps(WHOLE).encode()], headers={"content-type": "application/json"})
+
 
 def sleeping(seconds: float) -> Callable[[], Awaitable[None]]:
     async def sleep() -> None:

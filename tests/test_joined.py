@@ -173,3 +173,23 @@ async def test_the_cost_of_models_without_a_cost_middleware_is_known_too() -> No
     async with first, joined.failover(first).stream("hi") as stream:
         await stream.collect()
     assert stream.cost.amount_usd == Decimal("0.0035")  # $2.50 and $10 a million
+
+
+# --- attempts ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("join", [*JOIN[:3], joined.route], ids=lambda join: join.__name__)
+async def test_each_failed_attempt_names_whom_it_asked(join: Callable[..., joined.JoinedModel]) -> None:
+    nobody = [
+        connect(f"openai-compatible:{name}", base_url="http://127.0.0.1:9/v1", middleware=[]) for name in ("a", "b")
+    ]
+    silent = scripted_model([Overloaded("busy")])
+    async with nobody[0], nobody[1], join(*nobody, silent) as model:
+        with pytest.raises(LoomstreamError) as raised:
+            await model.complete("hi")
+    names = {(attempt.provider, attempt.model, attempt.outcome) for attempt in raised.value.attempts}
+    assert names == {
+        ("openai-compatible", "a", "ConnectFailed"),
+        ("openai-compatible", "b", "ConnectFailed"),
+        ("scripted", "scripted-model", "Overloaded"),
+    }

@@ -130,11 +130,11 @@ def _check_tally(tally: Tally) -> None:
     if used is not None:
         counts += [used.input_tokens, used.output_tokens, used.cache_read_tokens, used.cache_write_tokens]
     if min(counts) < 0:
-        msg = "the state's tally holds a negative count"
+        msg = "the state's tally holds a negative count: give what RunState.encode gave"
         raise RequestError(msg)
     amounts = (cost.amount_usd, cost.lower_usd, cost.upper_usd)
     if any(amount is not None and not (amount.is_finite() and amount >= 0) for amount in amounts):
-        msg = "the state's tally holds a cost that is no amount of money"
+        msg = "the state's tally holds a cost that is no amount of money: give what RunState.encode gave"
         raise RequestError(msg)
 
 

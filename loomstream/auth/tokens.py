@@ -169,7 +169,10 @@ class TokenCache(Generic[T]):
             return flight
 
     def _given_up(self) -> ConnectFailed:
-        msg = f"the credential service of {self._provider} did not answer within {self._limit_s:g} s"
+        msg = (
+            f"the credential service of {self._provider} did not answer within {self._limit_s:g} s: "
+            "see that this machine reaches it, or give a key"
+        )
         return ConnectFailed(msg, provider=self._provider)
 
     def _asked(self) -> _Outcome[T]:

@@ -14,16 +14,14 @@ A model is found by its exact id (or an alias of the row), else by these rules, 
    a `global.` row of its own gives what the model can do and no price.
 3. A provider whose models are all alike (those on your own machine) has one row for any model, `*`.
 
-What `override` was given is laid over what was found.
+What `configure` and `override` were given is laid over what was found.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from datetime import date, timedelta
-from decimal import Decimal
 from functools import cache, lru_cache
 from pathlib import Path
 from time import time
@@ -43,7 +41,9 @@ from loomstream.catalog.entry import (
     price,
 )
 from loomstream.catalog.names import GLOBAL, plain_names
+from loomstream.catalog.said import Change, Unfit, change
 from loomstream.errors import ConfigError
+from loomstream.providers.config_file import own_file
 
 __all__ = (
     "ANY_MODEL",
@@ -57,6 +57,7 @@ __all__ = (
     "TieredRates",
     "Tools",
     "as_of",
+    "configure",
     "current",
     "end_of_life",
     "entries",
@@ -76,15 +77,19 @@ NOTICE_DAYS = 60
 
 _DAY_S = 86_400
 _log = logging.getLogger(__name__)
-_overrides: dict[tuple[str, str], Mapping[str, object]] = {}
-"""By provider and model, what the user says of it; `look_up` forgets what it knew when this changes."""
+_Changes = Mapping[tuple[str, str], Change]
+_of_program: dict[str, _Changes] = {}
+_of_files: dict[str, _Changes] = {}
+"""What `override` and `configure` were given, by source; of files the latest is the last."""
+_overrides: dict[tuple[str, str], Change] = {}
+"""What of it counts, by provider and model; `look_up` forgets what it knew when this changes."""
 
 
 def entries(provider: str = "") -> tuple[Entry, ...]:
     """Give every row, or those of one provider, in the order of the file, with what the user says of them.
 
-    To read all of them takes some 40 ms: on the way of a request `look_up` reads the one that is needed. Raises
-    `ConfigError` where a row of the user's file cannot be read.
+    Behind them stand the models that only the user speaks of. To read all of them takes some 40 ms: on the way of a
+    request `look_up` reads the one that is needed. Raises `ConfigError` where a row of the user's file cannot be read.
     """
     known = current()
     try:
@@ -92,7 +97,8 @@ def entries(provider: str = "") -> tuple[Entry, ...]:
     except ValueError as error:
         msg = f"{user_file()}: {error}: run `looms models update`, or delete it"
         raise ConfigError(msg) from error
-    return tuple(_with_overrides(entry, entry.model) for entry in found)
+    listed = {(entry.provider, entry.model) for entry in found} if _overrides else set[tuple[str, str]]()
+    return (*(_with_overrides(entry, entry.model) for entry in found), *_said_alone(provider, listed))
 
 
 def as_of() -> date:
@@ -155,23 +161,47 @@ def _by_rule(provider: str, model: str) -> Entry | None:
 # --- what the user says --------------------------------------------------------------------------
 
 
-_RATES = frozenset(Rates.__struct_fields__)
-_FIELDS = _RATES | (frozenset(Entry.__struct_fields__) - {"provider", "model", "aliases", "price", "source", "as_of"})
-
-
-def override(models: Mapping[str, Mapping[str, object]], *, source: str = "your configuration") -> None:
-    """Lay what the user says of models over the catalog, for this process; it replaces what was laid before.
+def override(models: Mapping[str, Mapping[str, object]], *, source: str = "your program") -> None:
+    """Lay what a program says of models over the catalog, for this process; it replaces what was laid before.
 
     `models` is by `provider:model`; each says fields of `Entry` (`context_tokens`, `vision`, `deprecated_on`, …) and of
-    `Rates` (`input`, `output`, … in US dollars per million tokens, in the place of the whole price). A model that the
-    catalog does not know becomes known. `source` is what the entries name as their source.
+    `Rates` (`input`, `output`, … in US dollars per million tokens, in the place of the whole price): those of
+    `loomstream.catalog.said.FIELDS`. A model that the catalog does not know becomes known. It wins over `models:` of a
+    configuration. `source` is what the entries name as their source.
 
-    Raises `ConfigError` for a key that names no model, an unknown field, a value of another type, a negative rate, and
-    rates without `input` and `output`; it names the place as `models.KEY.FIELD`.
+    Raises `ConfigError` for a key that names no model, an unknown field, a value that it cannot have, and a price
+    without `input` and `output`; it names the place as `models.KEY.FIELD`.
     """
-    changes = {_key(key): _change(f"models.{key}", said, source) for key, said in models.items()}
+    changes = {_key(key): _checked(f"models.{key}", said) for key, said in models.items()}
+    _of_program.clear()
+    _of_program[source] = changes
+    _lay()
+
+
+def configure(file: str, models: _Changes) -> None:
+    """Lay what a configuration says of models, by provider and model, over the catalog, for this process.
+
+    It takes the place of what the same file said before. Where several files speak of one model, the one that was laid
+    last counts; `connect`, and the commands that read a configuration, lay what theirs says.
+    """
+    if not models and file not in _of_files:
+        return
+    if models and _of_files.get(file) == models and next(reversed(_of_files)) == file:
+        return
+    _of_files.pop(file, None)
+    if models:
+        _of_files[file] = dict(models)
+    _lay()
+
+
+def _lay() -> None:
+    """Put together what counts, the strongest last, and forget what was looked up."""
+    laid: dict[tuple[str, str], Change] = {}
+    for source, models in (*_of_files.items(), *_of_program.items()):
+        for key, said in models.items():
+            laid[key] = {**laid.get(key, {}), "source": source, **said}
     _overrides.clear()
-    _overrides.update(changes)
+    _overrides.update(laid)
     look_up.cache_clear()
     _end_of_life.cache_clear()
 
@@ -184,31 +214,15 @@ def _key(key: str) -> tuple[str, str]:
     return provider, model
 
 
-def _change(place: str, said: Mapping[str, object], source: str) -> Mapping[str, object]:
-    if not isinstance(said, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] (it comes from a file)
+def _checked(place: str, said: Mapping[str, object]) -> Change:
+    if not isinstance(said, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] (callers without types)
         msg = f"{place}: give fields and values, not {type(said).__name__}"
         raise ConfigError(msg)
-    for field in said:
-        if field not in _FIELDS:
-            msg = f"{place}.{field}: there is no such field; there are {', '.join(sorted(_FIELDS))}"
-            raise ConfigError(msg)
-    rates = {field: value for field, value in said.items() if field in _RATES}
-    fields = {field: value for field, value in said.items() if field not in _RATES}
-    blank = {"provider": "", "model": "", "as_of": date.min, "source": source}
     try:
-        priced = {"price": msgspec.convert(rates, Price, strict=False)} if rates else {}
-        entry = msgspec.convert(blank | fields, Entry, strict=False)
-    except msgspec.ValidationError as error:
-        msg = f"{place}: {error}"
-        raise ConfigError(msg) from None
-    if any(not rate.is_finite() or rate < 0 for each in priced.values() for rate in _numbers(each)):
-        msg = f"{place}: a rate is in US dollars per million tokens, 0 or more"
-        raise ConfigError(msg)
-    return {"source": source, **{field: getattr(entry, field) for field in fields}, **priced}
-
-
-def _numbers(known: Price) -> list[Decimal]:
-    return [rate for field in _RATES if (rate := getattr(known, field)) is not None]
+        return change(said)
+    except Unfit as error:
+        problem = f"{place}.{error.field}: {error}" if error.field else f"{place}: {error}"
+    raise ConfigError(problem)
 
 
 def _with_overrides(entry: Entry, asked: str) -> Entry:
@@ -216,13 +230,19 @@ def _with_overrides(entry: Entry, asked: str) -> Entry:
     return entry if said is None else msgspec.structs.replace(entry, **said)
 
 
+def _said_alone(provider: str, listed: set[tuple[str, str]]) -> list[Entry]:
+    """Give the models that have no row of their own, of which something is said."""
+    keys = [key for key in _overrides if key not in listed and provider in ("", key[0])]
+    found = [(key[1], look_up(*key)) for key in keys]
+    return [msgspec.structs.replace(entry, model=model, aliases=()) for model, entry in found if entry is not None]
+
+
 # --- the files -----------------------------------------------------------------------------------
 
 
 def user_file() -> Path:
     """Give the file that `looms models update` writes: `models.json` in `$LOOM_DATA_DIR` (default `~/.loom`)."""
-    folder = os.environ.get("LOOM_DATA_DIR", "").strip() or "~/.loom"
-    return Path(os.path.expanduser(folder), "models.json")  # noqa: PTH111 (no error where there is no home)
+    return own_file("models.json")
 
 
 def refresh() -> None:

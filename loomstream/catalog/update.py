@@ -6,8 +6,6 @@ one or the new one. It asks no host.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +13,7 @@ from typing import NamedTuple
 from loomstream import catalog
 from loomstream.catalog import generate, stored
 from loomstream.errors import ConfigError
+from loomstream.whole_file import write_whole
 
 _MOST_BYTES = 64 * 1024 * 1024
 
@@ -81,14 +80,7 @@ def _read(file: Path) -> bytes:
 def _replace(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=".models-", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as opened:
-                opened.write(data)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_whole(path, data)
     except OSError as error:
         msg = f"{path} cannot be written: {error.strerror or error}"
         raise ConfigError(msg) from error

@@ -14,6 +14,7 @@ import click
 from msgspec import Struct
 
 from loomstream.cli.config_option import config_option
+from loomstream.cli.help import Teaching
 from loomstream.cli.interrupt import EndsAtOnce
 from loomstream.cli.model_options import (
     Connection,
@@ -42,11 +43,11 @@ _NEEDED = ("anyio", "loomstream.agent", "loomstream.cli.printers", "loomstream.m
 _EPILOG = """\b
 Examples:
   looms ask "Write a haiku about rivers"
-  git diff | looms ask "Write a commit message" --model anthropic:claude-sonnet-4-5-20250929
+  git diff | looms ask "Write a commit message" --model openai:gpt-4o
   looms ask "What does this show?" --attach photo.png --attach notes.pdf
   looms ask "How warm is it in Oslo?" --tools weather.py
   looms ask "Name three rivers" --output-schema rivers.schema.json
-  looms ask "Hello" --base-url http://127.0.0.1:8080/v1 --model my-model
+  looms ask "Hello" -m openai-compatible:qwen --base-url http://host/v1
   looms ask "Hello" --model ./model.gguf --events
   looms ask "Hello" --provider vertex-ai --set location=europe-west1
   looms ask "Hello" --json | jq .response.cost.amount_usd
@@ -64,7 +65,7 @@ class _Form(Struct, frozen=True, kw_only=True):
     output_schema: str | None
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Teaching, epilog=_EPILOG)
 @click.argument("prompt", required=False)
 @who_options
 @click.option(

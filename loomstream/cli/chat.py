@@ -15,8 +15,9 @@ import click
 from msgspec import Struct
 
 from loomstream.cli.config_option import config_option
+from loomstream.cli.help import Teaching
 from loomstream.cli.hints import with_hint
-from loomstream.cli.interrupt import EndsAtOnce
+from loomstream.cli.interrupt import TERMINATIONS, EndsAtOnce
 from loomstream.cli.model_options import (
     Connection,
     Typed,
@@ -46,15 +47,13 @@ _ON_A_TERMINAL = "loomstream.cli.chat_view"
 _EPILOG = """\b
 Examples:
   looms chat
-  looms chat --model anthropic:claude-sonnet-4-5-20250929 --system "Be brief"
-  looms chat --tools weather.py            (asks before each call; --yes does not)
-  looms chat --continue                    (goes on where the last chat ended)
+  looms chat -m anthropic:claude-sonnet-4-5-20250929 --system "Be brief"
+  looms chat --tools weather.py            asks before each call; --yes does not
+  looms chat --continue                    goes on where the last chat ended
   printf 'My name is Ada.\\nWhat is my name?\\n' | looms chat
 
-\b
-In the chat:
-  /help lists the commands: /model PROVIDER:MODEL, /attach FILE, /undo, /retry, /usage, /save FILE, …
-  Ctrl-C stops an answer and the bill, Ctrl-D ends the chat.
+In the chat /help lists the commands: /model PROVIDER:MODEL, /attach FILE, /undo, /retry, /usage, /save FILE, and more.
+Ctrl-C stops an answer and the bill, Ctrl-D ends the chat.
 """
 
 
@@ -70,7 +69,7 @@ class _Form(Struct, frozen=True, kw_only=True):
     tool_file: str | None
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Teaching, epilog=_EPILOG)
 @who_options
 @click.option("--continue", "-c", "goes_on", is_flag=True, help="Go on where the last chat ended.")
 @click.option("--no-save", is_flag=True, help="Do not keep this conversation for --continue.")
@@ -175,6 +174,7 @@ class _Chat:
         self._form = form
         self._lines = lines
         self._cannot_save = form.no_save
+        self._told: set[str] = set()
 
     def run(self) -> None:
         """Go on until the end of input. In a pipe the first error ends it."""
@@ -182,10 +182,20 @@ class _Chat:
             model = self._session.model
             note(f"{model.provider}:{model.model} · /help lists the commands, Ctrl-D ends")
         while (line := self._lines.read()) is not None:
-            if line.strip() and not self._take(line):
+            if line.strip() and not self._take_unless_interrupted(line):
                 return
         if self._lines.is_terminal:
             sys.stdout.write("\n")
+
+    def _take_unless_interrupted(self, line: str) -> bool:
+        """Do what a line says. Ctrl-C before an answer begins or after its end, or amid a command, gives that up."""
+        try:
+            return self._take(line)
+        except KeyboardInterrupt:
+            if not self._lines.from_terminal or TERMINATIONS:
+                raise
+            click.echo(err=True)
+            return True
 
     def _take(self, line: str) -> bool:
         """Do what a line says; say whether the chat goes on."""
@@ -240,10 +250,10 @@ class _Chat:
             return ReportPrinter(statistics_line=False)
         styled = self._lines.is_terminal and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
         if not styled or self._form.plain:
-            return TextPrinter(statistics_line=self._form.stats)
+            return TextPrinter(statistics_line=self._form.stats, told=self._told)
         from loomstream.cli.chat_view import TerminalView  # noqa: PLC0415 (only on a terminal)
 
-        return TerminalView(sys.stdout, statistics_line=self._form.stats)
+        return TerminalView(sys.stdout, statistics_line=self._form.stats, told=self._told)
 
     def _save(self) -> None:
         from loomstream.cli import chat_store  # noqa: PLC0415 (see the module's contract)

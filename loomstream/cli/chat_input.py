@@ -7,13 +7,18 @@ lines. A line that ends in a backslash goes on in the next one. Ctrl-C gives up 
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import click
 
 from loomstream.cli.interrupt import TERMINATIONS
 
 _CONTINUED = "\\"
+_LOOK_S = 0.25
 
 
 class Lines:
@@ -63,7 +68,8 @@ class Lines:
 
     def _line(self, prompt: str) -> str:
         if self.is_terminal:
-            return _encodable(input(prompt))
+            with _interrupts_are_seen():
+                return _encodable(input(prompt))
         if self.from_terminal:
             sys.stderr.write(prompt)
             sys.stderr.flush()
@@ -76,6 +82,29 @@ class Lines:
 def _encodable(text: str) -> str:
     """Replace bytes that were no text, as in `standard_input`."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+@contextmanager
+def _interrupts_are_seen() -> Generator[None]:
+    """Have a waiting `input` look at the signals that came.
+
+    Python's line editor looks only where its wait for a key is interrupted. A Ctrl-C that comes while it still draws
+    the key before, or that another thread receives, would count at the next key at the earliest.
+    """
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGALRM, _look)
+    timer = signal.setitimer(signal.ITIMER_REAL, _LOOK_S, _LOOK_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.signal(signal.SIGALRM, handler)
+
+
+def _look(_number: int, _frame: object) -> None:
+    """Do nothing: that a signal came has ended the wait."""
 
 
 def _edit_lines() -> None:

@@ -6,31 +6,23 @@ Contract: a file is written whole or not at all. The last conversation is `chat.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from loomstream.errors import UsageError
+from loomstream.providers.config_file import own_file
+from loomstream.whole_file import write_whole
 
 
 def last_conversation() -> Path:
     """Give the file of the last conversation."""
-    folder = os.environ.get("LOOM_DATA_DIR", "").strip() or "~/.loom"
-    return Path(folder).expanduser() / "chat.json"
+    return own_file("chat.json")
 
 
 def write(path: Path, data: bytes) -> None:
     """Write a file that only its owner can read. Raises `UsageError` where that is not possible."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # of mode 0600
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_whole(path, data)
     except (OSError, ValueError) as error:  # ValueError: no file can have this name
         raise _refused(path, "written", error) from error
 

@@ -13,22 +13,20 @@ from typing import TextIO
 
 from rich.cells import cell_len, set_cell_size
 
-from loomstream.agent import RunEvent, RunStop, ToolResultEvent, TurnStart
-from loomstream.cli.answer import Answer, statistics
+from loomstream.agent import RunEvent, RunStop, TurnStart
+from loomstream.cli.answer import Answer
 from loomstream.cli.hints import in_our_words
 from loomstream.cli.live_markdown import LiveMarkdown
 from loomstream.cli.live_region import Region
 from loomstream.cli.output import Channel
-from loomstream.cli.printers import QUIET_NOTICES, notice_label, result_line
+from loomstream.cli.printers import QUIET_NOTICES, line_beside, notice_label, print_statistics, untold
 from loomstream.cli.terminal import one_line
 from loomstream.events import (
-    File,
     Notice,
     ReasoningDelta,
     ReasoningEnd,
     ReasoningStart,
     RefusalDelta,
-    ServerToolCall,
     Start,
     TextDelta,
     TextStart,
@@ -43,9 +41,15 @@ class TerminalView:
     """See the module's contract."""
 
     def __init__(
-        self, stream: TextIO, *, statistics_line: bool = True, now: Callable[[], float] = time.monotonic
+        self,
+        stream: TextIO,
+        *,
+        statistics_line: bool = True,
+        told: set[str] | None = None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._statistics_line = statistics_line
+        self._told = set[str]() if told is None else told
         self._region = Region(stream)
         self._markdown = LiveMarkdown(stream, self._region, now=now)
         self._err = Channel("stderr")
@@ -81,7 +85,7 @@ class TerminalView:
             case TurnStart():
                 self._hidden.clear()
             case Start(warnings=warnings):
-                for warning in warnings:
+                for warning in untold(warnings, self._told):
                     self._line(warning, "Warning: ")
             case Notice(kind=kind, detail=detail) if kind not in QUIET_NOTICES:
                 self._line(in_our_words(detail), notice_label(kind))
@@ -92,23 +96,17 @@ class TerminalView:
         match event:
             case ToolCallEnd(name=name, arguments=arguments):
                 self._line(f"{name} {arguments}", "Tool: ")
-            case ToolResultEvent():
-                self._line(result_line(event))
-            case ServerToolCall(name=name):
-                self._line(f"the provider runs its tool {name}")
-            case File(media_type=media_type, url=url):
-                self._line(f"file {url or media_type}: /save keeps it")
             case RunStop(reason=reason, detail=detail) if detail and reason != "paused":
                 self._line(detail, "Stopped: ")
+            case _ if line := line_beside(event, file_is="/save keeps it"):
+                self._line(line)
             case _:
                 pass
 
     def finish(self, answer: Answer) -> None:
         """Show the figures."""
         self.abandon()
-        line = statistics(answer) if self._statistics_line else ""
-        if line:
-            self._err.line(line)
+        print_statistics(answer, wanted=self._statistics_line, say=self._err.line)
 
     def abandon(self) -> None:
         """Leave what is shown as it is, and the cursor below."""

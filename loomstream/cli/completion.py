@@ -1,4 +1,4 @@
-"""`looms completion SHELL`: the script that makes a shell complete commands, options, providers and models.
+"""`looms completion SHELL`: the script that makes a shell complete what `completion_values` knows.
 
 Contract: prints click's script for zsh and fish, and one of ours for bash, whose words end at colons, so that
 `openai:gpt` would be three. No shell is started, nothing is written.
@@ -11,13 +11,15 @@ import os
 import click
 from click.shell_completion import BashComplete, add_completion_class, get_completion_class, split_arg_string
 
+from loomstream.cli.help import Teaching, examples
+
 _VARIABLE = "_LOOMS_COMPLETE"
 _HOME = {
     "bash": 'eval "$(looms completion bash)"     in ~/.bashrc',
     "zsh": 'eval "$(looms completion zsh)"      in ~/.zshrc',
-    "fish": "looms completion fish | source    in ~/.config/fish/config.fish",
+    "fish": "looms completion fish | source      in ~/.config/fish/config.fish",
 }
-_EPILOG = "\b\nWhere it goes:\n" + "\n".join(f"  {line}" for line in _HOME.values())
+_EPILOG = examples(*_HOME.values())
 
 _BASH = """\
 %(complete_func)s() {
@@ -63,12 +65,12 @@ def register() -> None:
     add_completion_class(_Bash)
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Teaching, epilog=_EPILOG)
 @click.argument("shell", type=click.Choice(list(_HOME)))
 @click.option("--json", is_flag=True, help="Print the script as a JSON object.")
 @click.pass_context
 def completion(context: click.Context, shell: str, *, json: bool) -> None:
-    """Print what makes a shell complete commands, options, providers and models."""
+    """Print what makes a shell complete commands, options, providers, models, settings and the names of keys."""
     register()
     kind = get_completion_class(shell)
     if kind is None:

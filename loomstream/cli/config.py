@@ -10,6 +10,8 @@ from typing import cast
 
 import click
 
+from loomstream.cli.help import Teaching, examples
+
 _COMMANDS = {
     "init": ("loomstream.cli.config_init:init", "Write a first looms.yaml."),
     "show": ("loomstream.cli.config_values:show", "Show every setting that is set, and where it comes from."),
@@ -23,7 +25,7 @@ _COMMANDS = {
 }
 
 
-class Commands(click.Group):
+class Commands(Teaching, click.Group):
     """A group that loads its commands when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
@@ -43,12 +45,11 @@ class Commands(click.Group):
             formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
 
 
-_EPILOG = """\b
-A first configuration:
-  looms config init
-  looms config set-key anthropic_api_key
-  looms doctor
-"""
+_EPILOG = examples(
+    "looms config init                        a first configuration",
+    "looms config set-key anthropic_api_key   its key",
+    "looms doctor                             does it work?",
+)
 
 
 @click.group(cls=Commands, epilog=_EPILOG)

@@ -12,14 +12,23 @@ from pathlib import Path
 import click
 from msgspec import Struct
 
+from loomstream.cli.completion_values import models, providers
 from loomstream.cli.config_option import config_option
 from loomstream.cli.config_values import target_file
+from loomstream.cli.help import Teaching
 from loomstream.cli.output import note
 from loomstream.config.known_keys import keys_of
 from loomstream.config.template import IGNORED, choices, needed, new_file, questions
 from loomstream.errors import ConfigError
 from loomstream.providers import Provider, look_up
 from loomstream.providers.table import BY_NAME
+
+_EPILOG = """\b
+Examples:
+  looms config init                            asks at a terminal
+  looms config init --provider anthropic --yes
+  looms config init -p bedrock --set bedrock_region=us-west-2 --yes
+"""
 
 
 class _Wanted(Struct, frozen=True, kw_only=True):
@@ -32,9 +41,11 @@ class _Wanted(Struct, frozen=True, kw_only=True):
     asks: bool
 
 
-@click.command()
-@click.option("-p", "--provider", metavar="NAME", help="Who answers; asked for at a terminal.")
-@click.option("-m", "--model", metavar="MODEL", help="The model (default: the provider's).")
+@click.command(cls=Teaching, epilog=_EPILOG)
+@click.option(
+    "-p", "--provider", metavar="NAME", shell_complete=providers, help="Who answers; asked for at a terminal."
+)
+@click.option("-m", "--model", metavar="MODEL", shell_complete=models, help="The model (default: the provider's).")
 @click.option("--set", "settings", metavar="SETTING=VALUE", multiple=True, help="A setting, such as bedrock_region=…")
 @click.option("--force", is_flag=True, help="Overwrite a file that is there.")
 @click.option("--gitignore/--no-gitignore", default=None, help="Add the lines that keep keys out of a repository.")

@@ -12,7 +12,9 @@ import sys
 import click
 import msgspec
 
+from loomstream.cli.completion_values import keys
 from loomstream.cli.config_option import config_option
+from loomstream.cli.help import Teaching, examples
 from loomstream.cli.output import note, warn, write_json_line
 from loomstream.config.known_keys import KeyStatus, KnownKey, find_key, known_key, known_keys, masked, status
 from loomstream.config.load import load
@@ -21,12 +23,11 @@ from loomstream.errors import ConfigError
 from loomstream.wire import Secret
 
 _FAILED = 1
-_EXAMPLES = """\b
-Examples:
-  looms config set-key anthropic_api_key
-  pass show anthropic | looms config set-key anthropic_api_key
-  looms config set-key gcp_credentials < service-account.json
-"""
+_EXAMPLES = examples(
+    "looms config set-key anthropic_api_key",
+    "pass show anthropic | looms config set-key anthropic_api_key",
+    "looms config set-key gcp_credentials < service-account.json",
+)
 _MOST_BYTES = 64 * 1024
 _json_option = click.option("--json", is_flag=True, help="Print JSON.")
 
@@ -43,8 +44,8 @@ def _settings() -> Settings | None:
 # --- set-key -------------------------------------------------------------------------------------
 
 
-@click.command("set-key", epilog=_EXAMPLES)
-@click.argument("name")
+@click.command("set-key", cls=Teaching, epilog=_EXAMPLES)
+@click.argument("name", shell_complete=keys)
 @click.option("--fd", type=click.IntRange(min=0), metavar="N", help="Read the key from file descriptor N.")
 @_json_option
 @config_option
@@ -106,8 +107,12 @@ def _decoded(data: bytes) -> Secret:
 # --- get-key -------------------------------------------------------------------------------------
 
 
-@click.command("get-key")
-@click.argument("name")
+@click.command(
+    "get-key",
+    cls=Teaching,
+    epilog=examples("looms config get-key anthropic_api_key", "looms config get-key anthropic_api_key --reveal"),
+)
+@click.argument("name", shell_complete=keys)
 @click.option("--reveal", is_flag=True, help="Show the whole key; at a terminal only.")
 @_json_option
 @config_option
@@ -148,7 +153,7 @@ def _explain(key: KnownKey, notes: list[str]) -> None:
 # --- list-keys, delete-key -----------------------------------------------------------------------
 
 
-@click.command("list-keys")
+@click.command("list-keys", cls=Teaching, epilog=examples("looms config list-keys", "looms config list-keys --json"))
 @_json_option
 @config_option
 def list_keys(*, json: bool) -> None:
@@ -171,8 +176,12 @@ def _said(each: KeyStatus) -> str:
     return f"set: {each.source}{beside}" if each.source else "-"
 
 
-@click.command("delete-key")
-@click.argument("name")
+@click.command(
+    "delete-key",
+    cls=Teaching,
+    epilog=examples("looms config delete-key anthropic_api_key", "looms config delete-key anthropic_api_key --yes"),
+)
+@click.argument("name", shell_complete=keys)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @_json_option
 @config_option

@@ -1,6 +1,7 @@
 """`--config PATH`: the configuration file, in the place of those that are looked for.
 
-Contract: it stands for `$LOOM_CONFIG` while the command runs; whoever needs the file finds it there.
+Contract: it stands for `$LOOM_CONFIG` while the command runs; whoever needs the file finds it there. `use_models` is
+for the commands that read nothing of the file but what it says of models.
 """
 
 from __future__ import annotations
@@ -44,3 +45,11 @@ def _use(context: click.Context, option: click.Parameter, path: str | None) -> N
             os.environ.pop(CONFIG_VARIABLE, None)
         else:
             os.environ[CONFIG_VARIABLE] = before
+
+
+def use_models() -> None:
+    """Lay what the configuration says of models over the catalog. Raises `ConfigError` where it cannot be used."""
+    from loomstream.config.load import load  # noqa: PLC0415 (not for --help)
+    from loomstream.config.models import lay  # noqa: PLC0415 (as above)
+
+    lay(load())

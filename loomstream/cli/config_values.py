@@ -14,7 +14,9 @@ import click
 import msgspec
 from msgspec import Struct
 
+from loomstream.cli.completion_values import settings, values
 from loomstream.cli.config_option import config_option
+from loomstream.cli.help import Teaching, examples
 from loomstream.cli.output import complain, note, warn, write_json_line
 from loomstream.cli.terminal import one_line
 from loomstream.config.known_keys import masked
@@ -22,7 +24,7 @@ from loomstream.config.load import load
 from loomstream.config.settings import Settings, Value
 from loomstream.config.table import SETTINGS, row_of
 from loomstream.errors import ConfigError, LoomstreamError
-from loomstream.providers.config_file import FILE_NAME, NOT_TRUSTED, data_folder, find_file
+from loomstream.providers.config_file import FILE_NAME, data_folder, distrust, find_file
 from loomstream.transport.record import without_keys
 from loomstream.wire import Secret
 
@@ -49,7 +51,7 @@ def target_file(*, to_write: bool = False) -> Path:
 
     found = find_file()
     if to_write and found is not None and not found.own and found.path.is_symlink():
-        how = NOT_TRUSTED.format("it cannot have another file written by a link;")
+        how = distrust(found.owner, "it cannot have another file written by a link;")
         msg = f"{found.path}: {how}"
         raise ConfigError(msg)
     return Path(data_folder(os.environ, sys.platform)) / FILE_NAME if found is None else found.path
@@ -78,7 +80,7 @@ def _came_from(row: ValueRow) -> str:
     return f"{row.layer} {row.where}".strip()
 
 
-@click.command()
+@click.command(cls=Teaching, epilog=examples("looms config show", "looms config show --all --json"))
 @click.option("--all", "everything", is_flag=True, help="Also what nobody set, with its default.")
 @click.option("--json", is_flag=True, help="Print a JSON list of objects.")
 @config_option
@@ -97,13 +99,17 @@ def show(*, everything: bool, json: bool) -> None:
         click.echo(f"{row.path}: {_text(row.value)}  # {one_line(_came_from(row))}")
     for entry in settings.providers:
         click.echo(f"providers: {one_line(entry.name)}  # {one_line(entry.error or entry.where)}")
+    for model in settings.models:
+        click.echo(f"models: {one_line(f'{model.provider}:{model.model}')}  # {one_line(model.where)}")
     note(f"read: {settings.file or 'no configuration file (looms config init writes one)'}")
     for warning in settings.warnings:
         warn(warning)
 
 
-@click.command()
-@click.argument("path", metavar="SETTING")
+@click.command(
+    cls=Teaching, epilog=examples("looms config get llm.provider", "looms config get llm.temperature --json")
+)
+@click.argument("path", metavar="SETTING", shell_complete=settings)
 @click.option("--json", is_flag=True, help="Print a JSON object.")
 @config_option
 @click.pass_context
@@ -124,12 +130,17 @@ def get(context: click.Context, *, path: str, json: bool) -> None:
         context.exit(_FAILED)
 
 
-@click.command("set")
-@click.argument("path", metavar="SETTING")
-@click.argument("value")
+@click.command(
+    "set",
+    cls=Teaching,
+    context_settings={"ignore_unknown_options": True},  # -1 is a value, though mostly not an allowed one
+    epilog=examples("looms config set llm.provider anthropic", "looms config set llm.temperature 0"),
+)
+@click.argument("path", metavar="SETTING", shell_complete=settings)
+@click.argument("value", shell_complete=values)
 @config_option
 def set_(*, path: str, value: str) -> None:
-    """Write one setting into looms.yaml, such as `looms config set llm.temperature 0`.
+    """Write one setting into looms.yaml, such as llm.temperature.
 
     Comments and order stay. The file is made where there is none. Secrets are refused: see `looms config set-key`.
     """
@@ -145,7 +156,7 @@ def set_(*, path: str, value: str) -> None:
         warn(f"the variable {origin.where} is set, and wins over the file")
 
 
-@click.command()
+@click.command(cls=Teaching, epilog=examples("looms config validate", "looms config validate ./looms.yaml --json"))
 @click.argument("file", required=False, type=click.Path())
 @click.option("--json", is_flag=True, help="Print a JSON object.")
 @config_option

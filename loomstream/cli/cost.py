@@ -15,6 +15,9 @@ import click
 import msgspec
 
 from loomstream.catalog import CAPABILITIES, Entry, as_of, compare
+from loomstream.cli.completion_values import models, providers
+from loomstream.cli.config_option import config_option, use_models
+from loomstream.cli.help import Teaching
 from loomstream.cli.output import note, warn, write_json_line
 from loomstream.cli.table import draw
 from loomstream.errors import ConfigError
@@ -29,26 +32,37 @@ _SHOWN = 20
 _RANKED = 5
 _EPILOG = """\b
 Examples:
-  looms cost "Summarise this." --max-tokens 300 --models openai:gpt-4o,anthropic:claude-haiku-5-5
-  looms cost --max-tokens 500 < prompt.txt             the cheapest of all models
-  looms cost "Hi" --can vision -p gemini               of one provider's that can see
-  looms cost --input-tokens 20000 --max-tokens 500     a size in the place of a prompt
-  looms cost --from-log ~/.loom/audit.jsonl            what past calls would have cost elsewhere
+  looms cost "Hi" --models openai:gpt-4o,anthropic:claude-haiku-5-5
+  looms cost --max-tokens 500 < prompt.txt      the cheapest of all models
+  looms cost "Hi" --can vision -p gemini        of one provider's that can see
+  looms cost --input-tokens 20000               a size in the place of a prompt
+  looms cost --from-log ~/.loom/audit.jsonl     what past calls cost elsewhere
 """
 
 
-@click.command(name="cost", epilog=_EPILOG)
+@click.command(cls=Teaching, name="cost", epilog=_EPILOG)
 @click.argument("prompt", required=False)
 @click.option("--max-tokens", type=click.IntRange(min=0), default=_OUTPUT_TOKENS, show_default=True, metavar="N",
               help="The tokens of the answer.")  # fmt: skip
 @click.option("--input-tokens", type=click.IntRange(min=0), metavar="N", help="The tokens of the prompt, counted.")
 @click.option("-s", "--system", default="", metavar="TEXT", help="A system prompt, which counts too.")
-@click.option("--models", "names", multiple=True, metavar="P:M,…", help="These models, by comma; may be repeated.")
-@click.option("-p", "--provider", multiple=True, metavar="NAME", help="Only models of this provider.")
-@click.option("--can", multiple=True, type=click.Choice(CAPABILITIES), help="Only models known to do this.")
+@click.option(
+    "--models",
+    "names",
+    multiple=True,
+    metavar="P:M,…",
+    shell_complete=models,
+    help="These models, by comma; may be repeated.",
+)
+@click.option(
+    "-p", "--provider", multiple=True, metavar="NAME", shell_complete=providers, help="Only models of this provider."
+)
+@click.option("--can", multiple=True, type=click.Choice(CAPABILITIES), metavar="ABILITY",
+              help=f"Only models known to do this: {', '.join(CAPABILITIES)}.")  # fmt: skip
 @click.option("--from-log", type=click.Path(path_type=Path), metavar="FILE", help="Past calls, from an audit log.")
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="So many lines; 0 is all.")
 @click.option("--json", is_flag=True, help="Print a JSON list of objects.")
+@config_option
 def cost(  # noqa: PLR0913 (the options)
     *,
     prompt: str | None,
@@ -68,6 +82,7 @@ def cost(  # noqa: PLR0913 (the options)
     --from-log the tokens are those that were billed, and each model's calls are priced again at every model that could
     have answered them: the largest saving first.
     """
+    use_models()
     wanted = compare.Wanted(providers=tuple(provider), capabilities=tuple(can), ended_by=datetime.now(UTC).date())
     chosen = [name.strip() for each in names for name in each.split(",") if name.strip()]
     if from_log is not None:

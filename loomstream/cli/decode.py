@@ -12,7 +12,9 @@ from typing import IO
 
 import click
 
+from loomstream.cli.completion_values import models, providers
 from loomstream.cli.config_option import config_option
+from loomstream.cli.help import Teaching
 from loomstream.cli.output import write_json_line
 
 _CHUNK_BYTES = 64 * 1024
@@ -20,7 +22,7 @@ _EPILOG = """\b
 Examples:
   looms decode --provider openai capture.sse
   curl -sN https://… | looms decode --provider anthropic -
-  looms decode --provider openai --status 429 --header 'retry-after: 20' body.json
+  looms decode -p openai --status 429 --header 'retry-after: 20' body.json
 """
 
 
@@ -35,16 +37,18 @@ def _read_headers(context: click.Context, option: click.Parameter, values: tuple
     return headers
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Teaching, epilog=_EPILOG)
 @click.argument("file", type=click.File("rb"))
-@click.option("-p", "--provider", required=True, help="Whose answer it is; see `looms providers`.")
+@click.option(
+    "-p", "--provider", required=True, shell_complete=providers, help="Whose answer it is; see `looms providers`."
+)
 @click.option("--dialect", help="A dialect, by its module name (default: the provider's own for the model).")
 @click.option("--content-type", metavar="TYPE", help="What the response's head said (default: found out).")
 @click.option("--status", type=click.IntRange(100, 599), default=200, show_default=True, help="The HTTP status.")
 @click.option(
     "--header", "headers", multiple=True, metavar="'NAME: VALUE'", callback=_read_headers, help="One of the head."
 )
-@click.option("-m", "--model", help="The model that was asked for.")
+@click.option("-m", "--model", shell_complete=models, help="The model that was asked for.")
 @config_option
 @click.option("--raw-events", is_flag=True, help="Put each frame, as it came, before its events.")
 @click.option("--json", is_flag=True, help="Accepted as everywhere; the output is JSON lines in any case.")

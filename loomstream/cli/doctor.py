@@ -8,7 +8,9 @@ from __future__ import annotations
 import click
 import msgspec
 
+from loomstream.cli.completion_values import providers_and_models
 from loomstream.cli.config_option import config_option
+from loomstream.cli.help import Teaching
 from loomstream.cli.interrupt import EndsAtOnce
 from loomstream.cli.output import Channel, write_json_line
 from loomstream.cli.terminal import one_line
@@ -17,10 +19,22 @@ from loomstream.doctor import Finding
 _FAILED = 1
 _COLORS = {"ok": "green", "warning": "yellow", "problem": "red", "skipped": None}
 _NAME_COLUMNS = 13
+_EPILOG = """\b
+Examples:
+  looms doctor
+  looms doctor --provider anthropic --live     asks for a few words, is billed
+  looms doctor --offline --json
+"""
 
 
-@click.command()
-@click.option("-p", "--provider", metavar="SPEC", help="Check PROVIDER, or PROVIDER:MODEL, instead of the configured.")
+@click.command(cls=Teaching, epilog=_EPILOG)
+@click.option(
+    "-p",
+    "--provider",
+    metavar="SPEC",
+    shell_complete=providers_and_models,
+    help="Check PROVIDER, or PROVIDER:MODEL, instead of the configured.",
+)
 @click.option("--offline", is_flag=True, help="Send nothing.")
 @click.option("--live", is_flag=True, help="Also ask the model for a few words. This is billed.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, metavar="S",
@@ -55,8 +69,9 @@ def doctor(
 def _show(findings: list[Finding], problems: int) -> None:
     channel = Channel("stdout")
     for finding in findings:
-        label = click.style(f"{finding.status:<8}", fg=_COLORS[finding.status]) if channel.is_terminal else ""
-        click.echo(f"{label or f'{finding.status:<8}'} {finding.name:<{_NAME_COLUMNS}} {one_line(finding.said)}")
+        status = f"{finding.status:<8}"
+        label = click.style(status, fg=_COLORS[finding.status]) if channel.styles else status
+        click.echo(f"{label} {finding.name:<{_NAME_COLUMNS}} {one_line(finding.said)}")
         if finding.fix:
             click.echo(f"{'':<9}{'':<{_NAME_COLUMNS}} do: {one_line(finding.fix)}")
     click.echo(f"{problems} problem{'' if problems == 1 else 's'}" if problems else "no problems")

@@ -22,6 +22,7 @@ from typing import Any, NoReturn, cast
 import click
 
 from loomstream.cli.exit_codes import CLOSED_PIPE, INTERRUPTED, MEANINGS, OTHER, TERMINATED, exit_code
+from loomstream.cli.help import Teaching, examples
 from loomstream.cli.hints import usage_hint, with_hint
 from loomstream.cli.interrupt import TERMINATIONS, EndsAtOnce
 from loomstream.cli.output import complain
@@ -47,10 +48,15 @@ _COMMANDS = {
     "simulate": ("loomstream.cli.simulate:simulate", "Serve every provider's wire on this machine, with faults."),
     "ui": ("loomstream.cli.ui:ui", "Chat with any configured provider in the browser."),
 }
-_EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in MEANINGS.items())
+_EPILOG = examples(
+    'looms ask "Write a haiku about rivers"',
+    "looms config init        who answers, from now on",
+    "looms doctor             what is missing, and what to do",
+    "looms chat --help        every command has examples",
+)
 
 
-class Looms(click.Group):
+class Looms(Teaching, click.Group):
     """A group that loads its commands when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
@@ -80,6 +86,11 @@ class Looms(click.Group):
         """Write the commands with their summaries, without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
+
+    def format_exit_codes(self, formatter: click.HelpFormatter) -> None:
+        """Write what the exit codes mean."""
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(f"{code:>3}", meaning) for code, meaning in MEANINGS.items()])
 
     def main(
         self,

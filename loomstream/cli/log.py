@@ -17,6 +17,8 @@ from typing import Any
 import click
 import msgspec
 
+from loomstream.cli.completion_values import models, providers
+from loomstream.cli.help import Teaching
 from loomstream.cli.output import Channel, note, warn, write_json_line
 from loomstream.cli.terminal import one_line
 from loomstream.errors import ConfigError
@@ -30,9 +32,9 @@ _EPILOG = """\b
 Examples:
   looms log                                    the last 20 calls
   looms log --outcome failed --since 24h       what failed since yesterday
-  looms log --totals tag --since 2026-11-01    what each tag has cost this month
+  looms log --totals tag --since 2026-11-01    what each tag has cost since
   looms log --top 20 --by cost                 the dearest calls
-  looms log --model 'gpt-4*' --json --last 0   all calls of some models, as JSON lines
+  looms log --model 'gpt-4*' --json --last 0   all of some models, as JSON
 """
 
 
@@ -41,10 +43,24 @@ def _moment(context: click.Context, option: click.Parameter, value: str | None) 
     return None if value is None else moment(value, dt.datetime.now().astimezone())
 
 
-@click.command(name="log", epilog=_EPILOG)
+@click.command(cls=Teaching, name="log", epilog=_EPILOG)
 @click.option("--file", "path", type=click.Path(path_type=Path), help="The log (default: audit.jsonl in ~/.loom).")
-@click.option("-p", "--provider", multiple=True, metavar="NAME", help="Only calls that this provider answered.")
-@click.option("-m", "--model", multiple=True, metavar="MODEL", help="Only calls of this model, or PROVIDER:MODEL.")
+@click.option(
+    "-p",
+    "--provider",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=providers,
+    help="Only calls that this provider answered.",
+)
+@click.option(
+    "-m",
+    "--model",
+    multiple=True,
+    metavar="MODEL",
+    shell_complete=models,
+    help="Only calls of this model, or PROVIDER:MODEL.",
+)
 @click.option("--tag", multiple=True, metavar="TAG", help="Only calls of this tag.")
 @click.option("--who", multiple=True, metavar="NAME", help="Only calls of this user.")
 @click.option("--outcome", multiple=True, metavar="WORD", help="whole, failed, cancelled, abandoned, or an error.")

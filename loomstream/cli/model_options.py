@@ -87,7 +87,9 @@ _WHO = (
 )
 _WHERE = (
     click.option(
-        "--base-url", metavar="URL", help="The provider's address; alone, that of an OpenAI-compatible server."
+        "--base-url",
+        metavar="URL",
+        help="The provider's address; where nobody is chosen, that of an OpenAI-compatible server.",
     ),
     click.option(
         "--set",
@@ -111,6 +113,8 @@ _WHAT = (
     click.option("-s", "--system", help="The system prompt."),
     click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="At most so many tokens of output."),
     click.option("--temperature", type=click.FloatRange(min=0, max=2), metavar="T", help="Not sent unless given."),
+)
+_FILES = (
     click.option(
         "-a",
         "--attach",
@@ -120,6 +124,8 @@ _WHAT = (
         type=click.Path(),
         help="An image, PDF, sound or text to send along: a path or an https address; may be repeated.",
     ),
+)
+_TOOLS = (
     click.option(
         "--tools",
         "tool_file",
@@ -148,8 +154,10 @@ def _adding(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[_Function], 
     return add
 
 
-who_options = _adding(_WHO, _WHAT)
+who_options = _adding(_WHO, _WHAT, _FILES, _TOOLS)
 """The first options of such a command: who answers, and what is sent."""
+who_options_without_files = _adding(_WHO, _WHAT, _TOOLS)
+"""The same, where nothing is attached on the command line."""
 where_options = _adding(_HOW_LONG, _WHERE)
 """The last ones: time limits, addresses, keys."""
 

@@ -15,6 +15,9 @@ import msgspec
 
 from loomstream import catalog
 from loomstream.catalog import compare
+from loomstream.cli.completion_values import providers
+from loomstream.cli.config_option import config_option, use_models
+from loomstream.cli.help import Teaching
 from loomstream.cli.output import note, write_json_line
 from loomstream.cli.table import draw
 from loomstream.errors import ConfigError
@@ -23,12 +26,12 @@ from loomstream.events import Usage
 _SHOWN = 40
 _EPILOG = """\b
 Examples:
-  looms models sonnet                          models with that in their names, the cheapest first
+  looms models sonnet                          by name, the cheapest first
   looms models -p openai --can vision          what can see, at one provider
   looms models --can tools --context 500000    large windows, everywhere
-  looms models gpt --task 20000+500            by what 20,000 tokens in and 500 out cost
-  looms models --max-usd 0.001 --json          below a tenth of a cent, for a program
-  looms models update                          newer prices, from the installed genai-prices
+  looms models gpt --task 20000+500            20,000 tokens in, 500 out
+  looms models --max-usd 0.001 --json          below a tenth of a cent
+  looms models update                          from genai-prices, installed
   looms models update --from models.json       the same, from a file
 """
 
@@ -56,10 +59,13 @@ def _dollars(context: click.Context, option: click.Parameter, value: str | None)
     return amount
 
 
-@click.command(name="models", epilog=_EPILOG)
+@click.command(cls=Teaching, name="models", epilog=_EPILOG)
 @click.argument("query", nargs=-1)
-@click.option("-p", "--provider", multiple=True, metavar="NAME", help="Only models of this provider.")
-@click.option("--can", multiple=True, type=click.Choice(catalog.CAPABILITIES), help="Only models known to do this.")
+@click.option(
+    "-p", "--provider", multiple=True, metavar="NAME", shell_complete=providers, help="Only models of this provider."
+)
+@click.option("--can", multiple=True, type=click.Choice(catalog.CAPABILITIES), metavar="ABILITY",
+              help=f"Only models known to do this: {', '.join(catalog.CAPABILITIES)}.")  # fmt: skip
 @click.option("--context", type=click.IntRange(min=0), default=0, metavar="TOKENS", help="The least window.")
 @click.option("--output", type=click.IntRange(min=0), default=0, metavar="TOKENS", help="The least that it may write.")
 @click.option("--max-usd", callback=_dollars, metavar="USD", help="The most that the task may cost.")
@@ -69,6 +75,7 @@ def _dollars(context: click.Context, option: click.Parameter, value: str | None)
 @click.option("--limit", type=click.IntRange(min=0), default=_SHOWN, show_default=True, help="So many lines; 0 is all.")
 @click.option("--from", "file", type=click.Path(path_type=Path), metavar="FILE", help="With `update`: take this file.")
 @click.option("--json", is_flag=True, help="Print a JSON list of objects, of all models that fit.")
+@config_option
 def models(  # noqa: PLR0913 (the options)
     *,
     query: tuple[str, ...],
@@ -86,8 +93,8 @@ def models(  # noqa: PLR0913 (the options)
     """Search the models: names, windows, abilities, prices.
 
     Each word of QUERY must occur in PROVIDER:MODEL. Prices are US dollars per million tokens; `task` is what the tokens
-    of --task cost. A price that is not known is shown as `?`, and never guessed. `looms models update` writes newer
-    data to models.json in ~/.loom.
+    of --task cost. A price that is not known is shown as `?`, and never guessed. What `models:` in looms.yaml says
+    counts. `looms models update` writes newer data to models.json in ~/.loom.
     """
     if query == ("update",):
         _update(file, json=json)
@@ -95,6 +102,7 @@ def models(  # noqa: PLR0913 (the options)
     if file is not None:
         msg = "--from goes with `looms models update`"
         raise click.UsageError(msg)
+    use_models()
     today = None if ended else datetime.now(UTC).date()
     wanted = compare.Wanted(
         words=query,

@@ -23,7 +23,8 @@ class Channel:
         self._stream: TextIO | None = getattr(sys, name)
         self.is_terminal = self._stream is not None and self._stream.isatty()
         self._filter = TerminalFilter() if self.is_terminal else None
-        self._styles = self.is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self.styles = self.is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        """Whether colours are wanted here: `NO_COLOR` and a dumb terminal take none, nor any other style."""
         self.line_is_open = False
 
     def write(self, text: str, *, dim: bool = False) -> None:
@@ -32,7 +33,7 @@ class Channel:
         if self._stream is None or not shown:
             return
         self.line_is_open = not shown.endswith("\n")
-        self._stream.write(click.style(shown, dim=True) if dim and self._styles else shown)
+        self._stream.write(click.style(shown, dim=True) if dim and self.styles else shown)
         self._stream.flush()
 
     def end_line(self) -> None:
@@ -46,7 +47,7 @@ class Channel:
             return
         self.end_line()
         text = one_line(text)
-        if self._styles:
+        if self.styles:
             text = f"{click.style(label, fg=color, bold=True)}{text}" if label else click.style(text, dim=True)
         else:
             text = label + text

@@ -6,6 +6,7 @@ out before the next event is awaited.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import msgspec
@@ -15,7 +16,6 @@ from loomstream.cli.answer import Answer, report, statistics
 from loomstream.cli.hints import in_our_words
 from loomstream.cli.output import Channel, note, write_json_line
 from loomstream.events import (
-    EventBase,
     File,
     Notice,
     ReasoningDelta,
@@ -40,6 +40,13 @@ _NOTICES = {
     "resume": "The answer goes on: ",
 }
 """What a notice means to whoever reads the answer; other kinds go by their own names."""
+
+
+def untold(warnings: Iterable[str], told: set[str]) -> list[str]:
+    """Give the warnings that were not told before, and note that now they are."""
+    fresh = [warning for warning in dict.fromkeys(warnings) if warning not in told]
+    told.update(fresh)
+    return fresh
 
 
 def notice_label(kind: str) -> str:
@@ -76,11 +83,30 @@ class Printer(Protocol):
         ...
 
 
-def result_line(event: ToolResultEvent) -> str:
-    """Give a tool's result in one line."""
+def line_beside(event: RunEvent, *, file_is: str) -> str:
+    """Give the line for what came that has no place in a text; empty for all else. `file_is` says where a file is."""
+    match event:
+        case ToolResultEvent():
+            return _result_line(event)
+        case ServerToolCall(name=name):
+            return f"the provider runs its tool {name}"
+        case File(media_type=media_type, url=url):
+            return f"file {url or media_type}: {file_is}"
+        case _:
+            return ""
+
+
+def _result_line(event: ToolResultEvent) -> str:
     outcome = "" if event.outcome == "ok" else f" {event.outcome.replace('_', ' ')}:"
     text = event.text if len(event.text) <= _MOST_RESULT else event.text[:_MOST_RESULT] + "…"
     return f"{event.name} →{outcome} {text}"
+
+
+def print_statistics(answer: Answer, *, wanted: bool, say: Callable[[str], object] = note) -> None:
+    """Say the figures of an answer in one line, where they are wanted and there are any."""
+    line = statistics(answer) if wanted else ""
+    if line:
+        say(line)
 
 
 class _AtOnce:
@@ -107,7 +133,7 @@ class EventsPrinter(_AtOnce):
 
     def finish(self, answer: Answer) -> None:
         """Print the statistics, if asked for."""
-        _print_statistics(answer, wanted=self._statistics_line)
+        print_statistics(answer, wanted=self._statistics_line)
 
     def abandon(self) -> None:
         """Every line is whole."""
@@ -125,23 +151,21 @@ class ReportPrinter(_AtOnce):
     def finish(self, answer: Answer) -> None:
         """Print the object."""
         write_json_line(msgspec.json.encode(report(answer)))
-        _print_statistics(answer, wanted=self._statistics_line)
+        print_statistics(answer, wanted=self._statistics_line)
 
     def abandon(self) -> None:
         """Nothing was begun."""
 
 
-def _print_statistics(answer: Answer, *, wanted: bool) -> None:
-    line = statistics(answer) if wanted else ""
-    if line:
-        note(line)
-
-
 class TextPrinter(_AtOnce):
-    """The text of the first choice on standard output; reasoning dimmed on standard error, where that is a terminal."""
+    """The text of the first choice on standard output; reasoning dimmed on standard error, where that is a terminal.
 
-    def __init__(self, *, statistics_line: bool) -> None:
+    `told` are the warnings that were shown before, and so are not shown again; those that are shown are added.
+    """
+
+    def __init__(self, *, statistics_line: bool, told: set[str] | None = None) -> None:
         self._statistics_line = statistics_line
+        self._told = set[str]() if told is None else told
         self._out = Channel("stdout")
         self._err = Channel("stderr")
         self._hidden: set[int] = set()
@@ -160,7 +184,7 @@ class TextPrinter(_AtOnce):
                 self._end_answer_line()
                 self._err.write(text, dim=True)
             case Start(warnings=warnings):
-                for warning in warnings:
+                for warning in untold(warnings, self._told):
                     self._line(warning, "Warning: ")
             case Notice(kind=kind, detail=detail) if kind not in QUIET_NOTICES:
                 self._line(in_our_words(detail), notice_label(kind))
@@ -183,30 +207,24 @@ class TextPrinter(_AtOnce):
         self._end_answer_line()
         self._err.line(text, label=label, color="yellow" if label else None)
 
-    def _mention(self, event: EventBase) -> None:
+    def _mention(self, event: RunEvent) -> None:
         """Say what came that has no place in a text."""
         match event:
             case ToolCallEnd(name=name, arguments=arguments):
                 self._line(f"tool call{'' if self._runs_tools else ' (not run)'}: {name} {arguments}")
-            case ToolResultEvent():
-                self._line(result_line(event))
             case CallPending(call=call):
                 self._line(f"{call.name} has no function here: it was not run")
             case RunStop(detail=detail) if detail:
                 self._line(detail, "Stopped: ")
-            case ServerToolCall(name=name):
-                self._line(f"the provider runs its tool {name}")
-            case File(media_type=media_type, url=url):
-                self._line(f"file {url or media_type}: --json has it")
+            case _ if line := line_beside(event, file_is="--json has it"):
+                self._line(line)
             case _:
                 pass
 
     def finish(self, answer: Answer) -> None:
         """End the answer's line, print the statistics."""
         self.abandon()
-        line = statistics(answer) if self._statistics_line else ""
-        if line:
-            self._err.line(line)
+        print_statistics(answer, wanted=self._statistics_line, say=self._err.line)
 
     def abandon(self) -> None:
         """End the lines that are open."""

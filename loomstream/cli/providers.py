@@ -18,8 +18,10 @@ import click
 import msgspec
 from msgspec import Struct
 
+from loomstream.cli.completion_values import providers as complete_providers
 from loomstream.cli.config_option import config_option
-from loomstream.cli.output import warn, write_json_line
+from loomstream.cli.help import Teaching
+from loomstream.cli.output import Channel, warn, write_json_line
 from loomstream.cli.terminal import one_line
 from loomstream.errors import ConfigError
 from loomstream.providers import Listed, Provider, Setting, dialects_of, listing, look_up
@@ -89,8 +91,16 @@ class _State(Struct, frozen=True):
     missing_variable: str = ""
 
 
-@click.command()
-@click.argument("name", required=False)
+_EPILOG = """\b
+Examples:
+  looms providers
+  looms providers azure-openai        its settings and their variables
+  looms providers --check             tries the keys that are found
+"""
+
+
+@click.command(cls=Teaching, epilog=_EPILOG)
+@click.argument("name", required=False, shell_complete=complete_providers)
 @click.option("--check", is_flag=True, help="Connect to those that are usable, and try the key. Nothing is billed.")
 @click.option("--live", is_flag=True, help="Have each of them answer a few words. This is billed.")
 @click.option("--json", is_flag=True, help="Print a JSON list of objects.")
@@ -411,4 +421,4 @@ def _draw(rows: list[Row]) -> None:
         table.add_column(title, no_wrap=column < _SHORT_COLUMNS, overflow="fold", width=widths[column])
     for row, line in zip(rows, cells, strict=True):
         table.add_row(*(Text(cell, style="" if row.usable else "dim") for cell in line))
-    Console(width=width).print(table)
+    Console(width=width, color_system="auto" if Channel("stdout").styles else None).print(table)

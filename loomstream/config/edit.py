@@ -163,8 +163,10 @@ def _change(text: str, root: yaml.Node | None, names: list[str], written: str, f
         if not isinstance(node, yaml.ScalarNode) and not getattr(node, "flow_style", False):
             raise _by_hand(file, node, names)
         return _replaced(text, node, written, names, file)
+    inner = "".join(f"{name}: {{" for name in missing[:-1]) + f"{missing[-1]}: {written}" + "}" * (len(missing) - 1)
+    if isinstance(node, yaml.ScalarNode) and node.start_mark.index < node.end_mark.index:  # a null that is written out
+        return _replaced(text, node, f"{{{inner}}}", names, file)
     if isinstance(node, yaml.MappingNode) and node.flow_style:
-        inner = "".join(f"{name}: {{" for name in missing[:-1]) + f"{missing[-1]}: {written}" + "}" * (len(missing) - 1)
         end = node.end_mark.index - 1
         return _Change(end, end, f", {inner}" if node.value else inner)
     return _added(text, node, missing, written, depth=len(names) - len(missing))
@@ -229,11 +231,11 @@ def _by_hand(file: Path, node: yaml.Node, names: list[str]) -> ConfigError:
 
 def _check(file: Path, before: str, after: str, row: SettingRow, value: Value) -> None:
     """Raise `ConfigError` where the new text is no configuration, or says anything else than is wanted."""
-    new = _read(file, after)
+    new, old = _read(file, after), _read(file, before)
     if isinstance(new, LoomstreamError):
-        msg = f"nothing was changed, for the file would be wrong: {new}"
+        why = f"the file would be wrong: {new}" if not isinstance(old, LoomstreamError) else f"it is wrong now: {old}"
+        msg = f"nothing was changed, for {why}"
         raise ConfigError(msg)
-    old = _read(file, before)
     same = isinstance(old, LoomstreamError) or _others(old, row) == _others(new, row)
     if new.given(row.path) != value or not same:
         msg = f"{file}: {row.path} cannot be set without changing more than it: edit the file"

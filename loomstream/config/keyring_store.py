@@ -9,10 +9,11 @@ elsewhere in its place. This module knows no provider: names come from the calle
 from __future__ import annotations
 
 import base64
+import sys
 import threading
 from collections.abc import Callable, Iterator, MutableSequence
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from msgspec import Struct
 
@@ -20,6 +21,8 @@ from loomstream.errors import ConfigError
 from loomstream.wire import Secret
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from keyring.backend import KeyringBackend
 
 SERVICE = "loom"
@@ -34,6 +37,7 @@ PATIENCE_S = 60.0
 _ABSENT = ("keyring.backends.fail", "keyring.backends.null")
 _CHAIN = "keyring.backends.chainer"
 _PLAIN_TEXT = "keyrings.alt"
+_ONLY_ON_A_MAC = "keyring.backends.macOS.api"
 
 _Result = TypeVar("_Result")
 
@@ -107,7 +111,7 @@ class _Inquiry(threading.Thread, Generic[_Result]):
     def run(self) -> None:
         try:
             self.result = self._work(self.notes)
-        except Exception as error:  # noqa: BLE001 (backends are plug-ins: they raise anything, and its text may hold a key)
+        except BaseException as error:  # noqa: BLE001 (back ends raise anything, SystemExit too; its text may hold a key)
             self.notes.append(f"the keyring could not be read: {type(error).__name__}")
 
 
@@ -149,6 +153,8 @@ def _title(backend: KeyringBackend) -> str:
 
 
 def _backends(notes: list[str]) -> Iterator[KeyringBackend]:
+    if sys.platform != "darwin":  # keyring tries this one everywhere: it starts a compiler to find the Mac's libraries
+        sys.modules.setdefault(_ONLY_ON_A_MAC, cast("ModuleType", None))
     import keyring  # noqa: PLC0415 (64 ms, and only where no other place has the key)
 
     return _usable(keyring.get_keyring(), notes)
@@ -233,7 +239,7 @@ def _refusal(write: Callable[[], None]) -> str:
     """Do it, and give why it failed: the kind alone, for the text may hold the value."""
     try:
         write()
-    except Exception as error:  # noqa: BLE001 (backends are plug-ins: they raise anything)
+    except BaseException as error:  # noqa: BLE001 (backends are plug-ins: they raise anything)
         return type(error).__name__
     return ""
 

@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence
 from functools import partial
 
-from anyio import to_thread
 from msgspec import Struct
 
 from loomstream.config.keyring_store import KEYRING_TIMEOUT_S, SERVICE, read_entry, source_of
@@ -48,6 +47,8 @@ async def resolve_key(  # noqa: PLR0913 (where to look, in order; all keyword-on
     found = _given(provider, argument, env_names, environ, in_file, is_header=is_header)
     if found is not None or not keyring_name:
         return found
+    from anyio import to_thread  # noqa: PLC0415 (only inside an event loop)
+
     ask = partial(_from_keyring, keyring_name, notes=notes, timeout_s=timeout_s, is_header=is_header)
     return await to_thread.run_sync(ask, abandon_on_cancel=True)
 

@@ -108,8 +108,9 @@ def known_key(name: str) -> KnownKey:
     known = {key.name: key for key in known_keys()}
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name.lower(), known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "looms config list-keys has all"
+    begun = (each for each in known if name and each.startswith(name.lower()))
+    near = next(iter(difflib.get_close_matches(name.lower(), known, n=1)), "") or min(begun, key=len, default="")
+    hint = f"did you mean {near!r}?" if near else "looms config list-keys has all"
     msg = f"there is no key of the name {name[:80]!r}: {hint}"
     raise ConfigError(msg)
 

@@ -17,11 +17,12 @@ from typing import cast
 import msgspec
 
 from loomstream.config import kinds
+from loomstream.config.models import models_of
 from loomstream.config.pool import entries_of
 from loomstream.config.schema import json_schema
 from loomstream.config.settings import LLM, Named, Observability, Origin, SettingRow, Settings, Value
-from loomstream.config.table import BY_VARIABLE, MIDDLEWARE_NAMES, SETTINGS, row_of
-from loomstream.config.yaml_tree import Tree, read_tree, refuse_foreign, refuse_shared, secrets_of
+from loomstream.config.table import BY_VARIABLE, MIDDLEWARE_NAMES, SETTINGS, by_variable, row_of
+from loomstream.config.yaml_tree import Tree, read_tree, refuse_diverted, refuse_foreign, refuse_shared, secrets_of
 from loomstream.errors import ConfigError, UnknownProvider
 from loomstream.providers import config_file, look_up
 from loomstream.providers.config_file import File
@@ -70,19 +71,23 @@ def load(
 
 
 def _settings(layers: _Layers, values: dict[str, Value], origins: dict[str, Origin]) -> Settings:
-    tree, file = layers.tree, layers.file
+    tree = layers.tree
+    file = layers.file if tree.document is None else tree.document.file
     pool = entries_of(tree)
     in_file = [*secrets_of(tree), *((f"providers: {entry.name}", entry.where) for entry in pool if entry.secrets)]
     refuse_shared(tree, in_file)
     refuse_foreign(tree)
+    refuse_diverted(tree, lambda path: path in origins and origins[path].layer == "file", layers.environ)
     settings = Settings(
         llm=_llm(values),
         observability=_observability(values),
         middleware=tuple(_middleware(values, tree)),
         providers=pool,
+        models=models_of(tree, pool),
         active_provider=cast("str | None", values.get("active_provider")),
         file="" if file is None else str(file.path),
         own=file is None or file.own,
+        owner="" if file is None else file.owner,
         warnings=(
             *_secrets_in_file(in_file),
             *_deprecated(origins),
@@ -107,7 +112,7 @@ class _Layers:
         self, overrides: Mapping[str, object], environ: Mapping[str, str], path: str | os.PathLike[str] | None
     ) -> None:
         self._overrides = overrides
-        self._environ = environ
+        self.environ = environ
         self.file = _file(environ, path)
         self.tree = read_tree(self.file)
         self.warnings: list[str] = []
@@ -115,10 +120,11 @@ class _Layers:
             row_of(name)
 
     def rows(self) -> Iterator[SettingRow]:
-        """Give the rows that some layer may set, in the order of the table."""
-        named = {row.path for name in self._environ for row in BY_VARIABLE.get(name, ())}
-        named |= {row_of(path).path for path in self._overrides} | self.tree.given.keys()
-        return (row for row in SETTINGS if row.path in named)
+        """Give the rows that some layer may set, in the order of the table; behind it, those of packages."""
+        named = {row.path: row for name in self.environ for row in by_variable(name)}
+        named |= {row.path: row for row in map(row_of, (*self._overrides, *self.tree.given))}
+        of_table = [row for row in SETTINGS if named.pop(row.path, None) is not None]
+        return iter([*of_table, *named.values()])
 
     def pick(self, row: SettingRow) -> tuple[Value, Origin] | None:
         """Give the value of the strongest layer that sets it, and which that is. Raises `ConfigError`."""
@@ -136,11 +142,11 @@ class _Layers:
         return None
 
     def _variable(self, row: SettingRow, names: tuple[str, ...]) -> tuple[Value, Origin] | None:
-        name = next((name for name in names if self._environ.get(name, "").strip()), None)
+        name = next((name for name in names if self.environ.get(name, "").strip()), None)
         if name is None:
             return None
         try:
-            return kinds.parse(row, self._environ[name]), Origin("environment", name)
+            return kinds.parse(row, self.environ[name]), Origin("environment", name)
         except kinds.Unfit as error:
             problem = f"the variable {name} ({row.path}): {error}"
         raise ConfigError(problem)
@@ -155,8 +161,8 @@ class _Layers:
 
     def misspelt(self) -> Iterator[str]:
         """Give a warning for each variable that is nearly a setting's."""
-        for name in self._environ:
-            if name.startswith(_SECTIONS) and name not in BY_VARIABLE and not name.endswith(_KEY):
+        for name in self.environ:
+            if name.startswith(_SECTIONS) and not by_variable(name) and not name.endswith(_KEY):
                 near = difflib.get_close_matches(name, BY_VARIABLE, n=1, cutoff=_LIKENESS)
                 if near:
                     yield f"the variable {name} is no setting's: did you mean {near[0]}?"
@@ -240,10 +246,18 @@ def _check_names(settings: Settings) -> None:
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known) or 'none'}"
         msg = f"{_where(settings, 'active_provider')}: providers: has no entry {without_keys(active)[:80]!r}: {hint}"
         raise ConfigError(msg)
-    named = settings.llm.provider
-    if named is None or settings.origin("llm.provider").layer != "file":
-        return
-    name = named.partition(":")[0].strip()
+    for path in _NAMING:
+        if settings.origin(path).layer == "file":
+            given = settings.given(path)
+            for named in given if isinstance(given, tuple) else (str(given),):
+                _check_provider(settings, path, named.partition(":")[0].strip())
+
+
+_NAMING = ("llm.provider", "middleware.failover.to")
+"""Settings that name providers. What a variable names is looked at where it is used: a program may name another."""
+
+
+def _check_provider(settings: Settings, path: str, name: str) -> None:
     if name in BY_NAME or settings.entry(name) is not None:
         return
     try:
@@ -252,7 +266,7 @@ def _check_names(settings: Settings) -> None:
         problem = str(error)
     else:
         return
-    msg = f"{_where(settings, 'llm.provider')}: {problem}"
+    msg = f"{_where(settings, path)}: {problem}"
     raise UnknownProvider(msg)
 
 

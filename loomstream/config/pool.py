@@ -16,9 +16,8 @@ from loomstream.config.settings import Value as SettingValue
 from loomstream.config.table import CALL_ROWS
 from loomstream.config.yaml_tree import Tree, converted, place_of
 from loomstream.errors import ConfigError
-from loomstream.providers.config_file import NOT_TRUSTED, File
-from loomstream.providers.custom import OF_A_CALL, pool, secret_of
-from loomstream.providers.table import BY_NAME
+from loomstream.providers.config_file import File, distrust
+from loomstream.providers.custom import OF_A_CALL, base_of, pool, secret_of
 from loomstream.wire import Secret
 
 if TYPE_CHECKING:
@@ -51,8 +50,8 @@ def _with_row(entry: PoolEntry, found: object) -> PoolEntry:
 
 def _entry(file: File, value: Value, path: str, entry: PoolEntry) -> PoolEntry:
     named = value.mapping.get("provider")
-    base = BY_NAME.get(str(named.scalar)) if named else None
     try:
+        base = base_of(str(named.scalar)) if named else None
         values = dict(_call_values(file, value, path))
         secrets = {
             name: _secret(file, inner, f"{path}.{key}")
@@ -89,7 +88,7 @@ def _call_value(file: File, key: str, value: Value, path: str) -> Iterator[tuple
     if value.kind != NOTHING:
         given = converted(file, row, value, f"{path}.{key}")
         if row.own_only and given and not file.own:
-            _refuse(file, value, f"{path}.{key}", NOT_TRUSTED.format("it cannot say this;"))
+            _refuse(file, value, f"{path}.{key}", distrust(file.owner, "it cannot say this;"))
         yield key, given
 
 

@@ -22,9 +22,17 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def check_plain(path: Path) -> None:
-    """Raise `ConfigError` for what is there and no plain file: a folder, a device, a pipe that nobody fills."""
-    if path.exists() and not path.is_file():
+    """Raise `ConfigError` for what is there and no plain file (a folder, a device, a pipe that nobody fills).
+
+    Also for one that its owner has made read-only: who may replace a file need not be allowed to change it.
+    """
+    if not path.exists():
+        return
+    if not path.is_file():
         msg = f"{path} is no plain file, and is not written"
+        raise ConfigError(msg)
+    if not path.stat().st_mode & stat.S_IWUSR:
+        msg = f"{path} is read-only, and is not written: run chmod u+w {path} first"
         raise ConfigError(msg)
 
 
@@ -53,7 +61,7 @@ def locked(path: Path) -> Generator[None]:
 def write_private(path: Path, text: str, *, mode: int | None = None) -> None:
     """Write a text; where `path` is a link, what it leads to. `mode` is for a file that is there too.
 
-    Raises `ConfigError` for what is there and no plain file (a folder, a device), and `OSError`.
+    Raises `ConfigError` for what is there and no plain file (a folder, a device) or read-only, and `OSError`.
     """
     path = path.resolve()
     check_plain(path)
@@ -79,7 +87,7 @@ def write_private(path: Path, text: str, *, mode: int | None = None) -> None:
 def add_lines(path: Path, lines: tuple[str, ...]) -> tuple[str, ...]:
     """Add to a text file those lines that it has not; give them. Its encoding and its line ends stay.
 
-    Raises `ConfigError` for what is no plain file, and `OSError`.
+    Raises `ConfigError` for what is no plain file, or read-only, and `OSError`.
     """
     check_plain(path)
     data = path.read_bytes() if path.exists() else b""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from loomstream.catalog.said import FIELDS
 from loomstream.config.kinds import KINDS
 from loomstream.config.settings import SettingRow
 from loomstream.config.table import CALL_ROWS, MIDDLEWARE_ROWS, PROVIDER_ROWS, SETTINGS
@@ -70,19 +71,45 @@ What cannot be is an error before anything is sent, with file, line, column and 
 ## Secrets, and files of others
 
 A secret in the file is accepted with a warning, and refused where others can read the file (`chmod 600`). Better
-keep it in the keyring. A file that anybody may write is not read.
+keep it in the keyring. A file that anybody may write is not read. `looms config set` changes no file that its owner
+has made read-only.
 
 A `looms.yaml` that was merely found in the working folder may come from anybody: from a repository that you have
-just cloned. It may choose a provider and a model, but no credential goes anywhere that it names, except to the
-provider's own hosts or with a key that stands beside it. `allow_http`, and addresses of telemetry on other
-machines, are refused there. Name the file (`--config looms.yaml`, `LOOM_CONFIG=looms.yaml`) to say that it is
-yours, or allow its address with `--allow-custom-host` (`connect(allow_custom_host=True)`).
+just cloned. A file that belongs to another user of the machine (not you, not root) may be changed by them, wherever
+it is and whoever names it. Neither may say
+
+- where a credential goes: an address that is not the provider's own (an Azure resource, `*.openai.azure.com`, is its
+  tenant's), or a host of its own to answer;
+- whose account is used: `bedrock_profile`, a project, an organisation, a managed identity, or a header for
+  one (`OpenAI-Project`);
+- `api_key_env`, `allow_http`, addresses of telemetry on other machines;
+- whether and where calls are reported, where a variable asks for reports (`HAWK_ENDPOINT`, …): an audit would end
+  unseen;
+- what a model costs (`models:`), for budgets are kept by it;
+- middleware of installed packages: their code would run as the file says.
+
+It is an error, with the place. Provider, model, region, temperature, limits and the like it may choose. Name the file
+(`--config looms.yaml`, `LOOM_CONFIG=looms.yaml`) to say that it is yours; make another user's file yours (`chown`).
+The first two may be allowed with `--allow-custom-host` (`connect(allow_custom_host=True)`), and are no matter where the
+only credential stands beside the address.
+
+## Seeing what is sent
+
+`LOOM_DEBUG_BEDROCK=1` shows each request to Bedrock on standard error before it is sent, whole, credentials masked:
+prompts are in it. Every provider has such a variable (`LOOM_DEBUG_` and its name: `LOOM_DEBUG_AZURE_OPENAI`); it is
+no setting of the file. To keep requests and answers, use `connect(record=…)`.
 
 ## Who answers
 
 Where a program names nobody: `active_provider`, or `llm.provider`, whichever the stronger layer sets; else the only
-provider that has a key in the file, in a variable, or in the keyring, in this order; several are an error that
-lists them. Without any, the embedded model.
+provider that has a key in the file, in a variable, or in the keyring, in this order; else the only one for which
+this machine has an identity of its own; several are an error that lists them. Without any, the embedded model.
+
+An identity is known by signs on this machine alone, for no request is sent to find one, and counts where the extra
+that uses it is installed: for AWS `AWS_PROFILE`, `AWS_ACCESS_KEY_ID`, a web identity or a container's, or
+`~/.aws/credentials`; for Google, with a project set, `GOOGLE_APPLICATION_CREDENTIALS` or the file that `gcloud auth
+application-default login` writes; for Azure, with address and deployment set, `AZURE_CLIENT_SECRET` and its like, a
+managed identity's variables, or the login of `az`. The role of a virtual machine has no sign: name the provider.
 """
 
 _POOL = """
@@ -122,6 +149,36 @@ An installed package offers more of them by entry points of the group `loomstrea
 the options and gives a `Middleware`. Code is never named by its path.
 """
 
+_MODELS = """
+## `models:`
+
+What you know of models, by `PROVIDER:MODEL`, in the place of what the catalog says: a price of your own contract, the
+window of a model on your own host. A model that the catalog does not know becomes known. `looms models`, `looms
+cost`, budgets and the cost of each call go by it.
+
+```yaml
+models:
+  openai:gpt-4o:
+    input: 2.00               # US dollars per million tokens; a price needs both
+    output: 8.00
+    as_of: "2026-11-01"
+  acme:acme-large:            # of a provider of your own
+    context_tokens: 32768
+    max_output_tokens: 4096
+    vision: false
+    tools: native
+    free: true
+  anthropic:claude-sonnet-4-5-20250929: {{deprecated_on: "2027-01-31", successor: claude-sonnet-5-5}}
+```
+
+| field | takes | meaning |
+|---|---|---|
+{rows}
+What is said holds in the whole process from the moment at which `connect`, or a command, uses the file; where
+two files speak of one model, the one that was used last counts. `loomstream.catalog.override` says the same in
+code, and wins. A file that was merely found in the working folder cannot say what a model costs.
+"""
+
 
 _NOT_READ = """
 ## What is not read
@@ -143,6 +200,7 @@ def reference() -> str:
         *_table(rates),
         *_of_providers(),
         _POOL.format(keys=", ".join(f"`{key}`" for key in OF_A_CALL)),
+        _MODELS.format(rows="".join(f"| `{name}` | {row.words} | {row.help} |\n" for name, row in FIELDS.items())),
         _MIDDLEWARE,
         "\n",
         *_table(MIDDLEWARE_ROWS),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
+from loomstream.catalog.said import FIELDS
 from loomstream.config.kinds import KINDS
 from loomstream.config.settings import SettingRow
 from loomstream.config.table import CALL_ROWS, MIDDLEWARE_NAMES, SECTIONS, SETTINGS
@@ -32,11 +33,24 @@ def json_schema() -> _Node:
         cast("dict[str, _Node]", properties["middleware"]["properties"])[name]["type"] = ["object", "null"]
     properties["middleware"]["additionalProperties"] = {"type": ["object", "null"]}  # of installed packages
     properties["providers"] = {"type": ["array", "null"], "items": _entry()}
+    properties["models"] = _models()
     properties |= {name: {"description": "of the seed system; not read here"} for name in OF_OTHERS}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "looms.yaml",
         **root,
+    }
+
+
+def _models() -> _Node:
+    """Give the schema of `models:`, by PROVIDER:MODEL."""
+    said = {name: {"description": row.help, **_nullable(row.schema)} for name, row in FIELDS.items()}
+    entry = {"type": ["object", "null"], "properties": said, "additionalProperties": False}
+    return {
+        "description": "what is said of models, by PROVIDER:MODEL, in the place of what the catalog says",
+        "type": ["object", "null"],
+        "propertyNames": {"pattern": "^[^:]+:.+$"},
+        "additionalProperties": entry,
     }
 
 
@@ -69,7 +83,8 @@ def _leaf(row: SettingRow) -> _Node:
 def _nullable(schema: Mapping[str, object]) -> _Node:
     kind = schema["type"]
     kinds = [kind] if isinstance(kind, str) else list(cast("list[str]", kind))
-    return {**schema, "type": [*kinds, "null"]}
+    choices = {"enum": [*cast("list[str]", schema["enum"]), None]} if "enum" in schema else {}
+    return {**schema, **choices, "type": [*kinds, "null"]}
 
 
 def _described(row: SettingRow) -> str:

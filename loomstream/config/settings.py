@@ -133,6 +133,18 @@ class PoolEntry(Struct, frozen=True, kw_only=True):
     secrets: Mapping[str, Secret] = {}
 
 
+class ModelEntry(Struct, frozen=True, kw_only=True):
+    """An entry of `models:`: what takes the place of what the catalog says of one model, field by field.
+
+    `where` is its place in the file, for errors.
+    """
+
+    provider: str
+    model: str
+    change: Mapping[str, object] = {}
+    where: str = ""
+
+
 class Named(Struct, frozen=True, kw_only=True):
     """An entry of `middleware:`: its name, and its options as they are set.
 
@@ -147,9 +159,11 @@ class Named(Struct, frozen=True, kw_only=True):
 class Settings(Struct, frozen=True, kw_only=True):
     """Everything that is configured.
 
-    `llm`, `observability`, `middleware`, `providers` (the pool) and `active_provider` are the parts of a `looms.yaml`.
+    `llm`, `observability`, `middleware`, `providers` (the pool), `models` and `active_provider` are the parts of a
+    `looms.yaml`.
     `file` is the file that was read, `own` whether its user put it there, as far as its place can tell: one that was
-    merely found in the working folder may come from anybody. `ambient` says that the environment is the process's: then
+    merely found in the working folder may come from anybody, and one of another user (`owner`) may be changed by them.
+    `ambient` says that the environment is the process's: then
     its variables are looked up anew where they are needed. `warnings` are whole sentences.
     """
 
@@ -157,9 +171,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     observability: Observability = Observability()
     middleware: tuple[Named, ...] = ()
     providers: tuple[PoolEntry, ...] = ()
+    models: tuple[ModelEntry, ...] = ()
     active_provider: str | None = None
     file: str = ""
     own: bool = True
+    owner: str = ""
     ambient: bool = True
     warnings: tuple[str, ...] = ()
     values: Mapping[str, Value] = msgspec.field(default_factory=dict[str, Value])

@@ -2,13 +2,16 @@
 
 Contract: what every provider has stands here; what belongs to one provider is taken from its row in the table of
 providers, whose variables `LOOM_LLM_…` name the settings: `LOOM_LLM_OPENAI_MODEL` is `llm.openai_model`. A new provider
-brings its settings along.
+brings its settings along, and so does that of an installed package: it is looked at where a name begins with its own.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
 import os
+import re
+import sys
 from collections.abc import Iterator, Mapping
 
 from msgspec.structs import replace
@@ -16,7 +19,7 @@ from msgspec.structs import replace
 from loomstream.config.settings import Kind, SettingRow
 from loomstream.errors import ConfigError
 from loomstream.providers import Provider
-from loomstream.providers.table import TABLE
+from loomstream.providers.table import BY_NAME, TABLE
 
 _PREFIX = "LOOM_"
 _OF_LLM = "LOOM_LLM_"
@@ -230,7 +233,7 @@ def _of_provider(row: Provider) -> Iterator[SettingRow]:
             secret=bool(setting.keyring),
             keyring=setting.keyring,
         )
-    if not row.launch and (prefix := prefix_of(row)):
+    if not row.launch and not row.handler and (prefix := prefix_of(row)):
         made = _row(f"llm.{prefix}extra_headers", "headers", f"headers of each request to {title}; none holds a key")
         yield replace(made, provider=row.name, feeds="extra_headers")
 
@@ -301,7 +304,9 @@ _FED: Mapping[tuple[str, str], SettingRow] = {(row.provider, row.feeds): row for
 
 def fed_by(provider: str, feeds: str) -> SettingRow | None:
     """Give the row that feeds something of a provider (see `SettingRow.feeds`), None where none does."""
-    return _FED.get((provider, feeds))
+    if provider in BY_NAME:
+        return _FED.get((provider, feeds))
+    return next((row for row in _of_package(provider) if row.feeds == feeds), None)
 
 
 BY_VARIABLE: Mapping[str, tuple[SettingRow, ...]] = _by_variable()
@@ -311,9 +316,57 @@ SECTIONS = frozenset(path[:end] for path in BY_PATH for end, character in enumer
 """The paths that hold settings."""
 
 
+# --- of installed packages -----------------------------------------------------------------------
+
+
+def _of_package(name: str) -> tuple[SettingRow, ...]:
+    """Give the settings of a package's provider; none where there is none of this name, or it cannot be used."""
+    return _made_of(name, tuple(sys.path))
+
+
+@functools.lru_cache(maxsize=64)
+def _made_of(name: str, path: tuple[str, ...]) -> tuple[SettingRow, ...]:
+    del path  # where packages are looked for: another path may have others
+    from loomstream.providers import plugins  # noqa: PLC0415 (30 ms, only for what the table does not have)
+
+    try:
+        row = plugins.provider(name)
+    except ConfigError:  # it is told where the provider is named
+        return ()
+    return () if row is None else tuple(_of_provider(row))
+
+
+def _of_packages(stem: str) -> Iterator[SettingRow]:
+    """Give the settings of those packages' providers whose name `acme_model`, or `ACME_MODEL`, begins with."""
+    from loomstream.providers import plugins  # noqa: PLC0415 (as above)
+
+    for name in plugins.names(plugins.PROVIDERS):
+        if name not in BY_NAME and stem.lower().startswith(re.sub(r"\W", "_", name).lower() + "_"):
+            yield from _of_package(name)
+
+
+def by_path(path: str) -> SettingRow | None:
+    """Give the row of a path or of an alias, also of an installed package's provider; None where there is none."""
+    if path in BY_PATH or not path.startswith("llm."):
+        return BY_PATH.get(path)
+    return next((row for row in _of_packages(path[4:]) if path in (row.path, *row.aliases)), None)
+
+
+def names_like(name: str) -> tuple[str, ...]:
+    """Give what the settings of a package's provider are called in `llm:`, where a name begins with the provider's."""
+    return tuple(row.name for row in _of_packages(name))
+
+
+def by_variable(name: str) -> tuple[SettingRow, ...]:
+    """Give the rows that a variable feeds, also those of an installed package's provider."""
+    if name in BY_VARIABLE or not name.startswith(_OF_LLM):
+        return BY_VARIABLE.get(name, ())
+    return tuple(row for row in _of_packages(name.removeprefix(_OF_LLM)) if name in row.environment)
+
+
 def row_of(path: str) -> SettingRow:
     """Give the row of a path. Raises `ConfigError`, which suggests the nearest one."""
-    row = BY_PATH.get(path)
+    row = by_path(path)
     if row is None:
         near = difflib.get_close_matches(path, BY_PATH, n=1)
         hint = f": did you mean {near[0]!r}?" if near else "; docs/reference/configuration.md lists all"

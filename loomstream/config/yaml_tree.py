@@ -7,15 +7,15 @@ which suggests what was meant. What a secret holds is wrapped before anything ca
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, cast
 
 from loomstream.config import kinds
 from loomstream.config.settings import SettingRow
 from loomstream.config.settings import Value as SettingValue
-from loomstream.config.table import BY_PATH, MIDDLEWARE_NAMES, SECTIONS
+from loomstream.config.table import BY_PATH, MIDDLEWARE_NAMES, SECTIONS, by_path, names_like, row_of
 from loomstream.errors import ConfigError
-from loomstream.providers.config_file import NOT_TRUSTED, Document, File, document
+from loomstream.providers.config_file import Document, File, distrust, document
 from loomstream.providers.custom import OF_OTHERS
 from loomstream.transport.outgoing import is_loopback_url
 from loomstream.wire import Secret
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 POOL = "providers"
 """The list of entries, which `loomstream.config.pool` reads."""
 
+MODELS = "models"
+"""What is said of models, which `loomstream.config.models` reads."""
+
+_OWN_READERS = (POOL, MODELS)
 _MIDDLEWARE = "middleware"
 _MOST_LISTED = 12
 
@@ -60,7 +64,7 @@ def read_tree(file: File | None) -> Tree:
     read = document(file)
     if read.root.kind != MAPPING:
         raise fault(file.path, read.root, "", f"a configuration is a mapping, this is {read.root.kind}")
-    reader = _Reader(file)
+    reader = _Reader(read.file)
     reader.walk(read.root, "")
     return Tree(read, reader.given, reader.middleware)
 
@@ -82,13 +86,13 @@ class _Reader:
         """Take in what stands in a section."""
         for name, value in section.mapping.items():
             inner = f"{path}.{name}" if path else name
-            if row := BY_PATH.get(inner):
+            if row := by_path(inner):
                 self._take(row, value, inner)
             elif inner in SECTIONS:
                 self._enter(value, inner)
             elif path == _MIDDLEWARE:
                 self._take_middleware(value, name)
-            elif path or name not in (POOL, *OF_OTHERS):
+            elif path or name not in (*_OWN_READERS, *OF_OTHERS):
                 self._refuse(value, inner, _unknown(path, name))
 
     def _enter(self, value: Value, path: str) -> None:
@@ -119,6 +123,9 @@ class _Reader:
         installed = names(MIDDLEWARE)
         if name not in installed:
             self._refuse(value, path, _unknown_middleware(name, installed))
+        if not self._file.own:
+            instead = "it cannot have the code of an installed package run;"
+            self._refuse(value, path, distrust(self._file.owner, instead))
         if value.kind not in (MAPPING, NOTHING):
             self._refuse(value, path, f"this must be a mapping of its options, not {value.kind}")
         options = {option: inner.plain() for option, inner in value.mapping.items()}
@@ -148,12 +155,12 @@ def converted(file: File, row: SettingRow, value: Value, path: str) -> SettingVa
 def _children(section: str) -> list[str]:
     start = f"{section}." if section else ""
     paths = (path.removeprefix(start) for path in (*BY_PATH, *SECTIONS) if path.startswith(start))
-    return list(dict.fromkeys(path.partition(".")[0] for path in (*paths, *([] if section else [POOL]))))
+    return list(dict.fromkeys(path.partition(".")[0] for path in (*paths, *(() if section else _OWN_READERS))))
 
 
 def _unknown(section: str, name: str) -> str:
     """Say that there is no such key, and which may be meant."""
-    known = _children(section)
+    known = [*_children(section), *(names_like(name) if section == "llm" else ())]
     elsewhere = [path for path in BY_PATH if path.rpartition(".")[2] == name]
     near = difflib.get_close_matches(name, known, n=1)
     problem = f"there is no key {name[:80]!r}"
@@ -178,7 +185,7 @@ def _unknown_middleware(name: str, installed: tuple[str, ...]) -> str:
 def secrets_of(tree: Tree) -> Iterator[tuple[str, str]]:
     """Give the path and the place of each secret that stands in the file, but for those of entries."""
     for path, given in tree.given.items():
-        if BY_PATH[path].secret:
+        if row_of(path).secret:
             yield path, given.where
 
 
@@ -200,9 +207,35 @@ def refuse_foreign(tree: Tree) -> None:
     if tree.document is None or tree.document.file.own:
         return
     for path, given in tree.given.items():
-        if BY_PATH[path].own_only and not _is_harmless(given.value):
-            msg = f"{given.where}: {path}: {NOT_TRUSTED.format('it cannot say this;')}"
+        if row_of(path).own_only and not _is_harmless(given.value):
+            msg = f"{given.where}: {path}: {distrust(tree.document.file.owner, 'it cannot say this;')}"
             raise ConfigError(msg)
+
+
+_REPORTS = tuple(
+    f"observability.{name}"
+    for name in ("hawk_endpoint", "hawk_api_key", "otlp_endpoint", "otlp_headers", "mode", "provider")
+)
+"""What says that calls are reported, and where; who sets one of them in a variable wants reports."""
+_WAYS = ("enabled", "mode", "provider", "prefer_embedded", "hawk_endpoint", "otlp_endpoint", "otlp_include_spans")
+"""What says whether, where and which reports are sent."""
+
+
+def refuse_diverted(tree: Tree, counts: Callable[[str], bool], environ: Mapping[str, str]) -> None:
+    """Raise `ConfigError` where a file that may come from anybody ends or diverts reports that a variable asks for.
+
+    `counts` says whether what the file gives of a setting is what counts.
+    """
+    if tree.document is None or tree.document.file.own:
+        return
+    rows = [BY_PATH[path] for path in _REPORTS]
+    names = [name for row in rows for name in (*row.environment, *row.vendor_environment)]
+    asked = next((name for name in names if environ.get(name, "").strip()), None)
+    said = [path for name in _WAYS if counts(path := f"observability.{name}") and path in tree.given]
+    if asked and said:
+        instead = f"it cannot change the reports that the variable {asked} asks for;"
+        msg = f"{tree.given[said[0]].where}: {said[0]}: {distrust(tree.document.file.owner, instead)}"
+        raise ConfigError(msg)
 
 
 def _is_harmless(value: SettingValue) -> bool:

@@ -7,6 +7,7 @@ but no host of its own.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from time import monotonic
@@ -16,19 +17,22 @@ from msgspec.structs import replace
 
 from loomstream import catalog
 from loomstream.auth import API_KEY
+from loomstream.auth.signs import sign_of
 from loomstream.config.keys import KEYRING_TIMEOUT_S, resolve_key_sync
 from loomstream.config.settings import PoolEntry, Settings
 from loomstream.config.table import fed_by
-from loomstream.errors import ConfigError, UnknownModel, UsageError
+from loomstream.errors import ConfigError, UnknownModel, UnknownProvider, UsageError
 from loomstream.providers import Provider, all_providers, look_up, plugins
 from loomstream.providers.addresses import is_own_address
-from loomstream.providers.config_file import NOT_TRUSTED
+from loomstream.providers.config_file import distrust
 from loomstream.providers.table import BY_NAME
 from loomstream.transport.outgoing import is_loopback_url
 
 _log = logging.getLogger(__name__)
 _EMBEDDED = "local"
 _NAMING = ("active_provider", "llm.provider")
+_NAMED = ("llm.provider", "middleware.failover.to")
+"""Settings that name providers; an entry of the pool that there is not is told when the file is read."""
 _LAYERS = ("argument", "environment", "file", "default")
 
 
@@ -59,22 +63,27 @@ def configured_spec(settings: Settings) -> str | None:
 def spec_of(settings: Settings) -> str:
     """Give who answers where a program names nobody: what is configured, else the only one with a credential.
 
-    Raises `ConfigError` where several have one, and where the file of a working folder would have a host of its own.
+    A key counts before an identity that this machine has of its own. Raises `ConfigError` where several have one, and
+    where the file of a working folder would have a host of its own.
     """
     configured = configured_spec(settings)
     if configured is not None:
         return configured
     rows = [row for row in all_providers() if row.auth != "none" and row.key_environment]
     usable = [row.name for row in rows if _has_key(settings, row)] or _in_keyring(rows)
-    if len(usable) > 1:
+    signs = {} if usable else _identities(settings, rows)
+    found = usable or list(signs)
+    if len(found) > 1:
+        what = "keys" if usable else f"identities of this machine ({', '.join(signs.values())})"
         msg = (
-            f"keys for several providers were found ({', '.join(usable)}): name one, as in connect('{usable[0]}'), or "
+            f"{what} for several providers were found ({', '.join(found)}): name one, as in connect('{found[0]}'), or "
             "set LOOM_LLM_PROVIDER, or llm.provider in looms.yaml"
         )
         raise ConfigError(msg)
-    if usable:
-        _log.info("%s answers: it is the only provider that has a key", usable[0])
-    return usable[0] if usable else _EMBEDDED
+    for name in found:
+        why = f"for which this machine has an identity ({signs[name]})" if name in signs else "that has a key"
+        _log.info("%s answers: it is the only provider %s", name, why)
+    return found[0] if found else _EMBEDDED
 
 
 def trusted(settings: Settings, named: str, path: str) -> str:
@@ -83,7 +92,7 @@ def trusted(settings: Settings, named: str, path: str) -> str:
     Raises `ConfigError`.
     """
     if not settings.own and settings.origin(path).layer == "file" and _is_foreign(settings, named):
-        how = NOT_TRUSTED.format("it cannot choose a host of its own to answer;")
+        how = distrust(settings.owner, "it cannot choose a host of its own to answer;")
         msg = f"{settings.origin(path).where}: {path}: {how}"
         raise ConfigError(msg)
     return named
@@ -96,7 +105,7 @@ def _is_foreign(settings: Settings, named: str) -> bool:
         return False
     if not entry.provider:
         return True
-    address, base = entry.row.base_url, BY_NAME[entry.provider]
+    address, base = entry.row.base_url, look_up(entry.provider)
     return address != base.base_url and not is_own_address(base, address) and not is_loopback_url(address)
 
 
@@ -120,6 +129,23 @@ def _in_keyring(rows: Sequence[Provider]) -> list[str]:
     ]
 
 
+def _identities(settings: Settings, rows: Sequence[Provider]) -> dict[str, str]:
+    """Give the providers that could be asked as this machine, each with the sign of it.
+
+    What else each needs must be said: the address of a resource, a deployment, a project.
+    """
+    signs = ((row, sign_of(row.auth, os.environ)) for row in rows)
+    return {row.name: sign for row, sign in signs if sign and _is_told(settings, row)}
+
+
+def _is_told(settings: Settings, row: Provider) -> bool:
+    needed = [setting.name for setting in row.settings if setting.required and not setting.default]
+    needed += ["base_url"] if not row.base_url else []
+    needed += ["model"] if not row.default_model else []
+    paths = [None if (found := fed_by(row.name, feeds)) is None else found.path for feeds in needed]
+    return all(path is not None and settings.given(path) is not None for path in paths)
+
+
 def chosen(spec: str, settings: Settings, *, today: Callable[[], date] | None = None) -> Chosen:
     """Give the row and the model that `provider:model-id`, or a name alone, means under these settings.
 
@@ -135,12 +161,32 @@ def chosen(spec: str, settings: Settings, *, today: Callable[[], date] | None = 
     if entry is not None and entry.row is None:
         raise ConfigError(entry.error, provider=name)
     if entry is None or entry.row is None or _is_taken(name):
-        entry, row = None, look_up(name)
+        entry, row = None, _looked_up(name, settings)
     else:
         row = replace(entry.row, name=entry.provider) if entry.provider else entry.row
     if model:
         return Chosen(row, model, entry)
     return _with_model(row, entry, settings, (today or _today)())
+
+
+def _looked_up(name: str, settings: Settings) -> Provider:
+    """Give the row of a name. Raises `UnknownProvider`, with the place where the configuration names it."""
+    try:
+        return look_up(name)
+    except UnknownProvider as error:
+        problem = str(error)
+    places = (place for path in _NAMED if (place := _place(settings, path, name)))
+    raise UnknownProvider(": ".join(filter(None, (next(places, ""), problem))))
+
+
+def _place(settings: Settings, path: str, name: str) -> str:
+    """Give the place of a setting that names a provider; empty where it names another one, or none."""
+    given, where = settings.given(path), settings.origin(path).where
+    named = given if isinstance(given, tuple) else (given,)
+    if not where or name not in (str(each).partition(":")[0].strip() for each in named):
+        return ""
+    is_variable = settings.origin(path).layer == "environment"
+    return f"the variable {where} ({path})" if is_variable else f"{where}: {path}"
 
 
 def _is_taken(name: str) -> bool:
@@ -165,12 +211,15 @@ def _with_model(row: Provider, entry: PoolEntry | None, settings: Settings, toda
     known = catalog.look_up(row.name, row.default_model)
     if entry is not None or known is None or known.deprecated_on is None or known.deprecated_on > today:
         return Chosen(row, row.default_model, entry)
+    if known.successor is None:  # each answer says that it is deprecated: once is enough
+        return Chosen(row, row.default_model, entry)
     warning = f"{row.default_model}, the default model of {row.name}, is no more since {known.deprecated_on}"
-    if known.successor is None:
-        return Chosen(row, row.default_model, entry, (f"{warning}: name another one",))
     return Chosen(row, known.successor, entry, (f"{warning}: {known.successor} takes its place",))
 
 
 def _configured(settings: Settings, row: Provider) -> object:
     found = fed_by(row.name, "model")
-    return None if found is None else settings.given(found.path)
+    given = None if found is None else settings.given(found.path)
+    if given is None and settings.ambient and row.name not in BY_NAME:  # a package's own variables are no setting's
+        return next((value for name in row.model_environment if (value := os.environ.get(name, "").strip())), None)
+    return given

@@ -7,7 +7,7 @@ layer names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, cast
 
 from msgspec.structs import replace
@@ -21,8 +21,8 @@ from loomstream.errors import ConfigError
 from loomstream.messages import RequestOptions, Timeouts
 from loomstream.middleware.rate_limit import RateLimitSettings
 from loomstream.providers import Provider, Setting, route, settings_of_address
-from loomstream.providers.addresses import is_own_address
-from loomstream.providers.config_file import NOT_TRUSTED
+from loomstream.providers.addresses import accounts_of, is_own_address, names_account
+from loomstream.providers.config_file import distrust
 from loomstream.transport.outgoing import is_loopback_url
 from loomstream.wire import Secret
 
@@ -77,8 +77,10 @@ def plan(
     given = {**passed, **({} if entry is None else entry.secrets)}
     row = _with_headers(settings, _with_settings(settings, chosen.provider))
     base_url = _address(settings, row) if row.base_url_environment else None  # an entry with an address has no others
-    if not (own_address or allow_custom_host or (not own_key and _is_of_file(chosen, secrets))):
-        _check_address(settings, chosen, row, base_url)
+    if not (settings.own or allow_custom_host or (not own_key and _is_of_file(chosen, secrets))):
+        if not own_address:
+            _check_address(settings, chosen, row, base_url)
+        _check_account(settings, chosen)
     values = {**_call_values(settings), **({} if entry is None else entry.values)}
     rates = RateLimitSettings(**{name.partition(".")[2]: value for name, value in values.items() if "." in name})  # pyright: ignore[reportArgumentType] (checked by the table)
     return Plan(
@@ -157,24 +159,38 @@ def _address(settings: Settings, row: Provider) -> str | None:
 
 def _check_address(settings: Settings, chosen: Chosen, row: Provider, base_url: str | None) -> None:
     """Raise `ConfigError` where a file that may come from anybody sends a credential, or plain text, elsewhere."""
-    if settings.own:
-        return
-    named = _named_by_file(settings, chosen.provider, base_url)
+    named = _named_by_file(settings, row, ["base_url"] if base_url else sorted(settings_of_address(row)))
     if named is None:
         return
     address = base_url or _filled(row, chosen.model)
     if is_own_address(chosen.provider, address) or (row.auth == "none" and is_loopback_url(address)):
         return
     where, path = named
-    said = f"it cannot send what is for {row.name} elsewhere; allow_custom_host=True (--allow-custom-host), or"
-    how = NOT_TRUSTED.format(said)
+    said = f"it cannot send what is for {row.name} elsewhere; {_ALLOWED}"
+    how = distrust(settings.owner, said)
     msg = f"{where}: {path}: {how}"
     raise ConfigError(msg, provider=row.name)
 
 
-def _named_by_file(settings: Settings, row: Provider, base_url: str | None) -> tuple[str, str] | None:
-    """Give where the file says something of the address."""
-    feeds = ["base_url"] if base_url else sorted(settings_of_address(row))
+_ALLOWED = "allow_custom_host=True (--allow-custom-host), or"
+
+
+def _check_account(settings: Settings, chosen: Chosen) -> None:
+    """Raise `ConfigError` where a file that may come from anybody says whose account, or which identity, is used."""
+    row = chosen.provider
+    headers = _given(settings, row, "extra_headers")
+    in_headers = isinstance(headers, Mapping) and any(map(names_account, headers))
+    named = _named_by_file(settings, row, (*accounts_of(row), *(["extra_headers"] if in_headers else [])))
+    if named is None:
+        return
+    where, path = named
+    said = f"it cannot say whose account at {row.name} is used, or which identity; {_ALLOWED}"
+    msg = f"{where}: {path}: {distrust(settings.owner, said)}"
+    raise ConfigError(msg, provider=row.name)
+
+
+def _named_by_file(settings: Settings, row: Provider, feeds: Iterable[str]) -> tuple[str, str] | None:
+    """Give where the file says the first of these that it says."""
     for name in feeds:
         found = fed_by(row.name, name)
         origin = settings.origin(found.path) if found is not None else DEFAULT

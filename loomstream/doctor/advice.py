@@ -57,7 +57,8 @@ def advice_for(error: LoomstreamError, case: Case) -> str:
 def _unknown_provider(case: Case) -> str:
     del case
     return (
-        "correct llm.provider (case matters): `looms config set llm.provider NAME`; `looms providers` lists the names"
+        "correct the name where it is said (case matters): `looms config set llm.provider NAME`, or the variable "
+        "LOOM_LLM_PROVIDER; `looms providers` lists the names"
     )
 
 

@@ -7,8 +7,9 @@ over HTTP through the ordinary pipeline. Names are loaded on first use, so that 
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from loomstream.lazy import lazy
 
 if TYPE_CHECKING:
     from loomstream.local.fetch import fetch_model
@@ -22,18 +23,10 @@ DEMO_PROMPT = "Write a four-line poem about a river."
 on the subject, whole and free of loops at every seed; 40 to 75 tokens, one to two seconds on one core."""
 
 _HOMES = {
-    "LocalServer": "loomstream.local.process",
-    "ModelSource": "loomstream.local.model_file",
-    "SMOLLM2": "loomstream.local.model_file",
-    "cached_model": "loomstream.local.model_file",
-    "fetch_model": "loomstream.local.fetch",
-    "launch": "loomstream.local.process",
+    "fetch": ("fetch_model",),
+    "model_file": ("SMOLLM2", "ModelSource", "cached_model"),
+    "process": ("LocalServer", "launch"),
 }
 
-
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    return getattr(importlib.import_module(home), name)
+if not TYPE_CHECKING:  # a checker would take any misspelt name for an object
+    __getattr__ = lazy(globals(), _HOMES)

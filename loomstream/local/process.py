@@ -143,7 +143,7 @@ async def launch(  # noqa: PLR0913 (settings, all keyword-only)
 def _check_numbers(**numbers: int) -> None:
     for name, number in numbers.items():
         if number < 1:
-            msg = f"{name} must be at least 1, got {number}"
+            msg = f"{name} must be at least 1, got {number}: give a larger one, or leave it out"
             raise UsageError(msg)
 
 
@@ -335,7 +335,10 @@ def _container_processors() -> int:
 
 def _check_runtime() -> None:
     if not sys.executable or getattr(sys, "frozen", False):
-        msg = "the embedded model runs in a second Python process, and this program is not run by a Python interpreter"
+        msg = (
+            "the embedded model runs in a second Python process, and this program is not run by a Python interpreter: "
+            "run it by python, or name another provider"
+        )
         raise ConfigError(msg)
     if importlib.util.find_spec(_RUNTIME) is not None:
         return

@@ -34,12 +34,17 @@ COMMITTING = frozenset((*CONTENT_EVENTS, Stop))
 
 
 class Next(NamedTuple):
-    """What is tried next: the handler and what it is asked; before it the notices, and then a pause in seconds."""
+    """What is tried next: the handler and what it is asked; before it the notices, and then a pause in seconds.
+
+    `provider` and `model` are whom it asks, where that is known: what an error is told of, that does not say itself.
+    """
 
     handler: Handler
     request: Request
     notices: tuple[Notice, ...] = ()
     delay_s: float = 0.0
+    provider: str = ""
+    model: str = ""
 
 
 Choose = Callable[[LoomstreamError | None], Awaitable[Next | None]]
@@ -62,13 +67,15 @@ class Attempts(Layer):
     out as it is, and names no attempt where nothing else does.
     """
 
-    __slots__ = ("_answered", "_delay_s", "_error", "_failed", "_held", "_is_chosen", "_passes", "_start")
+    __slots__ = ("_answered", "_asked", "_delay_s", "_error", "_failed", "_held", "_is_chosen", "_passes", "_start")
 
     def __init__(self, handler: Handler | None = None, request: Request = _NO_REQUEST, *, passes: bool = False) -> None:
         super().__init__(handler or _nowhere, request)
         self._passes = passes
         self._is_chosen = handler is not None
         """Whether the next attempt is known, and not yet opened."""
+        self._asked = ("", "")
+        """The provider and the model of the attempt, where the choice named them."""
         self._delay_s = 0.0
         self._error: LoomstreamError | None = None
         """What the last attempt failed with."""
@@ -117,6 +124,7 @@ class Attempts(Layer):
             raise self._error or UsageError("a combinator chose nothing to begin with")
         self._is_chosen = True
         self._handler, self._request, self._delay_s = chosen.handler, chosen.request, chosen.delay_s
+        self._asked = chosen.provider, chosen.model
         return list(chosen.notices)
 
     async def _open_chosen(self) -> NextBatch:
@@ -160,9 +168,12 @@ class Attempts(Layer):
 
     def _note(self, error: LoomstreamError) -> None:
         """Name all attempts in the error: where the attempt is a combinator's, the ones that it made."""
+        provider, model = self._asked
+        error.provider = error.provider or self._start.provider or provider
+        error.model = error.model or self._start.model or model
         known = self._error is not None and error.attempts is self._error.attempts
-        own = () if known else error.attempts
-        self._failed += own or (_outcome(error, self._start),)
+        own = () if known else tuple(_named(each, *self._asked) for each in error.attempts)
+        self._failed += own or (Attempt(error.provider, error.model, type(error).__name__, error.retry_after_s),)
         error.attempts = self._failed
 
     async def _close_failed(self, error: LoomstreamError) -> None:
@@ -198,11 +209,10 @@ async def _decided(error: LoomstreamError | None) -> Next | None:  # noqa: ARG00
     return None
 
 
+def _named(attempt: Attempt, provider: str, model: str) -> Attempt:
+    return attempt if attempt.provider else attempt._replace(provider=provider, model=attempt.model or model)
+
+
 def _nowhere(request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:  # noqa: ARG001 (a handler)
     msg = "an attempt was opened before it was chosen"
     raise UsageError(msg)
-
-
-def _outcome(error: LoomstreamError, start: Start) -> Attempt:
-    provider, model = error.provider or start.provider, error.model or start.model
-    return Attempt(provider, model, type(error).__name__, error.retry_after_s)

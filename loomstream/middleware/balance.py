@@ -66,7 +66,8 @@ class Balance:
     def __call__(self, request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """Give the events of the candidate that the strategy chooses, or of one that follows it."""
         names = self._order(self, request)
-        chain = [Candidate(name, self._tracked(self._candidates[name])) for name in names]
+        chosen = [self._candidates[name] for name in names]
+        chain = [each._replace(handler=self._tracked(each)) for each in chosen]
         return in_turn(chain, request, self._when)
 
     @property

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, cast
 
 from loomstream import catalog
 from loomstream.errors import BudgetExceeded, ConfigError, LoomstreamError, ProviderError
@@ -42,6 +42,7 @@ _log = logging.getLogger(__name__)
 _REPORTS = 100
 """What is used is told to the store whenever another such part of the limit was."""
 _NANO = 9
+_ONE_OF_EACH = Usage(input_tokens=1, output_tokens=1)
 _MOST_UNITS = 2**53
 _TAG = "tag"
 _COUNTED: frozenset[type[EventBase]] = frozenset((Start, Usage, Stop))
@@ -164,7 +165,7 @@ class _Dollars:
 
     def of(self, input_tokens: int, output_tokens: int) -> int:
         amount = catalog.price(self._entry, Usage(input_tokens=input_tokens, output_tokens=output_tokens))
-        return 0 if amount is None else _nano(amount)
+        return _nano(cast("Decimal", amount))  # it is known: `_meter` has asked
 
     def of_usage(self, usage: Usage, start: Start) -> int | None:
         cost = cost_of(start.provider or self._provider, start.model or self._model, usage, requested_model=self._model)
@@ -191,7 +192,7 @@ def _meter(
     entry = catalog.look_up(provider, model)
     if entry is not None and entry.free:
         return None
-    if entry is None or entry.price is None:
+    if entry is None or catalog.price(entry, _ONE_OF_EACH) is None:
         msg = (
             f"the price of {provider}:{model} is not known, so a budget in dollars cannot hold it: "
             "give budget(provider, model, …) of the catalog, or limit_tokens"

@@ -330,7 +330,7 @@ class _Reader(Layer):
             raise flight.own_error()
         if flight.cut:
             if self._given:
-                msg = "the call whose answer this one shared was cancelled in the middle of a read"
+                msg = "the call whose answer this one shared was cancelled in the middle of a read: ask again"
                 raise StreamTruncated(msg)
             self._flight = None
             await flight.leave(self)

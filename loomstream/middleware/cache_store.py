@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from msgspec import Struct
 
 from loomstream.errors import ConfigError
 from loomstream.events import SCHEMA_VERSION, Event
+from loomstream.whole_file import write_whole
 
 _SUFFIX = ".answer.json"
 _BETWEEN_LOOKS = 100
@@ -195,7 +195,7 @@ class FileCache:
         if len(data) > self._limits.size_bytes:
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _put_in_place(self._path(key), data)
+        write_whole(self._path(key), data)
         self._left_entries -= 1
         self._left_bytes -= len(data)
         self._unlooked -= 1
@@ -231,15 +231,3 @@ def _decoded(data: bytes) -> _Kept | None:
         return _answers.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def _put_in_place(path: Path, data: bytes) -> None:
-    """Write a file so that nobody ever sees a part of it."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from loomstream.handler import Middleware
 from loomstream.middleware.cost import AS_NAMED, Pricing, cost
@@ -23,16 +23,12 @@ from loomstream.middleware.retry import retry
 from loomstream.middleware.timeout import timeout
 from loomstream.providers import Provider, look_up
 
-if TYPE_CHECKING:
-    from tenacity.wait import WaitBaseT
-
 MOST_SHARED = 1_024
 """So many stacks are remembered; the one that was asked for longest ago is forgotten, and begun anew when asked for."""
 
 Stack = tuple[Middleware, Middleware, Middleware, Middleware]
 """Cost, retry, rate limit and timeout."""
 
-_WIDEST_WAIT_S = 60.0
 _lock = threading.Lock()
 _shared: OrderedDict[tuple[object, ...], Stack] = OrderedDict()
 
@@ -49,8 +45,8 @@ def default_middleware(
     """Give cost, retry, rate limit and timeout, outermost first: the same for the same provider, model and account.
 
     The requests per minute are those of the provider's row, until the provider's headers say otherwise. `account` tells
-    those apart who have limits of their own. `retries` are arguments of `retry`, or `backoff_s`, the first wait of a
-    doubling one; `limits` are arguments of `rate_limit`. `pricing` says how the catalog is asked for prices.
+    those apart who have limits of their own. `retries` are arguments of `retry`, `limits` of `rate_limit`. `pricing`
+    says how the catalog is asked for prices.
 
     Raises `UnknownProvider` for a name that no row has, `ConfigError` for what `retry` and `rate_limit` refuse.
     """
@@ -74,19 +70,9 @@ def _marks(options: Mapping[str, object]) -> tuple[object, ...]:
 def _made(
     row: Provider, model: str, account: str, retries: dict[str, Any], limits: dict[str, Any], pricing: Pricing
 ) -> Stack:
-    backoff_s = retries.pop("backoff_s", None)
-    if backoff_s is not None:
-        retries["wait"] = _doubling(backoff_s)
     return (
         cost(row.name, model, pricing=pricing),
         retry(**retries),
         rate_limit(row, model, account, **limits),
         timeout(),
     )
-
-
-def _doubling(first_s: float) -> WaitBaseT:
-    """Give tenacity's wait with full jitter that begins at so many seconds; 0 is none."""
-    from tenacity import wait_none, wait_random_exponential  # noqa: PLC0415 (takes longer than loading all of this)
-
-    return wait_random_exponential(multiplier=first_s, max=max(_WIDEST_WAIT_S, first_s)) if first_s else wait_none()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import uuid
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from itertools import accumulate
@@ -38,7 +39,8 @@ MOST_COPIES = 16
 COPY_LIMIT_S = 120.0
 FINISH_LIMIT_S = 10.0
 
-_POINTS = 2**64
+_POINT_BITS = 53
+"""As many as a float holds, so that no point is rounded up to 1."""
 
 
 def key_of_request(request: Request) -> str:
@@ -49,9 +51,9 @@ def key_of_request(request: Request) -> str:
 
 
 def share_of(name: str, key: str) -> float:
-    """Give where a key lies between 0 and 1: the same in every process, independent for each name of an experiment."""
+    """Give where a key lies, from 0 to below 1: the same in every process, independent for each experiment's name."""
     digest = hashlib.sha256(f"{name}\0{key}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:8], "big") / _POINTS
+    return (int.from_bytes(digest[:8], "big") >> (64 - _POINT_BITS)) / 2**_POINT_BITS
 
 
 def experiment(
@@ -78,11 +80,12 @@ def experiment(
     given = dict(weights or {})
     check_weights(given, [arm.name for arm in arms], zero=True)
     ends = list(accumulate(given.get(arm.name, 1.0) for arm in arms))
+    last = ends.index(ends[-1])  # the last one with a weight
 
     def split(request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         chosen_by = key(request) if callable(key) else key
         point = share_of(name, chosen_by) * ends[-1]
-        arm = next(arm for arm, end in zip(arms, ends, strict=True) if point < end)
+        arm = arms[min(bisect_right(ends, point), last)]
         measure = Measure(arm, call=uuid.uuid4().hex, key=chosen_by)
         return measured(arm.handler, measure, observer=observer)(request)
 

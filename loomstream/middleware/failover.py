@@ -99,8 +99,8 @@ class _Call:
             return None
         chosen = self._chain[self._position]
         if error is None:
-            return Next(chosen.handler, self._request, self._notices)
+            return Next(chosen.handler, self._request, self._notices, 0.0, chosen.provider, chosen.model)
         failed = self._chain[self._position - 1].name
         words = f"{failed} failed ({type(error).__name__}: {error}); {chosen.name} is asked"
         notice = Notice("failover", words, may_be_billed(error), error.last_attempt)
-        return Next(chosen.handler, self._request, (notice,))
+        return Next(chosen.handler, self._request, (notice,), 0.0, chosen.provider, chosen.model)

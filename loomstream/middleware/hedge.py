@@ -163,8 +163,9 @@ class _Runner:
 
     def attempt(self, error: LoomstreamError) -> Attempt:
         start = next((event for event in self.held if isinstance(event, Start)), Start())
-        provider, model = error.provider or start.provider, error.model or start.model
-        return Attempt(provider, model, type(error).__name__, error.retry_after_s)
+        error.provider = error.provider or start.provider or self.candidate.provider
+        error.model = error.model or start.model or self.candidate.model
+        return Attempt(error.provider, error.model, type(error).__name__, error.retry_after_s)
 
 
 class _Race:

@@ -249,7 +249,10 @@ def _typed(error: Exception) -> LoomstreamError:
     import redis  # noqa: PLC0415 (loaded by now)
 
     if isinstance(error, redis.AuthenticationError | redis.ResponseError):
-        return ConfigError(f"the Redis server of the shared limits refuses ({type(error).__name__}: {error})")
+        return ConfigError(
+            f"the Redis server of the shared limits refuses ({type(error).__name__}: {error}): see that the address "
+            "has its password, that its user may run scripts, and that it is of version 5 or newer"
+        )
     return ConnectFailed(
         f"the Redis server of the shared limits does not answer ({type(error).__name__}): start it or drop store=",
         retry_safety="yes",

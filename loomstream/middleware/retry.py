@@ -86,10 +86,10 @@ def retry(
     """Give the middleware that sends a request again where its error allows.
 
     `max_retries` tries follow the first one (0: none). They wait with full jitter: up to `backoff_s` seconds at first,
-    then twice as long each time, up to 8 s; `wait` takes the place of that. `wait` and `stop` are tenacity's (default:
-    no other stop). `longest_wait_s` is the longest wait, in seconds, that a provider may ask for. `budget` defaults to
-    one of its own for each middleware. `resume` says what follows an answer that broke in its middle: `off` (its error
-    is raised), `prefill`, `prompt` or `restart`.
+    then twice as long each time, up to 8 s or `backoff_s`, whichever is longer; `wait` takes the place of that. `wait`
+    and `stop` are tenacity's (default: no other stop). `longest_wait_s` is the longest wait, in seconds, that a
+    provider may ask for. `budget` defaults to one of its own for each middleware. `resume` says what follows an answer
+    that broke in its middle: `off` (its error is raised), `prefill`, `prompt` or `restart`.
 
     Raises `ConfigError` for a negative or unknown value.
     """
@@ -139,7 +139,7 @@ class _Policy:
         if self._wait is None:
             from tenacity import wait_random_exponential  # noqa: PLC0415 (see above)
 
-            self._wait = wait_random_exponential(multiplier=self._backoff_s, max=_WIDEST_WAIT_S)
+            self._wait = wait_random_exponential(multiplier=self._backoff_s, max=max(_WIDEST_WAIT_S, self._backoff_s))
         return self._wait
 
 

@@ -115,7 +115,8 @@ def route(  # noqa: PLR0913 (each constraint is one; all are keyword-only but th
     given = dict(entries or {})
     for name in given:
         if name not in [candidate.name for candidate in chain]:
-            msg = f"route(entries=…) names {name!r}, which is no candidate"
+            names = ", ".join(candidate.name for candidate in chain)
+            msg = f"route(entries=…) names {name!r}, which is no candidate: they are {names}"
             raise ConfigError(msg)
     for candidate in chain:
         if candidate.name not in given and not (candidate.provider and candidate.model):
@@ -154,7 +155,7 @@ class Route:
             raise Unsupported(msg)
         self._tell(decision)
         by_name = {candidate.name: candidate for candidate in self._chain}
-        chain = [Candidate(name, self._timed(by_name[name])) for name in fitting]
+        chain = [by_name[name]._replace(handler=self._timed(by_name[name])) for name in fitting]
         return in_turn(chain, request, self._when, Notice("route", str(decision)))
 
     def decide(self, request: Request) -> Decision:

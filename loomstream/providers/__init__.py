@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, cast
@@ -40,6 +41,8 @@ BASE_MODEL = "base_model"
 
 _SIMILAR = 0.7
 """How much alike two names must be for a suggestion: a typing error, not a chance likeness."""
+_TELLING = 3
+"""A shorter word begins too many names."""
 
 
 class Setting(Struct, frozen=True, kw_only=True):
@@ -163,11 +166,20 @@ def look_up(name: str) -> Provider:
         from loomstream.transport.record import without_keys  # noqa: PLC0415 (only where something is wrong)
 
         known = known_names()
-        near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=_SIMILAR)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        near = _nearest(name.lower(), known)
+        hint = f"did you mean {near!r}? " if near else ""
         msg = f"unknown provider {without_keys(name)!r}: {hint}known are {', '.join(sorted(known))}; any "
         raise UnknownProvider(msg + "OpenAI-compatible host works as openai-compatible with base_url=")
     return row
+
+
+def _nearest(name: str, known: tuple[str, ...]) -> str:
+    """Give the most alike name, else the shortest that begins so or shares a word, else nothing."""
+    if alike := difflib.get_close_matches(name, known, n=1, cutoff=_SIMILAR):
+        return alike[0]
+    words = {word for word in re.split(r"[^a-z0-9]+", name) if len(word) >= _TELLING}
+    related = (each for each in known if any(each.startswith(word) or word in each.split("-") for word in words))
+    return min(related, key=len, default="")
 
 
 def is_known(name: str) -> bool:

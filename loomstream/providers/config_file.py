@@ -2,7 +2,8 @@
 
 Contract: `$LOOM_CONFIG`, else the first `looms.yaml` in `$LOOM_DATA_DIR` (default `~/.loom`), the working folder, the
 machine's own folder. `places` is pure: the platform is an argument. A file that was merely found in the working folder
-may come from anybody, and is not `own`. Only a plain file is opened, and none that anybody may write.
+may come from anybody, and one of another user may be changed by them: neither is `own`. Only a plain file is opened,
+and none that anybody may write.
 """
 
 from __future__ import annotations
@@ -32,18 +33,30 @@ _WINDOWS = "win32"
 _MAC = "darwin"
 _PROGRAM_DATA = "C:\\ProgramData"
 
-NOT_TRUSTED = (
-    f"a {FILE_NAME} that was merely found in the working folder may come from others: {{}} name the file "
-    f"(--config, or {CONFIG_VARIABLE}={FILE_NAME}), or move it to ~/.loom/{FILE_NAME}"
-)
-"""Why such a file may not say something; the gap is for what can be done beside."""
+_NAME_IT = f"name the file (--config, or {CONFIG_VARIABLE}={FILE_NAME}), or move it to ~/.loom/{FILE_NAME}"
+_MAKE_IT_YOURS = "make it yours (chown), or write one of your own"
 
 
 class File(NamedTuple):
-    """A configuration file; `own` says that its user put it there, as far as its place can tell."""
+    """A configuration file; `own` says that its user put it there, as far as its place and its owner can tell.
+
+    `owner` is another user of this machine to whom it belongs, where that is why it is not `own`.
+    """
 
     path: Path
     own: bool
+    owner: str = ""
+
+
+def distrust(owner: str, instead: str) -> str:
+    """Say why a file that is not its user's own may not say something, and what to do.
+
+    `owner` is that of the `File`, `instead` what can be done beside.
+    """
+    if owner:
+        return f"a {FILE_NAME} of another user ({owner}) may be changed by them: {instead} {_MAKE_IT_YOURS}"
+    found = f"a {FILE_NAME} that was merely found in the working folder may come from others"
+    return f"{found}: {instead} {_NAME_IT}"
 
 
 class Place(NamedTuple):
@@ -80,6 +93,11 @@ def data_folder(environ: Mapping[str, str], platform: str) -> str:
     return _expanded(named or join("~", _DATA), environ, platform)
 
 
+def own_file(name: str) -> Path:
+    """Give where a file of this user's own stands: in `$LOOM_DATA_DIR`, by default `~/.loom`."""
+    return Path(data_folder(os.environ, sys.platform), name)
+
+
 def _system(environ: Mapping[str, str], platform: str) -> tuple[str, ...]:
     if platform == _WINDOWS:
         return (ntpath.join(environ.get("PROGRAMDATA", "").strip() or _PROGRAM_DATA, "loom"),)
@@ -111,7 +129,10 @@ def find_file(environ: Mapping[str, str] | None = None) -> File | None:
 
 
 class Document(NamedTuple):
-    """What a file holds. `shared` says that its group, or others, may read it: then no secret may stand in it."""
+    """What a file holds; `file` is judged by its owner too.
+
+    `shared` says that its group, or others, may read it: then no secret may stand in it.
+    """
 
     file: File
     root: Value
@@ -134,7 +155,9 @@ def document(file: File) -> Document:
         msg = f"{file.path} {problem}"
         raise ConfigError(msg)
     root = _read(file.path, status.st_mtime_ns, status.st_size, status.st_ino)
-    return Document(file, root, is_shared(status.st_mode, sys.platform))
+    owner = other_owner(status.st_uid, sys.platform) if file.own else ""
+    judged = File(file.path, file.own and not owner, owner)
+    return Document(judged, root, is_shared(status.st_mode, sys.platform))
 
 
 def problem_of(mode: int, platform: str) -> str:
@@ -149,6 +172,21 @@ def problem_of(mode: int, platform: str) -> str:
 def is_shared(mode: int, platform: str) -> bool:
     """Say whether more than its owner may read a file of this mode; on Windows the mode does not tell."""
     return platform != _WINDOWS and bool(mode & (stat.S_IRGRP | stat.S_IROTH))
+
+
+def other_owner(uid: int, platform: str) -> str:
+    """Give the user to whom a file belongs, where it is neither this one nor the machine's administrator.
+
+    Such a user may change it at any time. On Windows the number does not tell.
+    """
+    if platform == _WINDOWS or uid in (0, os.geteuid()):
+        return ""
+    import pwd  # noqa: PLC0415 (not on Windows)
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:  # one that this machine, or this container, has no name for
+        return f"number {uid}"
 
 
 @functools.lru_cache(maxsize=4)

@@ -29,7 +29,8 @@ from loomstream.dialects import Quirks, check_quirks
 from loomstream.dialects.templates import check_fields, check_header
 from loomstream.errors import ConfigError
 from loomstream.providers import Listed, Profile, Provider, Setting, dialect_names, settings_of_address
-from loomstream.providers.config_file import NOT_TRUSTED, File, document, find_file
+from loomstream.providers.addresses import accounts_of, names_account
+from loomstream.providers.config_file import File, distrust, document, find_file
 from loomstream.transport.outgoing import check_base_url
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 OF_OTHERS = ("communication", "database", "embedding", "logging", "mcp", "server", "tools")
 """Parts of the seed system's `looms.yaml` that are not about models: nothing here reads them."""
 
-_ELSEWHERE = ("active_provider", "llm", "middleware", "observability", "rate_limit", *OF_OTHERS)
+_ELSEWHERE = ("active_provider", "llm", "middleware", "models", "observability", "rate_limit", *OF_OTHERS)
 """Other parts of a `looms.yaml`: they are not read here."""
 
 OF_A_CALL = ("temperature", "max_tokens", "timeout_seconds", "total_timeout_seconds", "concurrency_limit", "allow_http",
@@ -147,7 +148,8 @@ def pool(file: File) -> _Pool:
 
     Raises `ConfigError` where the file as a whole cannot be used.
     """
-    return _made(file, document(file).root)
+    read = document(file)
+    return _made(read.file, read.root)
 
 
 @functools.lru_cache(maxsize=4)
@@ -224,9 +226,12 @@ def _row(place: _Place) -> Provider:
         what = place.value.kind if not place.value.mapping else "no such name"
         place.refuse("name", f"an entry needs a name of letters, digits, '.', '_' and '-'; this is {what}")
     named = place.value.mapping.get("provider")
-    base = BY_NAME.get(str(named.scalar)) if named else None
+    base = base_of(str(named.scalar)) if named else None
     if named and base is None:
-        shown = _unknown("built-in provider", str(named.scalar), BY_NAME) if named.kind == "a text" else "give a name"
+        from loomstream.providers import plugins  # noqa: PLC0415 (30 ms)
+
+        known = (*BY_NAME, *plugins.names(plugins.PROVIDERS))
+        shown = _unknown("built-in provider", str(named.scalar), known) if named.kind == "a text" else "give a name"
         place.refuse("provider", shown)
     entry = _entry(place, base)
     if entry.name in BY_NAME:
@@ -235,6 +240,17 @@ def _row(place: _Place) -> Provider:
     if not place.file.own:
         _check_trust(place, entry, base)
     return _renamed(place, entry, base) if base else _host(place, entry)
+
+
+def base_of(name: str) -> Provider | None:
+    """Give the row that an entry's `provider` names: built in, or of an installed package; None where there is none.
+
+    Raises `ConfigError` for a package's row that cannot be used.
+    """
+    from loomstream.providers import plugins  # noqa: PLC0415 (30 ms, only for what the table does not have)
+    from loomstream.providers.table import BY_NAME  # noqa: PLC0415 (the table imports the package)
+
+    return BY_NAME.get(name) or plugins.provider(name)
 
 
 def _entry(place: _Place, base: Provider | None) -> Entry:
@@ -329,14 +345,20 @@ def _check_trust(place: _Place, entry: Entry, base: Provider | None) -> None:
     Names are no proof: whoever wrote the file chose the entry's name too.
     """
     if entry.variables:
-        place.refuse("api_key_env", NOT_TRUSTED.format("it cannot say where a key of yours goes; pass api_key=…, or"))
+        instead = "it cannot say where a key of yours goes; pass api_key=…, or"
+        place.refuse("api_key_env", distrust(place.file.owner, instead))
     if base is None or base.auth == "none":
         return
-    elsewhere = NOT_TRUSTED.format(f"it cannot send the key of {base.name} elsewhere;")
+    elsewhere = distrust(place.file.owner, f"it cannot send the key of {base.name} elsewhere;")
     if entry.base_url:
         place.refuse("base_url", elsewhere)
     if named := sorted(settings_of_address(base) & entry.settings.keys()):
         place.refuse("settings", f"{named[0]!r} is part of the address; {elsewhere}")
+    account = distrust(place.file.owner, "it cannot say whose account is used, or which identity;")
+    if named := [name for name in accounts_of(base) if name in entry.settings]:
+        place.refuse("settings", f"{named[0]!r}: {account}")
+    if named := [name for name in entry.extra_headers if names_account(name)]:
+        place.refuse("extra_headers", f"{named[0]!r}: {account}")
 
 
 def _owner(variables: Iterable[str]) -> str:

@@ -9,6 +9,8 @@ built-in row.
 from __future__ import annotations
 
 import functools
+import logging
+import re
 import sys
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from importlib import metadata
 from typing import TypeVar, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from loomstream.auth import scheme
 from loomstream.dialects import Dialect, Target, Translator
@@ -37,8 +40,10 @@ MIDDLEWARE = "loomstream.middleware"
 FRAMINGS = ("aws", "json", "ndjson", "sse")
 """What a dialect's `FRAMING` may be: how the body of a streamed answer is cut into frames."""
 
+_OURS = "LOOM_LLM_"
 _FUNCTIONS = ("build_request", "translator", "parse_response", "parse_error")
 _Result = TypeVar("_Result")
+_log = logging.getLogger(__name__)
 _Out = list[Event | Failure]
 
 
@@ -75,7 +80,9 @@ def _all_entries(group: str) -> Iterable[metadata.EntryPoint]:
 def _readable(package: metadata.Distribution) -> Iterable[metadata.EntryPoint]:
     try:
         return package.entry_points
-    except Exception:  # noqa: BLE001 (see above)
+    except Exception as error:  # noqa: BLE001 (see above)
+        words = "the entry points of package %s cannot be read (%s: %s), and are left out: repair or uninstall it"
+        _log.warning(words, package.name, type(error).__name__, error)
         return ()
 
 
@@ -140,7 +147,29 @@ def _checked_row(row: object) -> Provider:
     for spoken in () if checked.handler else dialects_of(checked):
         dialect_module(spoken)
     scheme(checked.auth)
-    return checked
+    return _with_variables(checked)
+
+
+def _with_variables(row: Provider) -> Provider:
+    """Give the row with our own variables, `LOOM_LLM_NAME_…`, before its others: they are its keys in a `looms.yaml`.
+
+    What has one keeps it; a host without authentication has no key, a handler of its own no address.
+    """
+    settings = (
+        replace(setting, environment=_first_ours(row, setting.name, setting.environment)) for setting in row.settings
+    )
+    changed = replace(row, model_environment=_first_ours(row, "model", row.model_environment), settings=tuple(settings))
+    if row.auth != "none":
+        changed = replace(changed, key_environment=_first_ours(row, "api_key", row.key_environment))
+    if not row.handler:
+        changed = replace(changed, base_url_environment=_first_ours(row, "base_url", row.base_url_environment))
+    return changed
+
+
+def _first_ours(row: Provider, what: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    if any(name.startswith(_OURS) for name in names):
+        return names
+    return (_OURS + re.sub(r"\W", "_", f"{row.name}_{what}").upper(), *names)
 
 
 def _plain(value: object) -> object:

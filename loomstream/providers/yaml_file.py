@@ -82,11 +82,17 @@ def read_yaml(path: Path) -> Value:
 
 
 def fault(path: Path, value: Value, key_path: str, problem: str) -> ConfigError:
-    """Give the error that says where in the file something is wrong; a key in the wrong place is not shown."""
+    """Give the error that says where in the file something is wrong; a key in the wrong place is not shown.
+
+    Nor is a name's control character: a terminal may do as it says.
+    """
     from loomstream.transport.record import without_keys  # noqa: PLC0415 (only where something is wrong)
 
     where = f"{key_path}: " if key_path else ""
-    return ConfigError(f"{path}:{value.line}:{value.column}: {without_keys(where + problem)}")
+    said = "".join(
+        each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in without_keys(where + problem)
+    )
+    return ConfigError(f"{path}:{value.line}:{value.column}: {said}")
 
 
 class _Refused(Exception):

@@ -32,7 +32,7 @@ from loomstream.transport.connecting import timed_connection
 from loomstream.transport.faults import Peer, translate
 from loomstream.transport.foreign import plain
 from loomstream.transport.route import RECONNECTED, Outgoing, Route
-from loomstream.transport.sockets import make_socket
+from loomstream.transport.sockets import has_news, make_socket
 
 if TYPE_CHECKING:
     from aiohttp.client_reqrep import ConnectionKey
@@ -108,12 +108,17 @@ class _Connector(aiohttp.TCPConnector):
         return self.connect(request, _NO_TRACES, limits)
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
-        """Give a kept connection, but none over which something came that nobody asked for."""
+        """Give a kept connection, but none over which something came that nobody asked for, or its end.
+
+        The event loop may not have had a turn since in which to learn that: some servers promise to keep a connection,
+        and end it right after a streamed answer (cpp-httplib, and so llama.cpp).
+        """
         if self._skip_kept:
             self._skip_kept = False
             return None
         while (connection := await super()._get(key, traces)) is not None:
-            if not _handler(connection).should_close:
+            transport = connection.transport
+            if not (_handler(connection).should_close or transport is None or has_news(transport)):
                 break
             connection.close()
         return connection

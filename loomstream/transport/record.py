@@ -192,16 +192,11 @@ class RecordingTransport:
             self._failure = _unusable(self._path, "written", error)
 
     def _line(self, asked: WireRequest, response: ByteResponse, received: _Recorded) -> bytes:
-        secrets = [
-            secret.encode() for secret in (*self._secrets, *_secrets_of(asked)) if len(secret) >= _LEAST_SECRET_CHARS
-        ]
-        mask = _Mask(secrets, self._patterns)
-        body = mask(asked.body).decode(errors="replace") if self._request_bodies else ""
+        mask = _mask_for(asked, self._secrets, self._patterns)
+        request = _masked(asked, mask)
         exchange = Exchange(
             recorded_at_s=time.time(),
-            request=RecordedRequest(
-                asked.method, mask.text(_plain_url(asked.url)), _headers(asked.headers, mask), body
-            ),
+            request=request if self._request_bodies else structs.replace(request, body=""),
             response=RecordedResponse(response.status, _headers(response.headers, mask)),
             chunks=tuple(_chunks(received, mask)),
             outcome=received.outcome,
@@ -235,6 +230,22 @@ class _Recorded:
 
 
 # --- masking -------------------------------------------------------------------------------------
+
+
+def masked_request(asked: WireRequest) -> RecordedRequest:
+    """Give a request as a recording has it: its credentials, and what looks like a key, are masked."""
+    patterns = tuple(re.compile(pattern.encode()) for pattern in SECRET_PATTERNS)
+    return _masked(asked, _mask_for(asked, (), patterns))
+
+
+def _masked(asked: WireRequest, mask: _Mask) -> RecordedRequest:
+    body = mask(asked.body).decode(errors="replace")
+    return RecordedRequest(asked.method, mask.text(_plain_url(asked.url)), _headers(asked.headers, mask), body)
+
+
+def _mask_for(asked: WireRequest, secrets: Iterable[str], patterns: Sequence[re.Pattern[bytes]]) -> _Mask:
+    all_of_them = (*secrets, *_secrets_of(asked))
+    return _Mask([secret.encode() for secret in all_of_them if len(secret) >= _LEAST_SECRET_CHARS], patterns)
 
 
 class _Mask:

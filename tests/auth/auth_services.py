@@ -11,7 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from loomstream.auth import API_KEY, Origin
+import pytest
+
+from loomstream.auth import API_KEY, Authenticator, Origin
+from loomstream.errors import LoomstreamError
 from loomstream.wire import Secret, WireRequest
 
 
@@ -176,3 +179,15 @@ def revealed(wire_request: WireRequest) -> dict[str, str]:
     return {
         name: value.reveal() if isinstance(value, Secret) else value for name, value in wire_request.headers.items()
     }
+
+
+async def error_of(authenticator: Authenticator, kind: type[LoomstreamError]) -> str:
+    """Give the words of the error, once it is sure that it is typed, stands alone and shows no secret."""
+    with pytest.raises(kind) as caught:
+        await authenticator.authorize(REQUEST)
+    assert type(caught.value) is kind
+    assert caught.value.provider == "acme"
+    assert caught.value.__cause__ is caught.value.__context__ is None
+    assert "canary" not in str(caught.value)
+    assert "PRIVATE KEY" not in str(caught.value)
+    return str(caught.value)

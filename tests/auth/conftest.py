@@ -11,10 +11,16 @@ from pathlib import Path
 
 import pytest
 import trustme
+from botocore.credentials import SSOProvider
+from botocore.tokens import SSOTokenProvider
+from botocore.utils import ContainerMetadataFetcher
 
 sys.path.insert(0, str(Path(__file__).parent))  # what the tests share stands beside them, and they are no package
 
-from auth_services import Service, Start
+from auth_services import Given, Service, Start
+from aws_answers import SETTINGS
+
+from loomstream.auth.aws import AWSAuthenticator
 
 _FOREIGN = ("AWS_", "AZURE_", "CLOUDSDK_", "GCE_", "GCLOUD_", "GOOGLE_", "IDENTITY_", "IMDS_", "MSI_", "NO_GCE_")
 
@@ -60,3 +66,28 @@ def start_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Start
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
     with ExitStack() as stack:
         yield lambda handle: stack.enter_context(Service(handle, context).running())
+
+
+# --- AWS ---
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch, bare_machine: Path) -> None:
+    """Let botocore try once, and look for logins in this test's home, not where it was when botocore was imported."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr(ContainerMetadataFetcher, "SLEEP_TIME", 0)
+    cache = str(bare_machine / "sso-cache")
+    monkeypatch.setattr(SSOProvider, "_SSO_TOKEN_CACHE_DIR", cache)
+    monkeypatch.setattr(SSOTokenProvider, "_SSO_TOKEN_CACHE_DIR", cache)
+
+
+@pytest.fixture
+def ambient() -> AWSAuthenticator:
+    """Credentials from AWS's own chain."""
+    return AWSAuthenticator(Given(settings=SETTINGS))
+
+
+@pytest.fixture
+def by_profile() -> AWSAuthenticator:
+    """Credentials of the profile `role`."""
+    return AWSAuthenticator(Given(settings={**SETTINGS, "profile": "role"}))

@@ -8,7 +8,7 @@ import time
 
 import anyio
 import pytest
-from auth_services import REQUEST, Answer, Call, Clock, Given, Start, answer, revealed
+from auth_services import REQUEST, Answer, Call, Clock, Given, Start, answer, error_of, revealed
 
 from loomstream.auth import API_KEY, Authenticator, scheme
 from loomstream.auth.azure import SCOPE, AzureAuthenticator
@@ -27,16 +27,6 @@ async def _sent(authenticator: Authenticator) -> dict[str, str]:
     sent = revealed(await authenticator.authorize(REQUEST))
     del sent["content-type"]
     return sent
-
-
-async def _error(authenticator: Authenticator, kind: type[LoomstreamError]) -> str:
-    with pytest.raises(kind) as caught:
-        await authenticator.authorize(REQUEST)
-    assert type(caught.value) is kind
-    assert caught.value.provider == "acme"
-    assert caught.value.__cause__ is caught.value.__context__ is None
-    assert "canary" not in str(caught.value)
-    return str(caught.value)
 
 
 # --- what is given -------------------------------------------------------------------------------
@@ -205,7 +195,7 @@ async def test_an_app_is_refused(
     ambient: AzureAuthenticator, entra: Entra, error: str, kind: type[LoomstreamError], advice: str
 ) -> None:
     entra.error = error
-    text = await _error(ambient, kind)
+    text = await error_of(ambient, kind)
     assert advice in text
     assert error.partition(":")[0].replace("canary", "") in text
 
@@ -214,7 +204,7 @@ async def test_entra_cannot_be_reached(
     ambient: AzureAuthenticator, entra: Entra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AZURE_AUTHORITY_HOST", "https://127.0.0.1:1")
-    assert "check the network" in await _error(ambient, ConnectFailed)
+    assert "check the network" in await error_of(ambient, ConnectFailed)
     assert entra.given == 0
 
 
@@ -227,7 +217,7 @@ async def test_a_value_that_cannot_be_used(
     ambient: AzureAuthenticator, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    assert name in await _error(ambient, ConfigError)
+    assert name in await error_of(ambient, ConfigError)
 
 
 # --- managed identity ----------------------------------------------------------------------------
@@ -267,7 +257,7 @@ async def test_a_machine_without_an_identity(
         return answer({"error": "invalid_request", "error_description": "Identity canary not found"}, 400)
 
     monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", start(handle).url)
-    assert "az login" in await _error(ambient, MissingKey)
+    assert "az login" in await error_of(ambient, MissingKey)
 
 
 # --- what is missing -----------------------------------------------------------------------------
@@ -276,11 +266,11 @@ async def test_a_machine_without_an_identity(
 @pytest.mark.parametrize("chain", ["dev", "EnvironmentCredential", "AzureCliCredential"])
 async def test_there_are_none(ambient: AzureAuthenticator, monkeypatch: pytest.MonkeyPatch, chain: str) -> None:
     monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", chain)
-    text = await _error(ambient, MissingKey)
+    text = await error_of(ambient, MissingKey)
     assert "entra_token" in text
     assert "az login" in text
 
 
 async def test_the_extra_is_missing(ambient: AzureAuthenticator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "azure.identity", None)
-    assert "pip install 'loomstream[azure]'" in await _error(ambient, ConfigError)
+    assert "pip install 'loomstream[azure]'" in await error_of(ambient, ConfigError)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from loomstream import catalog
-from loomstream.catalog import Entry, end_of_life, look_up, override, price, stored
+from loomstream.catalog import Entry, configure, end_of_life, look_up, override, price, stored
 from loomstream.catalog.update import update
 from loomstream.errors import ConfigError
 from loomstream.events import Usage
@@ -57,12 +57,24 @@ def test_a_model_that_nobody_knows_becomes_known() -> None:
     ("models", "words"),
     [
         ({"gpt-4o": {"input": 1, "output": 1}}, "models.gpt-4o: write the provider and the model"),
-        ({"openai:x": {"inputs": 1}}, "models.openai:x.inputs: there is no such field; there are"),
-        ({"openai:x": {"input": 1}}, "models.openai:x: .*output"),
-        ({"openai:x": {"input": -1, "output": 1}}, "0 or more"),
-        ({"openai:x": {"input": "NaN", "output": 1}}, "models.openai:x: "),
-        ({"openai:x": {"input": "cheap", "output": 1}}, "models.openai:x: "),
-        ({"openai:x": {"context_tokens": "many"}}, "models.openai:x: "),
+        ({"openai:x": {"inputs": 1}}, "models.openai:x.inputs: there is no such field: did you mean 'input'"),
+        ({"openai:x": {"zzz": 1}}, "models.openai:x.zzz: there is no such field: there are context_tokens, "),
+        ({"openai:x": {"input": 1}}, "models.openai:x: .*output is not here"),
+        ({"openai:x": {"input": -1, "output": 1}}, "models.openai:x.input: this must be US dollars .* from 0"),
+        ({"openai:x": {"input": "NaN", "output": 1}}, "models.openai:x.input: "),
+        ({"openai:x": {"input": float("inf"), "output": 1}}, "models.openai:x.input: "),
+        ({"openai:x": {"input": 10**5000, "output": 1}}, "models.openai:x.input: "),
+        ({"openai:x": {"input": "1e-300", "output": 1}}, "models.openai:x.input: "),
+        ({"openai:x": {"input": True, "output": 1}}, "models.openai:x.input: "),
+        ({"openai:x": {"input": "cheap", "output": 1}}, "models.openai:x.input: "),
+        ({"openai:x": {"context_tokens": "many"}}, "models.openai:x.context_tokens: this must be a whole number"),
+        ({"openai:x": {"context_tokens": 10**30}}, "models.openai:x.context_tokens: "),
+        ({"openai:x": {"max_output_tokens": 0}}, "models.openai:x.max_output_tokens: "),
+        ({"openai:x": {"vision": "yes"}}, "models.openai:x.vision: this must be true or false"),
+        ({"openai:x": {"tools": "some"}}, "models.openai:x.tools: this must be one of native, prompt, none"),
+        ({"openai:x": {"deprecated_on": "2027-02-30"}}, "models.openai:x.deprecated_on: this must be a day as"),
+        ({"openai:x": {"deprecated_on": "20270131"}}, "models.openai:x.deprecated_on: "),
+        ({"openai:x": {"successor": "a\x1bb"}}, "models.openai:x.successor: "),
         ({"openai:x": 7}, "models.openai:x: give fields and values, not int"),
     ],
 )
@@ -70,6 +82,40 @@ def test_what_is_wrong_with_it_is_said_with_its_place(models: dict[str, object],
     with pytest.raises(ConfigError, match=words):
         override(models)  # type: ignore[arg-type]
     assert look_up("openai", "x") is None
+
+
+def test_what_a_file_says_is_replaced_by_what_it_says_later_and_a_program_wins() -> None:
+    asked = ("openai", "gpt-4o")
+    configure("one.yaml", {asked: {"vision": False, "context_tokens": 1}})
+    configure("two.yaml", {asked: {"context_tokens": 2}})
+    try:
+        assert (known(*asked).vision, known(*asked).context_tokens, known(*asked).source) == (False, 2, "two.yaml")
+        configure("one.yaml", {asked: {"context_tokens": 3}})
+        assert (known(*asked).vision, known(*asked).context_tokens) == (True, 3)
+        override({"openai:gpt-4o": {"context_tokens": 4}})
+        configure("one.yaml", {asked: {"context_tokens": 5}})
+        assert known(*asked).context_tokens == 4
+        override({})
+        assert known(*asked).context_tokens == 5
+    finally:
+        configure("one.yaml", {})
+        configure("two.yaml", {})
+    assert known(*asked).context_tokens == 128_000
+
+
+def test_a_price_of_yours_is_asked_for_though_the_catalog_has_the_model_for_nothing() -> None:
+    local = next(entry for entry in catalog.entries("ollama") if entry.free)
+    override({f"ollama:{local.model}": {"input": 1, "output": 1}})
+    assert not known("ollama", local.model).free
+    override({f"ollama:{local.model}": {"input": 1, "output": 1, "free": True}})
+    assert known("ollama", local.model).free
+
+
+def test_models_that_only_you_speak_of_are_listed_once() -> None:
+    override({"acme:road-runner-1": {"free": True}, "openai:gpt-4o": {"vision": False}, "openai:gpt-4o-mine": {}})
+    listed = [entry.model for entry in catalog.entries()]
+    assert (listed.count("road-runner-1"), listed.count("gpt-4o-mine")) == (1, 1)
+    assert [entry.vision for entry in catalog.entries("openai") if entry.model == "gpt-4o"] == [False]
 
 
 def seconds(day: date) -> float:

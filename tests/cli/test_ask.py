@@ -175,6 +175,13 @@ def test_a_refusal_is_one_sentence_and_a_code(stub: Stub, status: int, code: int
     assert len(figures) <= 1
 
 
+@pytest.fixture
+def no_retries(clean_environment: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The waits between attempts are the real ones; `test_a_refusal_is_one_sentence_and_a_code` goes through them."""
+    del clean_environment  # it comes first
+    monkeypatch.setenv("LOOM_LLM_RATE_LIMIT_MAX_RETRIES", "0")
+
+
 def test_a_cut_answer_is_shown_and_called_cut(stub: Stub) -> None:
     stub.script = answer(delta("Half an"))
     result = ask("hi", *stub.options)
@@ -194,6 +201,7 @@ def test_a_cut_answer_is_shown_and_called_cut(stub: Stub) -> None:
         (b"", "text/event-stream"),
     ],
 )
+@pytest.mark.usefixtures("no_retries")
 def test_garbage_is_a_broken_answer(stub: Stub, body: bytes, content_type: str) -> None:
     stub.script = answer(body, content_type=content_type)
     result = ask("hi", *stub.options, "--no-stats")
@@ -207,6 +215,7 @@ def test_a_too_large_event_is_a_broken_answer(stub: Stub) -> None:
     assert (result.exit_code, result.stdout) == (8, "so far\n")
 
 
+@pytest.mark.usefixtures("no_retries")
 def test_a_refused_connection_is_a_network_error() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -134,6 +135,15 @@ def test_another_model_goes_on_and_losses_are_told(stub: Stub, monkeypatch: pyte
     assert "openai:gpt-4o answers" in talk(stub, "/model openai\n").stderr
 
 
+def test_a_warning_is_told_once(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub.script = answer(delta("hmm", "reasoning_content"), delta("Yes"), END)
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("OPENAI_BASE_URL", stub.url)
+    result = talk(stub, "one\n/model openai:gpt-4o\ntwo\nthree\n", "--no-stats")
+    assert (result.exit_code, len(stub.exchanges)) == (0, 3)
+    assert result.stderr.count("Warning: reasoning") == 1
+
+
 def test_a_line_that_never_ends_is_still_said(stub: Stub) -> None:
     stub.script = echo
     assert talk(stub, "one \\").stdout == "You said one \n.\n"
@@ -201,11 +211,11 @@ def terminal(home: Path) -> Iterator[Open]:
         pytest.skip("NOT TESTED: Windows has no pseudo-terminals")
     children: list[pexpect.spawn[str]] = []
 
-    def start(*arguments: str) -> "pexpect.spawn[str]":
+    def start(*arguments: str, program: str = "") -> "pexpect.spawn[str]":
         env = {**os.environ, "TERM": "xterm", "NO_COLOR": ""}
         child = pexpect.spawn(
             sys.executable,
-            ["-m", "loomstream", *arguments],
+            ["-c", program] if program else ["-m", "loomstream", *arguments],
             env=env,
             cwd=str(home),
             timeout=PATIENCE_S,
@@ -276,7 +286,16 @@ def test_a_chat_at_a_terminal(stub: Stub, terminal: Open, home: Path) -> None:  
     stub.script = answer(b'{"error":{"message":"no"}}', status=401, content_type="application/json")
     child.sendline("again")
     child.expect_exact("Error: ")
-    child.expect("> ")
+    child.expect("\n> ")
+    child.send("half a line")
+    child.expect_exact("half a line")  # the terminal drops what is typed, where it was not read before the interrupt
+    child.sendintr()
+    child.expect("\n> ")
+    os.mkfifo(home / "endless.json")
+    child.sendline("/load endless.json")
+    with (home / "endless.json").open("wb"):  # it is being read now
+        child.kill(signal.SIGINT)
+    child.expect("\n> ")
     child.sendline("/history")
     child.expect_exact("assistant: Half of")
     child.sendeof()
@@ -286,6 +305,31 @@ def test_a_chat_at_a_terminal(stub: Stub, terminal: Open, home: Path) -> None:  
     assert closed == [True]
     sent = json.loads((home / "loom" / "chat.json").read_bytes())
     assert sent[-1]["content"][-1]["text"] == "Half of"
+
+
+DEAF = """
+import signal, threading
+from loomstream.cli.chat_input import Lines
+
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # that thread receives it, and nothing wakes this one
+lines = Lines()
+print("said:", repr(lines.read()))
+print("then:", repr(lines.read()))
+"""
+
+
+def test_an_interrupt_that_wakes_nobody_is_seen_without_another_key(terminal: Open) -> None:
+    child = terminal(program=DEAF)
+    child.expect("> ")
+    child.send("half a line")
+    child.expect_exact("half a line")
+    child.sendintr()
+    child.expect_exact("said: ''")
+    child.expect("> ")
+    child.sendline("whole")
+    child.expect_exact("then: 'whole'")
+    child.expect(pexpect.EOF)
 
 
 def test_sigterm_ends_the_chat(stub: Stub, terminal: Open) -> None:

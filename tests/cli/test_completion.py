@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("clean_environment")
 def completed(line: str) -> list[str]:
     env = {"_LOOMS_COMPLETE": "bash_complete", "LOOMS_LINE": line}
     output = CliRunner().invoke(looms, [], env=env).output
-    return [value for _, _, value in (each.partition(",") for each in output.splitlines())]
+    return [value for _, _, value in (each.partition(",") for each in output.split())]
 
 
 @pytest.mark.parametrize(
@@ -31,10 +31,47 @@ def completed(line: str) -> list[str]:
         ("looms ask -p anthropic -m claude-sonnet-4-5-2", ["claude-sonnet-4-5-20250929"]),
         ("looms ask --output-s", ["--output-schema"]),
         ("looms completion z", ["zsh"]),
+        ("looms providers azu", ["azure-openai"]),
+        ("looms doctor -p anth", ["anthropic"]),
+        ("looms doctor -p anthropic:claude-sonnet-4-5-2", ["anthropic:claude-sonnet-4-5-20250929"]),
+        ("looms decode -p vertex", ["vertex-ai"]),
+        ("looms models -p azu", ["azure-openai"]),
+        ("looms cost -p openai --models anthropic:claude-sonnet-4-5-2", ["anthropic:claude-sonnet-4-5-20250929"]),
+        ("looms log -p anthropic -m anthropic:claude-sonnet-4-5-2", ["anthropic:claude-sonnet-4-5-20250929"]),
+        ("looms config init -p hug", ["huggingface"]),
+        ("looms config set-k", ["set-key"]),
+        ("looms config set-key anthropic", ["anthropic_api_key"]),
+        ("looms config get-key openai_a", ["openai_api_key"]),
+        ("looms config delete-key azure_openai_a", ["azure_openai_api_key"]),
+        ("looms config get llm.anthropic_m", ["llm.anthropic_model"]),
+        ("looms config set middleware.retry.resume pre", ["prefill"]),
+        ("looms config set llm.provider anth", ["anthropic"]),
+        ("looms config set llm.model x", []),
+        ("looms config set nothing.at.all ", []),
     ],
 )
 def test_names_are_completed(line: str, expected: list[str]) -> None:
     assert sorted(completed(line)) == sorted(expected)
+
+
+def test_all_settings_and_all_keys_are_offered() -> None:
+    assert {"llm.provider", "llm.temperature", "llm.anthropic_model"} <= set(completed("looms config set llm."))
+    assert len(completed("looms config get ")) > 200
+    assert {"anthropic_api_key", "openai_api_key", "gcp_credentials"} <= set(completed("looms config set-key "))
+    assert completed("looms config set middleware.retry.resume ") == ["off", "prefill", "prompt", "restart"]
+
+
+@pytest.mark.parametrize(
+    ("shell", "env"),
+    [
+        ("zsh", {"COMP_WORDS": "looms config set-key anthropic", "COMP_CWORD": "3"}),
+        ("fish", {"COMP_WORDS": "looms config set-key ", "COMP_CWORD": "anthropic"}),
+    ],
+)
+def test_the_scripts_of_other_shells_get_the_same(shell: str, env: dict[str, str]) -> None:
+    output = CliRunner().invoke(looms, [], env=env | {"_LOOMS_COMPLETE": f"{shell}_complete"}).output
+    assert "anthropic_api_key" in output
+    assert "openai_api_key" not in output
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -45,16 +82,27 @@ def test_each_shell_has_a_script(shell: str) -> None:
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="NOT TESTED: there is no bash here")
-def test_bash_completes_behind_a_colon(tmp_path: Path) -> None:
+def test_a_real_bash_completes_behind_a_colon_and_a_point(tmp_path: Path) -> None:
     command = tmp_path / "looms"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m loomstream "$@"\n')
     command.chmod(0o755)
     script = (
-        'eval "$(looms completion bash)"; COMP_LINE="looms ask -m anthropic:claude-sonnet-4-5-2"; '
-        'COMP_POINT=${#COMP_LINE}; COMP_WORDS=(looms); _looms_completion; printf "%s|" "${COMPREPLY[@]}"'
+        'eval "$(looms completion bash)"; for COMP_LINE in "$@"; do '
+        'COMP_POINT=${#COMP_LINE}; COMP_WORDS=(looms); _looms_completion; printf "%s|" "${COMPREPLY[@]}"; done'
+    )
+    lines = (
+        "looms ask -m anthropic:claude-sonnet-4-5-2",
+        "looms config set-key anthropic",
+        "looms config set llm.anthropic_m",
+        "looms config set llm.provider anth",
     )
     env = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(
-        [shutil.which("bash") or "", "-c", script], env=env, capture_output=True, text=True, check=True, timeout=30
+        [shutil.which("bash") or "", "-c", script, "bash", *lines],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
     )
-    assert done.stdout == "claude-sonnet-4-5-20250929|"
+    assert done.stdout == "claude-sonnet-4-5-20250929|anthropic_api_key|llm.anthropic_model|anthropic|"

@@ -339,3 +339,14 @@ def test_init_refuses_secrets_and_nonsense() -> None:
     assert run("init", "-p", "Anthropic").exit_code == 3
     assert run("init", "-m", CANARY).exit_code == 3
     assert not Path("data").exists()
+
+
+def test_a_negative_number_is_a_value_and_no_option(home: Path) -> None:
+    result = run("set", "llm.max_tokens", "-1")
+    assert (result.exit_code, result.stderr) == (
+        3,
+        "Error: llm.max_tokens: this must be a whole number of at least 0\n",
+    )
+    assert "llm.temperature" in run("set", "llm.temperature", "-0.5").stderr
+    assert run("set", "llm.max_tokens", "1", "--jsno").exit_code == 2
+    assert run("set", "llm.max_tokens", "7", "--config", str(home / "own.yaml")).exit_code == 0

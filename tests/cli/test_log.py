@@ -89,9 +89,10 @@ def test_sums(run: Run) -> None:
     assert (red["name"], red["totals"]["calls"], blue["totals"]["amount_usd"]) == ("red", 2, "0.01")
 
 
-def test_the_greatest(run: Run) -> None:
-    lines = run("--top", "2", "--by", "tokens", "--json")[1].splitlines()
-    assert [json.loads(line)["id"] for line in lines] == ["2", "1"]
+@pytest.mark.parametrize(("by", "ids"), [("cost", "2 1"), ("tokens", "2 1 0"), ("output-ratio", "2 1 0")])
+def test_the_greatest(run: Run, by: str, ids: str) -> None:
+    assert [json.loads(line)["id"] for line in run("--top", "20", "--by", by, "--json")[1].splitlines()] == ids.split()
+    assert [json.loads(line)["id"] for line in run("--top", "1", "--by", by, "--json")[1].splitlines()] == ["2"]
 
 
 def test_a_torn_line_is_told_of(run: Run, path: Path) -> None:

@@ -142,3 +142,26 @@ def test_past_calls_are_priced_again(home: Path) -> None:
     assert lines[1] == ["openai:gpt-4o", "1", "2.600000"]
     assert lines[2] == ["openai:gpt-4.1-nano", "0.104000", "2.496000", "96%"]
     assert lines[3] == ["openai:gpt-4.1", "2.080000", "0.520000", "20%"]
+
+
+def test_what_a_configuration_says_of_models_is_shown(home: Path) -> None:
+    text = "models: {'openai:gpt-4o': {input: 1, output: 0}, 'openai:gpt-4o-mine': {free: true, context_tokens: 7000}}"
+    (home / "mine.yaml").write_text(text)
+    try:
+        shown = run("models", "openai:gpt-4o", "--config", "mine.yaml", "--limit", "0").stdout
+        mine = next(line for line in shown.splitlines() if line.startswith("openai:gpt-4o-mine"))
+        assert mine.split()[:5] == ["openai:gpt-4o-mine", "7k", "?", "free", "free"]
+        rows = [(row["task_usd"], row["entry"]) for row in found("openai:gpt-4o", "--config", "mine.yaml")]
+        [(task_usd, entry)] = [row for row in rows if row[1]["provider"] == "openai" and row[1]["model"] == "gpt-4o"]  # type: ignore[index]
+        assert (float(str(task_usd)), entry["source"]) == (0.0005, "mine.yaml")  # type: ignore[index]
+        arguments = ["--input-tokens", "1000000", "--max-tokens", "9", "--models", "openai:gpt-4o", "--json"]
+        assert float(json.loads(run("cost", *arguments, "--config", "mine.yaml").stdout)[0]["cost_usd"]) == 1
+        shown = run("config", "show", "--config", "mine.yaml").stdout
+        assert shown.splitlines()[-1] == "models: openai:gpt-4o-mine  # mine.yaml:1"
+    finally:
+        catalog.configure("mine.yaml", {})
+    (home / "broken.yaml").write_text("models: {'openai:gpt-4o': {input: cheap, output: 0}}")
+    for command in (["models"], ["cost", "Hi"]):
+        result = run(*command, "--config", "broken.yaml")
+        assert result.exit_code != 0
+        assert "broken.yaml:1:35: models.openai:gpt-4o.input: this must be US dollars" in result.stderr

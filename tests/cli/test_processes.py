@@ -226,6 +226,14 @@ def test_an_unexpected_error_has_no_traceback_unless_asked(start: Start, tmp_pat
     assert "Traceback" in end(start("providers", env=env | {"LOOMSTREAM_TRACEBACK": "1"}))[2]
 
 
+def test_a_library_s_warnings_are_shown_where_they_are_asked_for(stub: Stub, start: Start, tmp_path: Path) -> None:
+    tool = 'import warnings\nwarnings.warn("for programmers")\ndef now() -> str:\n    """Tell the time."""\n'
+    (tmp_path / "tools.py").write_text(tool)
+    arguments = ("ask", "hi", *stub.options, "--tools", "tools.py", "--no-stats")
+    assert end(start(*arguments, env={"PYTHONWARNINGS": ""})) == (0, "Hello\n", "")
+    assert "UserWarning: for programmers" in end(start(*arguments, env={"PYTHONWARNINGS": "default"}))[2]
+
+
 def test_a_missing_extra_says_what_to_install(start: Start, tmp_path: Path) -> None:
     blocker = tmp_path / "blocker"
     blocker.mkdir()

@@ -55,7 +55,7 @@ def file(tmp_path: Path) -> Path:
         ("observability.flush_interval", "30s", "enabled: true\n", "enabled: true\n  flush_interval: 30s\n"),
         ("llm.max_tokens", "100", "{disabled: false}\n", "{disabled: false}\n  max_tokens: 100\n"),
         ("middleware.budget.limit_usd", "0.50", END, f"{END}middleware:\n  budget:\n    limit_usd: '0.50'\n"),
-        ("middleware.failover.to", "a,b", END, f"{END}middleware:\n  failover:\n    to: [a, b]\n"),
+        ("middleware.failover.to", "openai,ollama", END, f"{END}middleware:\n  failover:\n    to: [openai, ollama]\n"),
     ],
 )  # fmt: skip
 def test_only_the_value_changes(file: Path, path: str, text: str, before: str, after: str) -> None:
@@ -173,6 +173,44 @@ def test_what_is_no_plain_file_is_never_replaced(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="no plain file"):
             write_private(tmp_path / "there", "llm:\n")
         (os.unlink if make is os.mkfifo else os.rmdir)(tmp_path / "there")
+
+
+def test_a_read_only_file_is_not_written(tmp_path: Path) -> None:
+    file = tmp_path / "looms.yaml"
+    file.write_text("llm: {temperature: 1}\n")
+    file.chmod(0o400)
+    for write in (lambda: set_value(file, "llm.temperature", "0"), lambda: write_new(file, "llm:\n")):
+        with pytest.raises(ConfigError, match=r"looms\.yaml is read-only, and is not written: run chmod u\+w "):
+            write()
+    assert (file.read_text(), stat.S_IMODE(file.stat().st_mode)) == ("llm: {temperature: 1}\n", 0o400)
+    assert [each.name for each in tmp_path.iterdir()] == ["looms.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("llm: null\n", "llm: {temperature: 0}\n"),
+        ("llm: ~  # nothing yet\nrate_limit: {}\n", "llm: {temperature: 0}  # nothing yet\nrate_limit: {}\n"),
+        ("{llm: null}", "{llm: {temperature: 0}}"),
+        ("llm:\n", "llm:\n  temperature: 0\n"),
+        ("llm: {}\n", "llm: {temperature: 0}\n"),
+    ],
+)
+def test_a_section_that_says_nothing_is_filled(tmp_path: Path, before: str, after: str) -> None:
+    file = tmp_path / "looms.yaml"
+    file.write_text(before)
+    set_value(file, "llm.temperature", "0")
+    assert file.read_text() == after
+
+
+def test_what_is_wrong_with_the_file_already_is_told_as_that(tmp_path: Path) -> None:
+    file = tmp_path / "looms.yaml"
+    file.write_text("llm: []\n")
+    with pytest.raises(
+        ConfigError, match=r"nothing was changed, for it is wrong now: .*:1:6: llm: this must be a mapping"
+    ):
+        set_value(file, "llm.temperature", "0")
+    assert file.read_text() == "llm: []\n"
 
 
 def test_what_is_no_plain_file_is_not_waited_for(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ class Memory(KeyringBackend):
 
     priority = -1  # pyright: ignore[reportAssignmentType]
 
-    def __init__(self, fail: Exception | None = None) -> None:
+    def __init__(self, fail: BaseException | None = None) -> None:
         self.entries: dict[tuple[str, str], str] = {}
         self.fail = fail
 
@@ -36,6 +36,13 @@ class Memory(KeyringBackend):
         if self.fail is not None:
             raise self.fail
         del self.entries[service, username]
+
+
+class Ending(Memory):
+    """Ends the program, wherever it is asked."""
+
+    def get_password(self, service: str, username: str) -> str | None:
+        raise self.fail or KeyError(service, username)
 
 
 class Forgetful(Memory):
@@ -86,6 +93,23 @@ def test_what_is_set_is_given_back_and_deleted(install: Install) -> None:
     assert delete_key("a_key") is True
     assert delete_key("a_key") is False
     assert get_key("a_key") is None
+
+
+@pytest.mark.parametrize("error", [SystemExit(CANARY), KeyboardInterrupt(CANARY), GeneratorExit(CANARY)], ids=repr)
+@pytest.mark.parametrize("kind", [Ending, Memory])
+def test_a_keyring_that_would_end_the_program_is_one_that_cannot_be_used(
+    kind: type[Memory], error: BaseException, install: Install, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kept = install(kind(error))
+    kept.entries["loom", "a_key"] = CANARY  # pyright: ignore[reportAttributeAccessIssue]
+    for act in (lambda: set_key("a_key", Secret(CANARY)), lambda: delete_key("a_key")):
+        with pytest.raises(ConfigError, match=f"cannot be used: .*{type(error).__name__}") as caught:
+            act()
+        assert CANARY not in str(caught.value)
+    if kind is Ending:
+        with pytest.raises(ConfigError, match=f"could not be read: {type(error).__name__}"):
+            get_key("a_key")
+    assert CANARY not in "".join(capfd.readouterr())
 
 
 def test_nothing_is_not_stored(install: Install) -> None:

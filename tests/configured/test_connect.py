@@ -470,7 +470,7 @@ FOREIGN = [
     ("llm: {provider: openai, openai_base_url: 'https://api.openai.com:444/v1'}", False),
     ("llm: {provider: openai, openai_base_url: 'http://api.openai.com/v1'}", False),
     ("llm: {provider: openai, openai_base_url: 'https://api.openai.com/v2'}", True),
-    ("llm: {provider: azure-openai, azure_openai_endpoint: 'https://mine.openai.azure.com', model: m}", True),
+    ("llm: {provider: azure-openai, azure_openai_endpoint: 'https://mine.openai.azure.com', model: m}", False),
     ("llm: {provider: azure-openai, azure_openai_endpoint: 'https://evil.test', model: m}", False),
     ("llm: {provider: azure-openai, azure_openai_endpoint: 'https://a.openai.azure.com.evil.test', model: m}", False),
     ("llm: {provider: bedrock, bedrock_region: eu-west-1}", True),

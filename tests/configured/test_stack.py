@@ -165,3 +165,11 @@ def test_without_any_the_default_is_shared() -> None:
     planned = plan(settings, chosen("openai", settings))
     site = Site(look_up("openai"), "gpt-4o")
     assert stack(settings, planned, site) == stack(settings, planned, site)
+
+
+@pytest.mark.usefixtures("package")
+def test_a_file_that_was_found_runs_no_package_s_code(write: Write) -> None:
+    path = write("middleware: {loud: {word: '?'}}", here=True)
+    with pytest.raises(ConfigError, match="it cannot have the code of an installed package run"):
+        load()
+    assert load(path).middleware[0].name == "loud"

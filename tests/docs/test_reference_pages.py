@@ -67,3 +67,9 @@ def test_every_configuration_on_it_is_one(page: Path, tmp_path: Path, monkeypatc
         file.write_text(text, "utf-8")
         file.chmod(0o600)
         assert load(file).warnings == (), text
+
+
+def test_links_and_configurations_are_found() -> None:
+    texts = [page.read_text("utf-8") for page in OURS]
+    assert all(LINK.search(text) for text in texts)
+    assert all(YAML.search(page.read_text("utf-8")) for page in OF_PROVIDERS)

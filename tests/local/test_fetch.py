@@ -182,7 +182,7 @@ async def test_too_little_space_is_said_before_anything_is_fetched(
     assert "LOOMSTREAM_CACHE_DIR" in message
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on file sizes")
+@pytest.mark.skipif(sys.platform == "win32", reason="NOT TESTED: Windows has no limit on file sizes")
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED], ids=["in pip", "unpacking"])
 def test_a_disk_that_fills_up_meanwhile(compression: int, cache: Path, wheelhouse: Wheelhouse) -> None:
     """The limit hits pip where the wheel is as large as the model, and our own writing where it is small."""

@@ -114,7 +114,7 @@ def test_a_folder_is_no_model(tmp_path: Path) -> None:
         choose_model(tmp_path, TINY)
 
 
-@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="the XDG rules hold on other systems")
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="NOT TESTED: the XDG rules hold on other systems")
 def test_the_cache_follows_the_xdg_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOOMSTREAM_CACHE_DIR", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

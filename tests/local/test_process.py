@@ -490,7 +490,7 @@ def test_platforms(system: str, machine: str, binary_interface: str, named: str)
     assert (named in problem) if named else (problem == "")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="containers limit processors on Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: containers limit processors on Linux")
 @pytest.mark.parametrize(
     ("quota", "threads"), [("max 100000", 3), ("150000 100000", 1), ("50000 100000", 1), ("300000 100000", 2), ("", 3)]
 )

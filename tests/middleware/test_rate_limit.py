@@ -40,13 +40,6 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
 Passed = Callable[[], float]
 
 
-@pytest.fixture
-async def passed_s() -> Passed:
-    """Seconds since the test began."""
-    began_s = anyio.current_time()
-    return lambda: round(anyio.current_time() - began_s, 4)
-
-
 def model_of(*scripts: object, **options: object) -> ScriptedModel:
     return scripted_model(*(scripts or (ANSWER,)), middleware=[rate_limit(**options)])  # type: ignore[arg-type]
 

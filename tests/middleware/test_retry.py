@@ -42,13 +42,6 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
 Passed = Callable[[], float]
 
 
-@pytest.fixture
-async def passed_s() -> Passed:
-    """Seconds since the test began."""
-    began_s = anyio.current_time()
-    return lambda: round(anyio.current_time() - began_s, 6)
-
-
 def overloaded(retry_after_s: float | None = None) -> LoomstreamError:
     return Overloaded("busy", provider="scripted", model="m", retry_after_s=retry_after_s)
 
@@ -142,6 +135,19 @@ async def test_the_waits_have_full_jitter() -> None:
         waits.add(anyio.current_time() - before_s)
     assert len(waits) == 8
     assert all(0 <= wait_s <= 0.5 for wait_s in waits)
+
+
+@pytest.mark.parametrize(
+    ("backoff_s", "least_s", "most_s"),
+    [(2.0, 76, 310), (30.0, 330, 1_200), (0.0, 0, 0)],  # 40 waits, half of the longest each: 155 s, 600 s, none
+)
+async def test_waits_double_up_to_8_s_or_the_first_one(
+    backoff_s: float, least_s: float, most_s: float, passed_s: Passed
+) -> None:
+    budget = RetryBudget(free=40)
+    _, error = await run([overloaded()], wait=None, backoff_s=backoff_s, max_retries=40, budget=budget)
+    assert len(error.attempts) == 41  # type: ignore[attr-defined]
+    assert least_s <= passed_s() <= most_s
 
 
 @pytest.mark.parametrize(

@@ -31,13 +31,6 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
 Passed = Callable[[], float]
 
 
-@pytest.fixture
-async def passed_s() -> Passed:
-    """Seconds since the test began."""
-    began_s = anyio.current_time()
-    return lambda: round(anyio.current_time() - began_s, 4)
-
-
 def model_of(*scripts: object, **limits: object) -> ScriptedModel:
     return scripted_model(*scripts, middleware=[timeout(**limits)])  # type: ignore[arg-type]
 

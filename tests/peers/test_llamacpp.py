@@ -183,3 +183,12 @@ async def test_the_embedded_model(model_path: Path, read: Read) -> None:
     assert stream.response.text.startswith("Hello")
     with pytest.raises(ConnectionRefusedError):
         busy_slots(server)
+
+
+async def test_calls_in_a_row_are_one_attempt_each(llamacpp: LocalServer, read: Read) -> None:
+    """The server ends the connection of each streamed answer, which it has promised to keep."""
+    async with ls.connect("local", base_url=llamacpp.base_url, api_key=llamacpp.api_key, timeouts=PATIENT) as model:
+        for _ in range(10):
+            stream = model.stream(SHORT, max_tokens=1)
+            assert not [event for event in await read(stream) if isinstance(event, ls.Notice)]
+            assert stream.cost.attempts == 1

@@ -21,7 +21,7 @@ from loomstream.providers.table import BY_NAME, TABLE
         ("openai", "https://user@api.openai.com", False),
         ("openai", "https://xapi-openai.com", False),
         ("openai", "not an address", False),
-        ("azure-openai", "https://mine.openai.azure.com", True),
+        ("azure-openai", "https://mine.openai.azure.com", False),  # its tenant's
         ("azure-openai", "https://a.b.openai.azure.com", False),
         ("azure-openai", "https://openai.azure.com.evil.test", False),
         ("bedrock", "https://bedrock-runtime.eu-west-1.amazonaws.com", True),
@@ -30,7 +30,7 @@ from loomstream.providers.table import BY_NAME, TABLE
         ("vertex-ai", "https://aiplatform.googleapis.com", True),
         ("vertex-ai", "https://aiplatform.eu.rep.googleapis.com", True),
         ("vertex-ai", "https://evil.test-aiplatform.googleapis.com", False),
-        ("snowflake", "https://mine.snowflakecomputing.com/x", True),
+        ("snowflake", "https://mine.snowflakecomputing.com/x", False),
         ("databricks", "https://anything.test", False),
         ("openai-compatible", "https://host/v1", False),
         ("ollama", "http://localhost:11434", False),

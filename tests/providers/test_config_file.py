@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import stat
+from pathlib import Path
 
 import pytest
 
+from loomstream import catalog
+from loomstream.cli import chat_store
 from loomstream.providers.config_file import Place, data_folder, is_shared, places, problem_of
+from loomstream.telemetry import audit_log
 
 LINUX, MAC, WINDOWS = "linux", "darwin", "win32"
 HOME = {"HOME": "/home/me"}
@@ -65,6 +69,18 @@ def test_a_file_that_is_named_stands_alone(named: str, environ: dict[str, str], 
 def test_the_data_folder() -> None:
     assert data_folder(HOME, LINUX) == "/home/me/.loom"
     assert data_folder(USER, WINDOWS) == "C:\\Users\\me\\.loom"
+
+
+@pytest.mark.parametrize(
+    ("named", "folder"),
+    [("~/mine", "/home/me/mine"), ("/data", "/data"), (" ", "/home/me/.loom"), ("~who/x", "~who/x")],
+)
+def test_all_files_of_the_user_s_own_stand_in_it(named: str, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, "/home/me")
+    monkeypatch.setenv("LOOM_DATA_DIR", named)
+    found = [catalog.user_file(), audit_log.default_path(), chat_store.last_conversation()]
+    assert found == [Path(folder, name) for name in ("models.json", "audit.jsonl", "chat.json")]
 
 
 @pytest.mark.parametrize(

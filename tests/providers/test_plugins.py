@@ -232,7 +232,9 @@ def test_the_same_name_from_two_packages_is_an_error_for_that_name(install: Inst
     assert all_providers() == TABLE
 
 
-def test_a_package_with_a_malformed_file_counts_as_without(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_with_a_malformed_file_is_left_out_and_told_of(
+    install: Install, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     install("acme_rows_e", ROWS, "acme = acme_rows_e:row")
     install("malformed", "", "this is no entry point")
 
@@ -244,6 +246,7 @@ def test_a_package_with_a_malformed_file_counts_as_without(install: Install, mon
     with pytest.raises(Exception, match=r"EntryPoint|argument|unpack|attribute"):
         entry_points(group=plugins.PROVIDERS)
     assert look_up("acme").name == "acme"
+    assert "the entry points of package malformed cannot be read (" in caplog.text
 
 
 # --- dialects --------------------------------------------------------------------------------------

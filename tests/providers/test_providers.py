@@ -91,6 +91,12 @@ def test_an_unknown_dialect_is_a_config_error() -> None:
     [
         ("opnai", "did you mean 'openai'"),
         ("OpenAI", "did you mean 'openai'"),
+        ("azure", "did you mean 'azure-openai'"),
+        ("Azure", "did you mean 'azure-openai'"),
+        ("hugging face", "did you mean 'huggingface'"),
+        ("copilot", "did you mean 'github-copilot'"),
+        ("aws_bedrock", "did you mean 'bedrock'"),
+        ("google-gemini", "did you mean 'gemini'"),
         ("zzzzzz", f"known are {min(BY_NAME)}, "),
     ],
 )
@@ -100,7 +106,7 @@ def test_an_unknown_provider_suggests_the_nearest(name: str, hint: str) -> None:
     assert "openai-compatible with base_url=" in str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["zzzzzz", "nope", ""])
+@pytest.mark.parametrize("name", ["zzzzzz", "nope", "", "my-host"])
 def test_a_name_like_no_other_suggests_none(name: str) -> None:
     with pytest.raises(UnknownProvider) as raised:
         look_up(name)

@@ -16,7 +16,7 @@ import pytest
 import loomstream as ls
 from loomstream import errors
 from loomstream.messages import Image, Text, ToolCall, ToolResult
-from loomstream.testing import scripted_model
+from loomstream.testing import scripted_model, text_events
 
 pytestmark = pytest.mark.anyio
 
@@ -317,6 +317,6 @@ class TestMethods:
         made = ls.tool(Shop.price.function)
         for tool in (Shop.price, made):
             with pytest.raises(errors.RequestError, match=r"price: the parameter self .* as in tool\(instance.price\)"):
-                scripted_model().stream("Hi", tools=[tool])
+                scripted_model(text_events("a")).stream("Hi", tools=[tool])
             with pytest.raises(errors.RequestError, match="the parameter self"):
                 tool.decode("{}")

@@ -244,7 +244,9 @@ def test_what_does_not_fit_is_typed_with_its_place(kind: Any, text: str, words: 
 
 
 def test_pydantic_models_are_read_by_their_own_rules() -> None:
-    pydantic = pytest.importorskip("pydantic")
+    pydantic = pytest.importorskip(
+        "pydantic", reason="NOT TESTED: pydantic is missing; to test it: pip install '.[test]'"
+    )
     dish = pydantic.create_model("Dish", name=(str, ...), courses=(list[int], [1]))
     output: Any = asked(dish)
     assert (output.name, output.schema["required"]) == ("Dish", ["name", "courses"])

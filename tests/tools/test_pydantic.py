@@ -9,7 +9,7 @@ import pytest
 from loomstream import errors, tool
 from loomstream.messages import ToolCall
 
-pydantic = pytest.importorskip("pydantic")
+pydantic = pytest.importorskip("pydantic", reason="NOT TESTED: pydantic is missing; to test it: pip install '.[test]'")
 
 
 class Zip(pydantic.BaseModel):  # type: ignore[misc]

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -226,6 +228,35 @@ async def test_a_dead_kept_connection_is_replaced_once(serve: Serve, transport: 
             told.append(response.notices)
     assert server.connections == 3
     assert told == [(), (RECONNECTED,), (RECONNECTED,)]
+
+
+@asynchronous
+async def test_a_kept_connection_that_the_server_has_closed_is_replaced_without_a_word(
+    transport: HttpTransport, post: Post
+) -> None:
+    """Nothing was sent over it; also where the event loop had no turn since in which to learn that."""
+    served: list[bytes] = []
+    closed = threading.Event()
+
+    def serve_twice(listening: socket.socket) -> None:
+        for _ in range(2):
+            accepted, _ = listening.accept()
+            with accepted:
+                served.append(accepted.recv(65_536))
+                accepted.sendall(CHUNKED + EVENT + LAST)
+            closed.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = threading.Thread(target=serve_twice, args=(listening,), daemon=True)
+        server.start()
+        for _ in range(2):
+            async with transport.open(post(f"http://127.0.0.1:{listening.getsockname()[1]}/")) as response:
+                assert [chunk async for chunk in response.chunks] == [b"data: 1\n\n"]
+                assert response.notices == ()
+            assert closed.wait(10)  # the event loop stands still
+            closed.clear()
+        server.join(10)
+    assert [request.split()[0] for request in served] == [b"POST", b"POST"]
 
 
 @asynchronous

@@ -1,0 +1,23 @@
+"""Writes a file whole or not at all.
+
+Contract: whoever reads meanwhile has the old file or the new one, never a part; what fails leaves nothing behind. What
+the operating system refuses comes out as `OSError`: the caller knows what the file is for, and says so.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file of mode 0600 beside `path`, and put it in its place. Raises `OSError`, `ValueError` for a NUL."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
