@@ -70,6 +70,7 @@ NAMED_ELSEWHERE: dict[str, tuple[set[str], str]] = {
         {"anthropic", "bedrock", "ollama", "openai", "azure-openai", "mistral", "gemini", "huggingface"},
         "made-up paces of simulated providers, as data",
     ),
+    "testing/credentials.py": ({"gemini"}, "a dialect of the same name"),
     "testing/wires/__init__.py": ({"mistral"}, "whose way of writing the simulator imitates, as data"),
     "testing/wires/gemini.py": ({"gemini"}, "a dialect of the same name"),
     "providers/__init__.py": ({"gemini"}, "a dialect of the same name"),

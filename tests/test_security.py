@@ -330,7 +330,8 @@ def test_s14_no_option_takes_a_key_but_the_seed_s() -> None:
     with_values = [each for _, command in commands(looms) for each in command.params if not getattr(each, "is_flag", 0)]
     options = {option for each in with_values for option in each.opts}
     of_keys = {option for option in options if re.search("(key|token|secret|password)$", option)}
-    assert of_keys - {"--token"} <= {*KEY_FLAGS.values()}  # --token lets a browser in to `looms ui`: no provider's key
+    no_providers = {"--token", "--api-key"}  # what lets a browser in to `looms ui`, and a client to `looms simulate`
+    assert of_keys - no_providers <= {*KEY_FLAGS.values()}
     names = {"-".join(path) for path, _ in commands(looms)}
     assert {"config-set-key", "config-get-key", "config-list-keys", "config-delete-key"} <= names
 

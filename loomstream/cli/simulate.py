@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from loomstream.cli.help import Teaching
 from loomstream.cli.interrupt import EndsAtOnce
 from loomstream.cli.output import Channel, write_json_line
 from loomstream.errors import ConfigError
@@ -30,14 +31,18 @@ Examples:
 
 \b
 Faults: KIND[:STATUS][@AT]
-  status:429   an HTTP error        hang         nothing, not even headers
-  stall@3      silence after 3 frames            malformed@3  a broken frame after 3
-  cut@500      closed after 500 bytes            error@3      the wire's own error after 3 frames
-  reset@500    reset after 500 bytes             drip         every byte alone
+  status:429   an HTTP error
+  hang         nothing, not even headers
+  stall@3      silence after 3 frames
+  error@3      the wire's own error after 3 frames
+  malformed@3  a broken frame after 3
+  cut@500      closed after 500 bytes
+  reset@500    reset after 500 bytes
+  drip         every byte alone
 """
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Teaching, epilog=_EPILOG)
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, show_default="a free one", help="The port.")
 @click.option("--answer", metavar="TEXT", help="What is answered to every request, a word a frame.")
 @click.option(
@@ -55,13 +60,14 @@ Faults: KIND[:STATUS][@AT]
     "--fault", "faults", multiple=True, metavar="FAULT", help="What goes wrong with the next request (again)."
 )
 @click.option("--fault-rate", type=click.FloatRange(0, 1), default=0.0, metavar="X", help="Share of requests with one.")
+@click.option("--api-key", metavar="KEY", help="Refuse requests with another key, as the provider would.")
 @click.option("--seed", type=int, default=0, help="Another seed, other times and faults.")
 @click.option("--json", "as_json", is_flag=True, help="Print each request as a line of JSON.")
 def simulate(**options: Any) -> None:  # noqa: ANN401 (click's parameters)
     """Serve every provider's wire on this machine, from a script, with a pace and faults.
 
-    Prints the base URL that stands for each provider, then a line for each request. It checks no key, and ends with
-    Ctrl-C.
+    Prints the base URL that stands for each provider, then a line for each request. It checks no key without --api-key,
+    and ends with Ctrl-C.
     """
     if options["answer"] is not None and options["script_path"] is not None:
         msg = "--answer and --script exclude each other"
@@ -81,6 +87,7 @@ def simulate(**options: Any) -> None:  # noqa: ANN401 (click's parameters)
         seed=options["seed"],
         port=options["port"],
         on_request=arrived.put,
+        api_key=options["api_key"],
     )
     with opened:
         _announce(opened, as_json=options["as_json"])

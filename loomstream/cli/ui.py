@@ -11,7 +11,7 @@ import secrets
 import socket
 import sys
 import webbrowser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,18 +19,29 @@ import msgspec
 from click.core import ParameterSource
 from msgspec import Struct
 
-from loomstream.cli.choice import Choice, Wishes, choose
+from loomstream.cli.choice import choose
 from loomstream.cli.config_option import config_option
+from loomstream.cli.help import Teaching
 from loomstream.cli.interrupt import EndsAtOnce
-from loomstream.cli.key_options import key_options, read_keys
+from loomstream.cli.model_options import (
+    Connection,
+    open_model,
+    read_connection,
+    read_typed,
+    request_options,
+    to_another,
+    where_options,
+    who_options_without_files,
+)
 from loomstream.cli.output import note, warn, write_json_line
+from loomstream.cli.progress import FetchProgress
 from loomstream.cli.standard_input import DASH, read_key
-from loomstream.errors import ConfigError
+from loomstream.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
+    from loomstream.cli.tool_file import Tools
     from loomstream.messages import RequestOptions
     from loomstream.model import Model
-    from loomstream.wire import Secret
 
 _LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
 _ANY_ADDRESS = frozenset(("0.0.0.0", "::"))  # noqa: S104 (what a user may ask for)
@@ -40,25 +51,22 @@ _EPILOG = """\b
 Examples:
   looms ui
   looms ui --model anthropic:claude-sonnet-4-5-20250929
-  looms ui --host 0.0.0.0 --no-open        (for a phone in the same network)
+  looms ui --tools weather.py              asks before each call; --yes does not
+  looms ui --host 0.0.0.0 --no-open        for a phone in the same network
 """
 
 
 class _Options(Struct, frozen=True, kw_only=True):
-    """What was typed, less the keys."""
+    """What was typed about the page itself."""
 
     host: str
     port: int | None
-    provider: str | None
-    model: str | None
-    system: str | None
-    max_tokens: int | None
-    base_url: str | None
     token: str | None
     no_token: bool
     allow_host: tuple[str, ...]
     no_open: bool
-    no_download: bool
+    tool_file: str | None
+    yes: bool
     json: bool
 
 
@@ -71,49 +79,71 @@ class _Address(Struct, frozen=True):
     token: str | None
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Teaching, epilog=_EPILOG)
+@who_options_without_files
+@click.option("--yes", "-y", is_flag=True, help="Run tools without asking before each call.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on; the default is local.")
 @click.option("--port", type=click.IntRange(0, 65535), help=f"Default: {_PORT}, or a free one where that is taken.")
-@click.option("-p", "--provider", envvar="LOOM_LLM_PROVIDER", show_envvar=True, help="Who answers to begin with.")
-@click.option("-m", "--model", help="A model id, or PROVIDER:MODEL, to begin with; the page can switch.")
-@click.option("-s", "--system", help="The system prompt of every conversation.")
-@click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="At most so many tokens an answer.")
-@click.option("--base-url", metavar="URL", help="The address of the provider to begin with.")
 @click.option(
     "--token", envvar="LOOMS_UI_TOKEN", show_envvar=True, help="What lets you in; - reads it (default: random)."
 )
 @click.option("--no-token", is_flag=True, help="Let everybody on this machine in. Only on a loopback address.")
 @click.option("--allow-host", metavar="NAME", multiple=True, help="A name under which the page may be reached too.")
 @click.option("--no-open", is_flag=True, help="Do not open a browser.")
-@click.option("--no-download", is_flag=True, help="Do not fetch the embedded model.")
 @click.option("--json", is_flag=True, help="Print the address as a JSON object.")
+@where_options
 @config_option
-@key_options
 @click.pass_context
 def ui(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401 (click's parameters)
     """Chat with any configured provider in the browser.
 
-    The page listens on this machine alone, and lets in only who has the token of the address that is printed. Ctrl-C
+    What is said of a model is of the one to begin with; the page can switch to any other that has a key here. It
+    listens on this machine alone, and lets in only who has the token of the address that is printed. Ctrl-C
     ends it.
     """
     typed = _Options(**{name: options[name] for name in _Options.__struct_fields__})
     if typed.no_token and typed.host not in _LOOPBACK:
         msg = f"--no-token would let everybody in who reaches {typed.host}: leave it out, or listen on 127.0.0.1"
         raise click.UsageError(msg)
-    keys, taken = read_keys(options)
+    connection, taken = read_connection(context, options)
     if context.get_parameter_source("token") is ParameterSource.COMMANDLINE and typed.token != DASH:
         warn("--token: other users of this machine can see arguments; give it on standard input (--token -)")
     token = None if typed.no_token else _token(typed.token, taken=taken)
-    configured = context.get_parameter_source("provider") is ParameterSource.ENVIRONMENT
-    wishes = Wishes(
-        provider=None if configured else typed.provider,
-        configured_provider=typed.provider if configured else None,
-        model=typed.model,
-        base_url=typed.base_url,
-        keys=keys,
-    )
-    choice = choose(wishes)
-    _serve(typed, choice, keys, token)
+    with FetchProgress() as progress:
+        _serve(typed, _Models(connection, progress), request_options(read_typed(options)), token)
+
+
+class _Models:
+    """The models of the page: the first one by what was typed, every other one by its spec alone."""
+
+    def __init__(self, connection: Connection, progress: FetchProgress) -> None:
+        self._connection = connection
+        self._progress = progress
+        choice = choose(connection.wishes)
+        try:
+            self._first: Model | None = open_model(connection, choice, progress)  # opens no connection
+        except ConfigError:
+            if choice.spec:
+                raise
+            self._first = None  # keys for several providers: the page lists their models
+        self.first = _spec(choice.spec, choice.model_path, self._first)
+
+    def connect(self, spec: str) -> Model:
+        """Give the model of a spec, which the page asks for once. Raises what connecting raises."""
+        if spec == self.first and self._first is not None:
+            return self._first
+        another = to_another(self._connection, spec)
+        try:
+            return open_model(another, choose(another.wishes), self._progress)
+        except click.UsageError as error:
+            raise UsageError(error.format_message()) from None
+
+
+def _spec(spec: str | None, model_path: str | None, model: Model | None) -> str:
+    """Give what the first model is called in the page; empty where there is none."""
+    if model_path:
+        return f"{spec}:{model_path}"
+    return "" if model is None else f"{model.provider}:{model.model}"
 
 
 def _token(given: str | None, *, taken: bool) -> str:
@@ -130,28 +160,41 @@ def _token(given: str | None, *, taken: bool) -> str:
     return given
 
 
-def _serve(typed: _Options, choice: Choice, keys: Mapping[str, Secret], token: str | None) -> None:
+def _serve(typed: _Options, models: _Models, options: RequestOptions, token: str | None) -> None:
     with EndsAtOnce():
         import asyncio  # noqa: PLC0415 (see the module's contract)
 
         from loomstream.ui.page import app as page  # noqa: PLC0415 (the same)
         from loomstream.ui.page import server  # noqa: PLC0415 (the same)
 
-    first = _first(choice, typed)
+    tools, names = _tools(typed.tool_file)
     with _bound(server, typed) as bound:
         port = bound.getsockname()[1]
         app = page.make_app(
-            lambda spec: _connect(spec, first, typed, choice, keys),
+            models.connect,
             token=token,
             port=port,
-            first=first,
+            first=models.first,
             only_loopback=typed.host in _LOOPBACK,
             hosts=typed.allow_host,
-            options=_request_options(typed),
+            options=options,
+            tools=tools,
+            asks=() if typed.yes else names,
         )
         address = _address(typed, port, token)
         serving = server.make_server(app, started=lambda: _announce(typed, address, app.entrance))
         asyncio.run(serving.serve(sockets=[bound]))
+
+
+def _tools(path: str | None) -> tuple[Tools, tuple[str, ...]]:
+    """Give the tools of a file, and their names."""
+    if path is None:
+        return [], ()
+    from loomstream.agent.toolbox import Toolbox  # noqa: PLC0415 (only with tools)
+    from loomstream.cli.tool_file import load_tools  # noqa: PLC0415 (the same)
+
+    tools = load_tools(path)
+    return tools, tuple(Toolbox(tools).names)
 
 
 def _bound(server: Any, typed: _Options) -> Any:  # noqa: ANN401 (a module that is not imported yet, and a socket)
@@ -161,45 +204,6 @@ def _bound(server: Any, typed: _Options) -> Any:  # noqa: ANN401 (a module that 
         return server.bind(typed.host, _PORT)
     except ConfigError:
         return server.bind(typed.host, 0)
-
-
-def _first(choice: Choice, typed: _Options) -> str:
-    """Give the spec that is chosen to begin with: what `connect` would take."""
-    if choice.model_path:
-        return f"{choice.spec}:{choice.model_path}"
-    if choice.spec and ":" in choice.spec:
-        return choice.spec
-    from loomstream.model import connect  # noqa: PLC0415 (see the module's contract)
-
-    try:
-        model = connect(choice.spec, base_url=typed.base_url, download=not typed.no_download)  # opens nothing
-    except ConfigError:
-        if choice.spec:
-            raise
-        return ""  # keys for several providers: the page lists their models
-    return f"{model.provider}:{model.model}"
-
-
-def _connect(spec: str, first: str, typed: _Options, choice: Choice, keys: Mapping[str, Secret]) -> Model:
-    from loomstream.model import connect  # noqa: PLC0415 (see the module's contract)
-
-    is_first = spec == first
-    return connect(
-        choice.spec if is_first and choice.model_path else spec,
-        api_key=keys.get(spec.partition(":")[0]),
-        base_url=typed.base_url if is_first else None,
-        model_path=choice.model_path if is_first else None,
-        download=not typed.no_download,
-    )
-
-
-def _request_options(typed: _Options) -> RequestOptions:
-    options: RequestOptions = {}
-    if typed.system is not None:
-        options["system"] = typed.system
-    if typed.max_tokens is not None:
-        options["max_tokens"] = typed.max_tokens
-    return options
 
 
 def _address(typed: _Options, port: int, token: str | None) -> _Address:

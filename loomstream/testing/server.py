@@ -6,8 +6,9 @@
         async with ls.connect("openai:gpt-4o", **server.options("openai")) as model: ...
 
 Contract: deterministic by its seed. It runs in a thread with an event loop of its own, so that it serves tests on
-asyncio, on trio and without a loop (`with simulator(…)`), and other processes. It binds to loopback alone, checks no
-credentials, and keeps what it was asked in `requests`. It knows the wires by `testing.wires`, and no provider by name.
+asyncio, on trio and without a loop (`with simulator(…)`), and other processes. It binds to loopback alone, checks a
+key where it was told one, and keeps what it was asked in `requests`. It knows the
+wires by `testing.wires`, and no provider by name.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from loomstream.events import Event
 from loomstream.providers import look_up
 from loomstream.providers.table import BY_NAME
 from loomstream.testing.clock import VirtualClockLoop
+from loomstream.testing.credentials import Refusal, refusal
 from loomstream.testing.faults import Fault, Plan, plan
 from loomstream.testing.http1 import BadRequest, Request, head, http_chunk, read_request
 from loomstream.testing.pace import Pace
@@ -63,7 +65,8 @@ class Received(Struct, kw_only=True):
     """A request as it arrived, and how its answer went.
 
     `provider` is the name in the address that `url` gave, empty for another address; `json` is the body's value.
-    `outcome`: `open`, `whole` (all was sent), `fault` (what the fault said was done) or `client_left`.
+    `outcome`: `open`, `whole` (all was sent), `fault` (what the fault said was done), `refused` (the key was missing or
+    wrong) or `client_left`.
     """
 
     number: int
@@ -105,7 +108,12 @@ class Simulator:
         port: int,
         real_time: bool,
         on_request: Callable[[Received], object] | None,
+        api_key: str | None,
     ) -> None:
+        if api_key is not None and not (api_key.isascii() and api_key.isprintable() and api_key.strip()):
+            msg = "simulator(api_key=…): give a key of printable ASCII characters, or None to check none"
+            raise ConfigError(msg)
+        self._api_key = api_key
         if not 0 <= fault_rate <= 1:
             msg = f"simulator(fault_rate={fault_rate}): give a share from 0 to 1"
             raise ConfigError(msg)
@@ -150,7 +158,7 @@ class Simulator:
             for setting in row.settings
             if setting.required or f"{{{setting.name}}}" in row.base_url
         }
-        return {"base_url": self.url(provider), "api_key": "simulated", "settings": needed}
+        return {"base_url": self.url(provider), "api_key": self._api_key or "simulated", "settings": needed}
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -247,6 +255,10 @@ class Simulator:
                 _write_whole(writer, 404, _NOWHERE, {"content-type": "application/json"})
                 received.outcome = "whole"
                 return True
+            if (refused := self._refusal(received, found)) is not None:
+                _write_whole(writer, refused.status, refused.body, dict(refused.headers))
+                received.outcome = "refused"
+                return True
             keeps = await self._answer_on(received, found, reader, writer)
         except (OSError, _ClientLeft):
             if received.outcome == "open":
@@ -287,6 +299,11 @@ class Simulator:
             script = self._respond(received)
             return script if isinstance(script, Recording) else answer_of(script)
         return self._scripts[min(received.number, len(self._scripts) - 1)]
+
+    def _refusal(self, received: Received, found: Route) -> Refusal | None:
+        if self._api_key is None:
+            return None
+        return refusal(self._api_key, found.wire, received.provider, received.target, received.headers)
 
     async def _answer_on(
         self, received: Received, found: Route, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -426,6 +443,7 @@ def simulator(  # noqa: PLR0913 (what is said, how fast, what goes wrong; all ke
     port: int = 0,
     real_time: bool = True,
     on_request: Callable[[Received], object] | None = None,
+    api_key: str | None = None,
 ) -> Simulator:
     """Give a simulator, to be opened by `with` or `async with`.
 
@@ -434,11 +452,14 @@ def simulator(  # noqa: PLR0913 (what is said, how fast, what goes wrong; all ke
     their address. `faults` are those of the first, the second, … request (None: none), after which all is well; a
     single `Fault` is every request's. With `fault_rate`, a share from 0 to 1 of the requests has one of `faults` by
     chance. The same `seed` gives the same times and faults. `port` 0 takes a free one. Without `real_time` the waits
-    take no time. `on_request` is called, in the simulator's thread, with every request.
+    take no time. `on_request` is called, in the simulator's thread, with every request. With `api_key` a request whose
+    key is another, or missing, gets the refusal of its wire; hosts that know no keys are asked for none. Of a request
+    that is signed for AWS it is the id of the key.
 
-    Raises `ConfigError` for a rate outside 0 to 1, `UsageError` for a script that no wire can say, and on opening
-    `ConnectFailed` where the port is taken. What `respond` raises, and `UsageError` for a script that a request's wire
-    cannot say, closes that connection and is raised on closing, unless another error is on its way.
+    Raises `ConfigError` for a rate outside 0 to 1 and a key that no header can hold, `UsageError` for a script that no
+    wire can say, and on opening `ConnectFailed` where the port is taken. What `respond` raises, and `UsageError` for a
+    script that a request's wire cannot say, closes that connection and is raised on closing, unless another error is on
+    its way.
     """
     every = isinstance(faults, Fault)
     return Simulator(
@@ -452,4 +473,5 @@ def simulator(  # noqa: PLR0913 (what is said, how fast, what goes wrong; all ke
         port=port,
         real_time=real_time,
         on_request=on_request,
+        api_key=api_key,
     )

@@ -13,8 +13,9 @@ Contract: importing this imports no web framework and no event loop; `ui.starlet
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from loomstream.lazy import lazy
 
 if TYPE_CHECKING:
     from loomstream.ui import asgi, starlette
@@ -24,20 +25,12 @@ if TYPE_CHECKING:
     from loomstream.ui.formats import Encoder, Format, NDJSONEncoder, Problem, SSEEncoder, describe, describe_kind
     from loomstream.ui.hub import Hub
 
-_HOME_OF = {
-    "AISDKEncoder": "ai_sdk",
-    "Broadcast": "broadcast",
-    "Encoder": "formats",
-    "Format": "formats",
-    "Hub": "hub",
-    "NDJSONEncoder": "formats",
-    "Problem": "formats",
-    "Reader": "broadcast",
-    "SSEEncoder": "formats",
-    "describe": "formats",
-    "describe_kind": "formats",
-    "encoder": "asgi",
-    "respond": "asgi",
+_HOMES = {
+    "ai_sdk": ("AISDKEncoder",),
+    "asgi": ("encoder", "respond"),
+    "broadcast": ("Broadcast", "Reader"),
+    "formats": ("Encoder", "Format", "NDJSONEncoder", "Problem", "SSEEncoder", "describe", "describe_kind"),
+    "hub": ("Hub",),
 }
 _MODULES = frozenset(("asgi", "starlette"))
 
@@ -59,15 +52,5 @@ __all__ = (
     "starlette",
 )
 
-
-def __getattr__(name: str) -> object:
-    """Load a name on first use."""
-    if name in _MODULES:
-        return importlib.import_module(f"loomstream.ui.{name}")
-    home = _HOME_OF.get(name)
-    if home is None:
-        msg = f"module 'loomstream.ui' has no attribute {name!r}"
-        raise AttributeError(msg)
-    value = getattr(importlib.import_module(f"loomstream.ui.{home}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a checker would take any misspelt name for an object
+    __getattr__ = lazy(globals(), _HOMES, _MODULES)

@@ -28,8 +28,13 @@ def ui(*arguments: str, stdin: bytes = b"") -> Result:
         (("--token", "short"), b"", 2, "at least 16 characters"),
         (("--token", "-"), b"short\n", 2, "at least 16 characters"),
         (("--port", "99999"), b"", 2, "65535"),
-        (("--model", "nobody:m", "--host", "203.0.113.7"), b"", 3, "203.0.113.7"),
+        (("--model", "ollama:m", "--host", "203.0.113.7"), b"", 3, "203.0.113.7"),
         (("--provider", "nobody"), b"", 3, "nobody"),
+        (("--model", "nobody:m"), b"", 3, "nobody"),
+        (("--model", "ollama:m", "--set", "nothing"), b"", 2, "NAME=VALUE"),
+        (("--model", "ollama:m", "--set", "nothing=1"), b"", 3, "nothing"),
+        (("--model", "ollama:m", "--dialect", "smalltalk"), b"", 3, "smalltalk"),
+        (("--model", "ollama:m", "--tools", "nowhere.py"), b"", 2, "no such file"),
     ],
 )
 @pytest.mark.usefixtures("clean_environment")

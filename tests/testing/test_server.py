@@ -7,6 +7,8 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import closing
+from http.client import HTTPConnection
 
 import pytest
 
@@ -89,6 +91,59 @@ async def test_a_recording_is_played_as_it_is() -> None:
     frames = WIRES["openai_chat"].frames(answer_of(text_events("x", "y")))
     async with simulator(Recording([frame.data for frame in frames])) as server, connected(server) as model:
         assert (await model.complete("hi")).text == "xy"
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("no_keys")
+async def test_every_provider_refuses_a_wrong_key_in_its_own_words() -> None:
+    keyed = [row for row in ROWS if row.auth != "none"]
+    assert {row.dialect for row in keyed} | {"ollama_chat"} >= set(WIRES) - {"bedrock_invoke", "openai_responses"}
+    async with simulator("Come in", api_key="sk-right") as server:
+        for row in keyed:
+            spec = f"{row.name}:{row.default_model or 'm'}"
+            async with connected(server, spec) as model:
+                assert (await model.complete("hi")).text == "Come in", row.name
+            options = {**server.options(row.name), "api_key": "sk-wrong"}
+            async with ls.connect(spec, **options, middleware=[]) as model:
+                for streams in (True, False):
+                    with pytest.raises(AuthFailed):
+                        await model.complete("hi", stream=streams)
+    assert [request.outcome for request in server.requests] == ["whole", "refused", "refused"] * len(keyed)
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/openai/v1/chat/completions", {}, 401),
+        ("/openai/v1/chat/completions", {"authorization": "Bearer k"}, 200),
+        ("/openai/v1/chat/completions", {"x-api-key": "k"}, 401),
+        ("/openai/v1/chat/completions", {"authorization": "Basic k"}, 401),
+        ("/openai/v1/responses", {"authorization": "Bearer other"}, 401),
+        ("/anthropic/v1/messages", {"x-api-key": "k"}, 200),
+        ("/anthropic/v1/messages", {}, 401),
+        ("/gemini/v1beta/models/m:generateContent", {}, 403),
+        ("/gemini/v1beta/models/m:generateContent?key=k", {}, 200),
+        ("/gemini/v1beta/models/m:generateContent?key=other", {}, 400),
+        ("/bedrock/model/m/invoke", {"authorization": "AWS4-HMAC-SHA256 Credential=k/20260101/r/s, x=y"}, 200),
+        ("/bedrock/model/m/invoke", {"authorization": "AWS4-HMAC-SHA256 Credential=kk/20260101/r/s, x=y"}, 403),
+        ("/ollama/api/chat", {}, 200),
+        ("/nobody/api/chat", {}, 401),
+        ("/nobody/v2/chat", {"api-key": "k"}, 200),
+    ],
+)
+def test_where_a_key_is_looked_for(path: str, headers: dict[str, str], status: int) -> None:
+    with (
+        simulator("a", api_key="k") as server,
+        closing(HTTPConnection("127.0.0.1", server.port, timeout=20)) as client,
+    ):
+        client.request("POST", path, b'{"model":"m"}', headers)
+        assert client.getresponse().status == status
+
+
+def test_a_key_that_no_header_can_hold() -> None:
+    for key in ("", " ", "a\nb", "ключ"):
+        with pytest.raises(ConfigError, match="printable"):
+            simulator("a", api_key=key)
 
 
 SIZE = len(b"".join(frame.data for frame in WIRES["openai_chat"].frames(answer_of("one two three"))))

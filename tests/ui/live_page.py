@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Unpack
 
@@ -49,7 +49,7 @@ class Cutter:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        self._asked.append(headers[b"last-event-id"].decode() if b"last-event-id" in headers else None)
+        self._asked.append(headers[b"last-event-id"].decode("latin-1") if b"last-event-id" in headers else None)
         left = self._cuts.pop(0) if self._cuts else sys.maxsize
 
         async def cut(message: Message) -> None:
@@ -100,14 +100,26 @@ class LivePage:
 
 @contextmanager
 def live_page(
-    connect: Connect | None = None, *, offer: Sequence[ModelChoice] = OFFER, **options: Unpack[RequestOptions]
+    connect: Connect | None = None,
+    *,
+    offer: Sequence[ModelChoice] = OFFER,
+    functions: Mapping[str, Callable[..., object]] | None = None,
+    **options: Unpack[RequestOptions],
 ) -> Iterator[LivePage]:
     loop = asyncio.new_event_loop()
     with bind("127.0.0.1", 0) as bound:
         port = bound.getsockname()[1]
         page = LivePage(port, loop)
         ready = threading.Event()
-        app = make_app(connect or page.connect, token=TOKEN, port=port, offer=lambda _: list(offer), options=options)
+        app = make_app(
+            connect or page.connect,
+            token=TOKEN,
+            port=port,
+            offer=lambda _: list(offer),
+            options=options,
+            tools=list((functions or {}).values()),
+            asks=list(functions or {}),
+        )
         server = make_server(Cutter(app, page.cuts, page.asked), started=ready.set, stop=app.stop)
         thread = threading.Thread(target=lambda: loop.run_until_complete(server.serve(sockets=[bound])))
         thread.start()

@@ -107,7 +107,7 @@ def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page(browser, "page-answer.png", viewport={"width": 1000, "height": 760})
+        page(browser, "page-answer.png", viewport={"width": 1000, "height": 800})
         phone = {"viewport": {"width": 390, "height": 780}, "is_mobile": True, "has_touch": True}
         page(browser, "page-phone.png", color_scheme="dark", device_scale_factor=1.5, **phone)
         terminal(browser, "terminal.png", ["looms", "ask", "Write a haiku about rivers"])

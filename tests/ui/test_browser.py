@@ -66,6 +66,16 @@ def tab(browser: Any, server: LivePage) -> Iterator[Any]:  # noqa: ANN401 (Playw
     assert complaints == []
 
 
+def opened(browser: Any, server: LivePage) -> Any:  # noqa: ANN401 (as above)
+    """Give a tab with the page, in a window of its own."""
+    context = browser.new_context()
+    context.set_default_timeout(QUICK_MS)
+    tab = context.new_page()
+    tab.goto(server.entrance)
+    tab.wait_for_selector("#model option", state="attached")
+    return tab
+
+
 def is_complaint(message: Any) -> bool:  # noqa: ANN401 (as above)
     """Say whether the browser complains of the page; that a request was refused is the page's own to tell."""
     return message.type == "error" and "Failed to load resource" not in message.text
@@ -291,10 +301,10 @@ def test_it_can_be_used_without_a_mouse_and_read_aloud(tab: Any, server: LivePag
     del server
     order: list[str] = []
     tab.focus(".skip")
-    for _ in range(8):
+    for _ in range(9):
         order.append(tab.evaluate("document.activeElement.id || document.activeElement.className || 'idea'"))
         tab.keyboard.press("Tab")
-    assert order == ["skip", "new", "idea", "idea", "idea", "text", "model", "send"]
+    assert order == ["skip", "menu", "new", "idea", "idea", "idea", "text", "model", "send"]
     unnamed = "found => found.filter((x) => !(x.labels?.length || x.textContent.trim() || x.ariaLabel)).length"
     assert tab.locator("button, select, textarea, input").evaluate_all(unnamed) == 0
     assert tab.get_attribute("#log", "aria-live") == "polite"
@@ -303,6 +313,85 @@ def test_it_can_be_used_without_a_mouse_and_read_aloud(tab: Any, server: LivePag
         "getComputedStyle(document.body.appendChild(Object.assign(document.createElement('i'))), null).animationName"
     )
     assert tab.evaluate(ask_again) == "none"
+
+
+def test_calls_wait_for_the_users_word_and_show_their_results(browser: Any) -> None:  # noqa: ANN401
+    ran: list[str] = []
+
+    def weather(city: str) -> str:
+        """Tell the weather."""
+        ran.append(city)
+        return f"<b>4 degrees</b> in {city}"
+
+    def turn(call_id: str) -> list[e.Event]:
+        arguments = '{"city":"Oslo"}'
+        start, end = e.ToolCallStart(0, call_id, "weather"), e.ToolCallEnd(0, call_id, "weather", arguments)
+        return [e.Start("acme", "m"), start, e.ToolCallDelta(0, arguments), end, e.Stop("tool_use")]
+
+    with live_page(functions={"weather": weather}) as server:
+        tab = opened(browser, server)
+        ask(tab, "How is it?")
+        server.give(*turn("c1"), end=True)
+        tab.get_by_role("group", name="May weather run?").get_by_role("button", name="Refuse").click()
+        tab.wait_for_selector("summary >> text=failed")
+        server.give(*turn("c2"), end=True)
+        tab.wait_for_selector("text=waits for you")
+        assert ran == []
+        assert "allow it?" in tab.inner_text("#status")
+        tab.reload()  # it waits on
+        tab.get_by_role("button", name="Always").click()
+        tab.wait_for_selector("summary >> text=done")
+        server.give(*turn("c3"), end=True)  # nobody is asked any more
+        tab.wait_for_function("() => document.querySelectorAll('.state.good').length === 2")
+        server.give(*BEGIN, e.TextDelta(0, "Cold."), *END, end=True)
+        wait_for_end(tab)
+        assert ran == ["Oslo", "Oslo"]
+        assert tab.locator(".asking").count() == 0
+        tab.reload()
+        tab.locator("summary").nth(1).click()
+        shown = tab.locator("details[open]").inner_text()
+        assert '{"city":"Oslo"}' in shown
+        assert "<b>4 degrees</b> in Oslo" in shown
+        assert tab.inner_text("article > div > div > .prose") == "Cold."
+        ask(tab, "Again")
+        told = [message.role for message in server.models["acme:weaver-1"].requests[-1].messages]
+        assert told == ["user", *["assistant", "tool"] * 3, "assistant", "user"]
+        server.give(*turn("c4")[:-1])
+        tab.wait_for_selector("article:nth-of-type(2) details")
+        tab.keyboard.press("Escape")
+        tab.wait_for_selector("text=stopped, not whole")
+        tab.context.close()
+
+
+def test_conversations_can_be_gone_back_to(tab: Any, server: LivePage) -> None:  # noqa: ANN401
+    for question, answer in (("The first question", "One."), ("<b>Second</b>", "Two.")):
+        tab.click("#new")
+        ask(tab, question)
+        server.give(*BEGIN, e.TextDelta(0, answer), *END, end=True)
+        wait_for_end(tab)
+    tab.focus("#menu")
+    tab.keyboard.press("Enter")
+    chats = tab.get_by_role("dialog", name="Conversations")
+    names = chats.locator(".name")
+    tab.wait_for_selector("#entries li")
+    assert names.all_inner_texts() == ["<b>Second</b>", "The first question"]
+    assert names.first.get_attribute("aria-current") == "true"
+    names.nth(1).click()
+    wait_for_text(tab, "One.")
+    tab.reload()
+    wait_for_text(tab, "One.")
+    tab.click("#menu")
+    chats.get_by_role("button", name="Rename The first question").click()
+    tab.keyboard.type("Weather")
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("#entries >> text=Weather")
+    remove = chats.get_by_role("button", name="Delete Weather")
+    remove.click()
+    chats.get_by_role("button", name="Really delete Weather").click()
+    tab.wait_for_function("() => document.querySelectorAll('#entries li').length === 1")
+    tab.keyboard.press("Escape")
+    tab.wait_for_selector("#welcome")  # the current one is gone: a new one has begun
+    assert not chats.is_visible()
 
 
 def test_it_fits_a_phone(browser: Any, server: LivePage) -> None:  # noqa: ANN401
@@ -315,10 +404,12 @@ def test_it_fits_a_phone(browser: Any, server: LivePage) -> None:  # noqa: ANN40
     assert page.input_value("#text") == "Hi\n"
     page.tap("#send")
     page.wait_for_selector(".waiting")
+    cost = e.Cost(provider="acme", model="w", amount_usd=Decimal("0.0023"), exact=True)
     wide = "| " + " | ".join(f"column {n}" for n in range(20)) + " |\n|" + "---|" * 20 + "\n\n" + "x" * 500
-    server.give(*BEGIN, e.TextDelta(0, wide), *END, end=True)
+    server.give(*BEGIN, e.TextDelta(0, wide), END[0], cost, END[2], end=True)
     page.wait_for_selector("article:not([aria-busy])")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate("document.querySelector('#total').scrollWidth <= document.querySelector('#total').clientWidth")
     for button in page.locator("button:visible").all():
         box = button.bounding_box()
         assert box["x"] >= 0

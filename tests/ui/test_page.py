@@ -222,10 +222,40 @@ async def test_one_answer_at_a_time_and_what_is_kept_of_it() -> None:
         await anyio.sleep(0.01)
         [turn] = (await ask(app, "/api/conversations/c1", HOST, COOKIE)).json["turns"]
         assert turn["answer"]["state"] == "done"
-        assert turn["answer"]["blocks"] == [{"kind": "text", "text": "Hello.", "name": ""}]
+        assert turn["answer"]["blocks"] == [
+            {"kind": "text", "text": "Hello.", "name": "", "call": "", "is_error": False}
+        ]
         assert (await ask(app, "/api/conversations/c1", HOST, COOKIE, method="DELETE")).status == 204
         assert (await ask(app, "/api/conversations/c1", HOST, COOKIE)).json["turns"] == []
         assert (await ask(app, "/api/answers/unknown/events", HOST, COOKIE)).status == 204
+
+
+async def test_conversations_are_listed_and_renamed() -> None:
+    async with page() as (app, model):
+        for name, text in (("c1", "First\nof all " + "x" * 200), ("c2", "Second")):
+            body = json.dumps({"text": text, "spec": "acme:m"}).encode()
+            await ask(app, f"/api/conversations/{name}/messages", HOST, COOKIE, JSON, method="POST", body=body)
+        model.give(*SAID)
+        model.end()
+        listed = (await ask(app, "/api/conversations", HOST, COOKIE)).json
+        assert [(entry["id"], entry["title"][:12], len(entry["title"])) for entry in listed] == [
+            ("c2", "Second", 6),
+            ("c1", "First of all", 80),
+        ]
+        renamed = await ask(
+            app, "/api/conversations/c1", HOST, COOKIE, JSON, method="PATCH", body=b'{"title":" A  b "}'
+        )
+        assert renamed.json["title"] == "A b"
+        for path, body, status in (("c9", b'{"title":"x"}', 409), ("c1", b'{"title":1}', 422), ("..", b"{}", 422)):
+            reply = await ask(app, f"/api/conversations/{path}", HOST, COOKIE, JSON, method="PATCH", body=body)
+            assert reply.status == status
+
+
+async def test_a_word_on_a_call_that_does_not_wait_is_refused() -> None:
+    async with page() as (app, _):
+        for body, status in ((b'{"id":"c","allow":true}', 409), (b'{"id":"c","allow":"yes"}', 422), (b"[", 422)):
+            reply = await ask(app, "/api/answers/x/decisions", HOST, COOKIE, JSON, method="POST", body=body)
+            assert reply.status == status
 
 
 async def test_forgetting_a_conversation_stops_its_answer() -> None:
@@ -234,9 +264,12 @@ async def test_forgetting_a_conversation_stops_its_answer() -> None:
         chat.ask("c1", "Hi", "acme:m")
         await anyio.sleep(0.01)
         assert model.open_streams == 1
+        model.give(*SAID[:-1])
+        await anyio.sleep(0.01)
         chat.forget("c1")
         await anyio.sleep(0.01)
         assert model.open_streams == 0
+        assert chat._histories == {}
 
 
 async def test_calls_without_results_are_not_told_to_the_next_model() -> None:

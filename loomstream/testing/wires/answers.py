@@ -12,9 +12,11 @@ from typing import Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from loomstream.errors import UsageError
 from loomstream.events import (
+    Citation,
     Cost,
     Event,
     EventBase,
@@ -49,6 +51,8 @@ class Block(Struct, frozen=True, kw_only=True):
     id: str = ""
     name: str = ""
     signature: str = ""
+    citations: tuple[Citation, ...] = ()
+    """The sources of a text; of each its address, title, text and offsets are told, as far as the wire can."""
 
     @property
     def text(self) -> str:
@@ -113,8 +117,24 @@ def arguments_of(block: Block) -> object:
         return block.text
 
 
+_CITING = frozenset(("anthropic_messages", "openai_chat", "openai_responses"))
+"""The wires whose writers write citations."""
+
+
+def web_citation(citation: Citation, wire: str) -> JSON:
+    """Give a citation as OpenAI's wires hold it: an address, nothing of what it says. Else `UsageError`."""
+    if not citation.url or citation.cited_text:
+        msg = f"{wire} cites an address (url, title, start, end), and no text: {citation!r}"
+        raise UsageError(msg)
+    start, end = citation.start or 0, citation.end or 0
+    return {"url": citation.url, "title": citation.title, "start_index": start, "end_index": end}
+
+
 def reason_of(answer: Answer, reasons: dict[StopReason, str], wire: str) -> str:
-    """Give the wire's word for why the answer ends; `UsageError` where it has none."""
+    """Give the wire's word for why the answer ends; `UsageError` where it has none, or none for its citations."""
+    if wire not in _CITING and any(block.citations for block in answer.blocks):
+        msg = f"the simulator writes no citations on {wire}: it does on {', '.join(sorted(_CITING))}"
+        raise UsageError(msg)
     if answer.stop not in reasons:
         msg = f"{wire} has no word for the stop reason {answer.stop!r}: it knows {', '.join(reasons)}"
         raise UsageError(msg)
@@ -141,8 +161,8 @@ def text_answer(text: str) -> Answer:
 def answer_of(script: str | Iterable[Event] | Answer) -> Answer:
     """Give the answer of a script: a text, or the events of one answer.
 
-    Raises `UsageError` for events that the simulator cannot write (citations, files, a provider's own tools), and for
-    a script without its `Stop`.
+    Raises `UsageError` for events that the simulator cannot write (files, a provider's own tools), for a citation of no
+    text, and for a script without its `Stop`.
     """
     match script:
         case Answer():
@@ -159,6 +179,9 @@ class _Gathered:
     def __init__(self) -> None:
         self._pieces: dict[int, list[str]] = {}
         self._blocks: list[Block] = []
+        self._places: dict[int, int] = {}
+        """The index of a closed text to its place among the blocks."""
+        self._cited: dict[int, list[Citation]] = {}
         self._usage = Usage()
         self._head = Start()
 
@@ -170,6 +193,7 @@ class _Gathered:
         if stop is None:
             msg = "the script has no Stop: to cut an answer give the whole one and Fault('cut', at=BYTES)"
             raise UsageError(msg)
+        self._cite()
         head = self._head
         return Answer(
             blocks=tuple(self._blocks),
@@ -188,7 +212,10 @@ class _Gathered:
             case ToolCallDelta(index=index, arguments=piece):
                 self._pieces.setdefault(index, []).append(piece)
             case TextEnd(index=index):
+                self._places[index] = len(self._blocks)
                 self._close("text", index)
+            case Citation(index=index):
+                self._cited.setdefault(index, []).append(event)
             case ReasoningEnd(index=index, opaque=opaque):
                 signature = next((one.data for one in opaque if one.kind == "signature"), "")
                 self._close("reasoning", index, signature=signature)
@@ -201,6 +228,14 @@ class _Gathered:
             case _:
                 msg = f"the simulator cannot write {type(event).__name__}: play its bytes as a Recording instead"
                 raise UsageError(msg)
+
+    def _cite(self) -> None:
+        for index, citations in self._cited.items():
+            if index not in self._places:
+                msg = f"the script cites sources for block {index}, which is no whole text of it"
+                raise UsageError(msg)
+            place = self._places[index]
+            self._blocks[place] = replace(self._blocks[place], citations=tuple(citations))
 
     def _close(self, kind: BlockKind, index: int, *, id: str = "", name: str = "", signature: str = "") -> None:  # noqa: A002 (the field's name)
         pieces = tuple(self._pieces.pop(index, ()))

@@ -6,7 +6,7 @@ Source: https://platform.claude.com/docs/en/build-with-claude/streaming.
 
 from __future__ import annotations
 
-from loomstream.events import StopReason, Usage
+from loomstream.events import Citation, StopReason, Usage
 from loomstream.testing.wires.answers import (
     JSON,
     Answer,
@@ -78,11 +78,27 @@ def _empty(block: Block) -> JSON:
 def _full(block: Block) -> JSON:
     match block.kind:
         case "text":
-            return {"type": "text", "text": block.text}
+            cited = [_citation(one) for one in block.citations]
+            return {"type": "text", "text": block.text, **({"citations": cited} if cited else {})}
         case "reasoning":
             return {"type": "thinking", "thinking": block.text, "signature": block.signature}
         case "tool_call":
             return {"type": "tool_use", "id": block.id, "name": block.name, "input": arguments_of(block)}
+
+
+def _citation(citation: Citation) -> JSON:
+    cited: JSON = {"cited_text": citation.cited_text}
+    if citation.url:
+        return {
+            "type": "web_search_result_location",
+            **cited,
+            "url": citation.url,
+            "title": citation.title,
+            "encrypted_index": "simulated",
+        }
+    start, end = citation.start or 0, citation.end or 0
+    place: JSON = {"document_index": 0, "document_title": citation.title}
+    return {"type": "char_location", **cited, **place, "start_char_index": start, "end_char_index": end}
 
 
 _DELTAS = {
@@ -95,6 +111,8 @@ _DELTAS = {
 def _block_events(index: int, block: Block) -> list[tuple[JSON, bool]]:
     kind, field = _DELTAS[block.kind]
     deltas: list[JSON] = [{"type": kind, field: piece} for piece in block.pieces]
+    for citation in block.citations:
+        deltas.append({"type": "citations_delta", "citation": _citation(citation)})  # noqa: PERF401 (its type)
     if block.signature:
         deltas.append({"type": "signature_delta", "signature": block.signature})
     return [

@@ -20,6 +20,7 @@ from loomstream.testing.wires.answers import (
     named_event,
     prompt_total,
     reason_of,
+    web_citation,
 )
 
 _CREATED = 1_760_000_000
@@ -80,14 +81,22 @@ def _chat_frames(answer: Answer) -> list[Sent]:
         else:
             name = "content" if block.kind == "text" else "reasoning_content"
             sent += [Sent(_chunk(answer, {name: piece}), is_delta=True) for piece in block.pieces]
+            if block.citations:
+                sent.append(Sent(_chunk(answer, {"annotations": _annotations(block)})))
     usage: JSON = {**_chunk_head(answer), "choices": [], "usage": _chat_usage(answer.usage)}
     return [*sent, Sent(_chunk(answer, {}, finish)), Sent(data_event(usage)), Sent(b"data: [DONE]\n\n")]
+
+
+def _annotations(block: Block) -> list[JSON]:
+    return [{"type": "url_citation", "url_citation": web_citation(one, "openai_chat")} for one in block.citations]
 
 
 def _chat_whole(answer: Answer) -> bytes:
     message: JSON = {"role": "assistant", "content": _joined(answer, "text") or None}
     if reasoning := _joined(answer, "reasoning"):
         message["reasoning_content"] = reasoning
+    if annotations := [annotation for block in answer.blocks for annotation in _annotations(block)]:
+        message["annotations"] = annotations
     if answer.has_calls:
         message["tool_calls"] = [_call(block, block.text) for block in answer.blocks if block.kind == "tool_call"]
     choice = {"index": 0, "message": message, "finish_reason": reason_of(answer, _FINISH, "openai_chat")}
@@ -137,12 +146,16 @@ def _text_part(text: str) -> JSON:
     return {"type": "output_text", "text": text, "annotations": nothing, "logprobs": nothing}
 
 
+def _flat_annotations(block: Block) -> list[JSON]:
+    return [{"type": "url_citation", **web_citation(one, "openai_responses")} for one in block.citations]
+
+
 def _item(position: int, block: Block, *, done: bool) -> JSON:
     status = "completed" if done else "in_progress"
     text = block.text if done else ""
     match block.kind:
         case "text":
-            part = [_text_part(text)] if done else []
+            part = [_text_part(text) | {"annotations": _flat_annotations(block)}] if done else []
             return {"id": f"msg_{position}", "type": "message", "status": status, "role": "assistant", "content": part}
         case "reasoning":
             summary = [{"type": "summary_text", "text": text}] if done else []
@@ -191,6 +204,10 @@ _PARTS: dict[str, tuple[str, JSON]] = {
 }
 
 
+def _cited(block: Block) -> JSON:
+    return {"annotations": _flat_annotations(block)} if block.citations else {}
+
+
 def _block_events(position: int, block: Block) -> list[tuple[JSON, bool]]:
     item = _item(position, block, done=False)
     place: JSON = {"item_id": item["id"], "output_index": position}
@@ -204,9 +221,13 @@ def _block_events(position: int, block: Block) -> list[tuple[JSON, bool]]:
     if part_name:
         events.append({"type": f"{part_name}.added", **place, "part": part})
     events += [{"type": name, **place, "delta": piece, **side} for piece in block.pieces]
+    events += [
+        {"type": "response.output_text.annotation.added", **place, "annotation_index": number, "annotation": annotation}
+        for number, annotation in enumerate(_flat_annotations(block))
+    ]
     events.append({"type": name.removesuffix("delta") + "done", **place, **whole, **side})
     if part_name:
-        events.append({"type": f"{part_name}.done", **place, "part": {**part, "text": block.text}})
+        events.append({"type": f"{part_name}.done", **place, "part": {**part, "text": block.text, **_cited(block)}})
     events.append(
         {"type": "response.output_item.done", "output_index": position, "item": _item(position, block, done=True)}
     )

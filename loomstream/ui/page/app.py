@@ -6,7 +6,7 @@ Contract: paths and JSON alone; `guard` has looked at every request before, `cha
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from functools import cache
 from importlib.resources import files
@@ -17,6 +17,7 @@ import anyio.to_thread
 import msgspec
 from msgspec import Struct
 
+from loomstream.agent.toolbox import GivenTools
 from loomstream.errors import ConfigError, LimitExceeded, LoomstreamError, RequestError, UsageError
 from loomstream.messages import RequestOptions
 from loomstream.ui.formats import describe
@@ -58,9 +59,24 @@ class Question(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Offer(Struct, frozen=True):
-    """Which models there are; the first one is chosen to begin with."""
+    """Which models there are; the first one is chosen to begin with. Calls of the tools in `asks` wait for the user."""
 
     models: list[ModelChoice]
+    asks: list[str]
+
+
+class Name(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a conversation is to be called."""
+
+    title: str
+
+
+class Decided(Struct, frozen=True, forbid_unknown_fields=True):
+    """The user's word on a call; `always_for` is the tool for which nobody is to be asked any more."""
+
+    id: str
+    allow: bool
+    always_for: str = ""
 
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -77,13 +93,16 @@ def make_app(  # noqa: PLR0913 (all but the first are keyword-only)
     max_body_bytes: int = MAX_BODY_BYTES,
     options: RequestOptions | None = None,
     offer: Callable[[str], list[ModelChoice]] = choices,
+    tools: GivenTools = (),
+    asks: Collection[str] = (),
 ) -> Guard:
     """Give the page as an ASGI application.
 
     `connect` turns a spec into a model, `first` is the spec that is chosen to begin with, `options` go with every
-    request. The others say who may come in; see `Guard`.
+    request. `tools` are what models may call, `asks` the names of those whose calls wait for the user's word. The
+    others say who may come in; see `Guard`.
     """
-    page = _Page(Chat(connect, options=options), first, offer)
+    page = _Page(Chat(connect, options=options, tools=tools, asks=asks), first, offer)
     app = Starlette(routes=page.routes(), lifespan=page.lifespan)
     page.guard = Guard(
         app,
@@ -122,10 +141,13 @@ class _Page:
             Route("/login", self.log_in, methods=["POST"]),
             *(Route(f"/{name}", _file(name)) for name in ("app.js", "style.css", "favicon.svg")),
             Route("/api/models", _typed(self.models)),
+            Route("/api/conversations", _typed(self.conversations)),
+            Route(one, _typed(self.rename), methods=["PATCH"]),
             Route(one, _typed(self.conversation), methods=["GET"]),
             Route(one, _typed(self.forget), methods=["DELETE"]),
             Route(said, _typed(self.ask), methods=["POST"]),
             Route("/api/answers/{key}/events", _typed(self.events)),
+            Route("/api/answers/{key}/decisions", _typed(self.decide), methods=["POST"]),
             Route("/api/answers/{key}/stop", _typed(self.stop), methods=["POST"]),
         ]
 
@@ -140,7 +162,15 @@ class _Page:
     async def models(self, request: Request) -> Response:
         del request
         found = await anyio.to_thread.run_sync(self._offer, self._first)
-        return _json(Offer(found))
+        return _json(Offer(found, sorted(self._chat.asks)))
+
+    async def conversations(self, request: Request) -> Response:
+        del request
+        return _json(self._chat.entries())
+
+    async def rename(self, request: Request) -> Response:
+        named = await _body(request, Name)
+        return _json(self._chat.rename(_id(request), named.title))
 
     async def conversation(self, request: Request) -> Response:
         return _json(self._chat.conversation(_id(request)))
@@ -156,6 +186,11 @@ class _Page:
     async def events(self, request: Request) -> Response:
         broadcast = self._chat.answer(request.path_params["key"])
         return Response(status_code=204) if broadcast is None else response(broadcast)
+
+    async def decide(self, request: Request) -> Response:
+        said = await _body(request, Decided)
+        self._chat.decide(request.path_params["key"], said.id, allow=said.allow, always_for=said.always_for)
+        return Response(status_code=204)
 
     async def stop(self, request: Request) -> Response:
         self._chat.stop(request.path_params["key"])

@@ -1,11 +1,12 @@
 """Serves the page until it is told to stop.
 
 Contract: the port is bound before anything else, so that what is announced is true. Ending closes every answer first:
-no connection is waited for that waits for us. Needs the extra `serve`.
+no connection is waited for that waits for us, and none is kept that says nothing. Needs the extra `serve`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Callable
@@ -15,12 +16,15 @@ from loomstream.ui.page.guard import Guard
 
 try:
     import uvicorn
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
 except ImportError as error:
     message = "the page needs the extra `serve`: pip install 'loomstream[serve]'"
     raise ConfigError(message) from error
 
 _GRACE_S = 2
 """How long open connections have to end, in seconds."""
+SILENCE_S = 20.0
+"""How long a new connection may say nothing, in seconds; uvicorn itself waits for ever."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -41,6 +45,22 @@ def bind(host: str, port: int) -> socket.socket:
         msg = f"{host} port {port} cannot be used ({error.strerror or error}): choose another with --port"
         raise ConfigError(msg) from error
     return bound
+
+
+class _Impatient(AutoHTTPProtocol):
+    """Closes a connection on which nothing comes, so that silent ones cannot take all that a process may have open."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._silence = asyncio.get_running_loop().call_later(SILENCE_S, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        self._silence.cancel()
+        super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._silence.cancel()
+        super().connection_lost(exc)
 
 
 class _Server(uvicorn.Server):
@@ -69,6 +89,7 @@ def make_server(
     config = uvicorn.Config(
         app,
         lifespan="on",
+        http=_Impatient,
         ws="none",
         log_level="critical",
         access_log=False,

@@ -292,10 +292,27 @@ class AnswerView {
   }
 
   begin() {
-    this.blocks = new Map();
+    this.blocks = new Map(); // of this turn: each turn of a run counts its blocks anew
+    this.calls = new Map();
     this.dirty = new Set();
+    this.turn = el("div");
     this.usage = null;
-    this.body.replaceChildren();
+    this.body.replaceChildren(this.turn);
+  }
+
+  /** Go on behind what is shown: a model is asked again, with the results of its calls. */
+  nextTurn() {
+    this.draw();
+    this.blocks.clear();
+    this.turn = el("div");
+    this.body.append(this.turn);
+  }
+
+  /** What this turn has said is void. */
+  reset() {
+    this.blocks.clear();
+    this.dirty.clear();
+    this.turn.replaceChildren();
   }
 
   wait() {
@@ -309,7 +326,7 @@ class AnswerView {
     if (!block) {
       block = make();
       this.blocks.set(index, block);
-      this.body.append(block.element);
+      this.turn.append(block.element);
     }
     this.waiting?.remove();
     return block;
@@ -331,6 +348,28 @@ class AnswerView {
     const block = this.block(index, () => folded(label, name, new Plain()));
     block.add(text);
     this.dirty.add(block);
+    return block;
+  }
+
+  /** A call: its arguments as they come, then its result; meanwhile, where it waits for the user, what he can say. */
+  call(index, id, name) {
+    const block = this.tool(index, name, "");
+    block.id = id;
+    this.calls.set(id, block);
+  }
+
+  callEnd(event, decide) {
+    const block = this.blocks.get(event.index);
+    if (!block) return;
+    if (event.executable !== false && page.asks.has(event.name)) { block.ask(event.name, decide); this.scrollIn(block); }
+  }
+
+  scrollIn(block) { if (isAtEnd()) { this.draw(); block.element.scrollIntoView({ block: "nearest" }); toEnd(); } }
+
+  result(id, text, isError) {
+    const block = this.calls.get(id);
+    block?.result(text, isError);
+    if (block) this.dirty.add(block);
   }
 
   note(text) { this.body.append(el("p", { className: "note" }, text)); }
@@ -344,11 +383,12 @@ class AnswerView {
   settle(answer) {
     this.draw();
     this.waiting?.remove();
+    for (const call of this.calls.values()) call.settle();
     this.element.removeAttribute("aria-busy");
     const parts = [];
     if (answer.first_text_s !== null) parts.push(`${seconds(answer.first_text_s)} to first token`);
     if (answer.usage) parts.push(`${answer.usage.input_tokens} in, ${answer.usage.output_tokens} out`);
-    const speed = answer.usage && answer.total_s - answer.first_text_s;
+    const speed = answer.usage && !answer.blocks.some((block) => block.kind === "tool_result") && answer.total_s - answer.first_text_s;
     if (speed > 0.05 && answer.usage.output_tokens >= 5) parts.push(`${(answer.usage.output_tokens / speed).toFixed(0)} tokens/s`);
     parts.push(costOf(answer.cost));
     if (answer.stop && answer.stop.reason !== "end_turn") parts.push(`stopped: ${answer.stop.reason.replaceAll("_", " ")}`);
@@ -365,6 +405,12 @@ class AnswerView {
   }
 }
 
+/** Give the cost of two turns; unknown where that of one is. */
+function added(one, other) {
+  const known = one.amount_usd !== null && other.amount_usd !== null;
+  return { exact: one.exact && other.exact, amount_usd: known ? Number(one.amount_usd) + Number(other.amount_usd) : null };
+}
+
 function costOf(cost) {
   if (!cost || cost.amount_usd === null) return "cost unknown";
   return `${cost.exact ? "" : "about "}${money(Number(cost.amount_usd))}`;
@@ -379,8 +425,37 @@ class Plain {
 
 function folded(label, name, inside) {
   const summary = el("summary", {}, label, name ? el("b", {}, ` ${name}`) : null);
-  const element = el("details", {}, summary, el("div", { className: "inside" }, inside.element));
-  return { element, add: (text) => inside.add(text), draw: () => inside.draw() };
+  const state = el("span", { className: "state" });
+  summary.append(" ", state);
+  const body = el("div", { className: "inside" }, inside.element);
+  const element = el("details", {}, summary, body);
+  let asking = null;
+  const answered = () => { asking?.remove(); asking = null; };
+  return {
+    element,
+    add: (text) => inside.add(text),
+    draw: () => inside.draw(),
+    state(words, kind = "") { state.textContent = words; state.className = `state ${kind}`; },
+    settle() { if (asking || state.textContent === "running") { answered(); this.state("not run to its end", "bad"); } },
+    result(text, isError) {
+      answered();
+      this.state(isError ? "failed" : "done", isError ? "bad" : "good");
+      body.append(el("p", { className: "label" }, isError ? "Error" : "Result"), el("pre", {}, text));
+    },
+    ask(tool, decide) {
+      this.state("waits for you", "asks");
+      element.open = true;
+      const choice = (words, allow, always) => {
+        const button = el("button", { type: "button" }, words);
+        button.addEventListener("click", () => { answered(); this.state(allow ? "running" : "refused"); decide(allow, always ? tool : ""); $("text").focus(); });
+        return button;
+      };
+      asking = el("div", { className: "asking", role: "group", "aria-label": `May ${tool} run?` }, choice("Allow", true), choice("Always", true, true), choice("Refuse", false));
+      asking.firstChild.className = "primary";
+      body.append(asking);
+      say(`The model wants to call ${tool}: allow it?`);
+    },
+  };
 }
 
 function problemView(problem, title, again) {
@@ -400,16 +475,20 @@ const ON_EVENT = {
   text_delta: (view, event) => view.text(event.index, event.text),
   reasoning_delta: (view, event) => view.reasoning(event.index, event.text),
   refusal_delta: (view, event) => view.text(event.index, event.text, "refusal"),
-  tool_call_start: (view, event) => view.tool(event.index, event.name, ""),
+  tool_call_start: (view, event) => view.call(event.index, event.id, event.name),
   tool_call_delta: (view, event) => view.tool(event.index, "", event.arguments),
+  tool_call_end: (view, event, following) => view.callEnd(event, (allow, always) => following.decide(event.id, allow, always)),
+  tool_result_event: (view, event) => view.result(event.result.tool_call_id, textOf(event.result.content), event.result.is_error),
+  turn_start: (view, event, following) => { if (event.turn > 1) { view.nextTurn(); following.nextTurn(); } },
   server_tool_call: (view, event) => view.tool(event.index, event.name, event.arguments, "The provider's tool"),
   server_tool_result: (view, event) => view.tool(event.index, event.name, JSON.stringify(event.content, null, 2), "Result of"),
   usage: (view, event) => { view.usage = event; },
   notice: (view, event) => {
-    if (event.kind === "reset") view.begin();
+    if (event.kind === "reset") view.reset();
     if (event.kind !== "heartbeat" && event.kind !== "route") view.note(`${event.kind}: ${event.detail}`);
   },
 };
+const textOf = (content) => content.map((part) => part.text ?? `(${part.type})`).join("");
 const CONTENT = new Set(["text_delta", "reasoning_delta", "refusal_delta", "tool_call_start"]);
 
 /** Follow an answer that is on its way: the browser itself comes back with the last id where the connection breaks. */
@@ -422,6 +501,7 @@ class Following {
     this.isWhole = false;
     this.firstAt = 0;
     this.cost = null;
+    this.spent = null; // in the turns before this one
     this.frame = 0;
     view.wait();
     this.source = new EventSource(`/api/answers/${encodeURIComponent(this.key)}/events`);
@@ -438,9 +518,17 @@ class Following {
     const event = JSON.parse(message.data);
     if (event.type === "end" || event.type === "error") { this.isWhole = true; this.close(); refresh(); return; }
     if (!this.firstAt && CONTENT.has(event.type)) this.firstAt = performance.now();
-    if (event.type === "cost") this.cost = event;
-    ON_EVENT[event.type]?.(this.view, event);
+    if (event.type === "cost") this.cost = this.spent ? added(event, this.spent) : event;
+    ON_EVENT[event.type]?.(this.view, event, this);
     this.frame ||= requestAnimationFrame(() => { this.frame = 0; const stick = isAtEnd(); this.view.draw(); if (stick) toEnd(); });
+  }
+
+  nextTurn() { this.spent = this.cost; }
+
+  async decide(id, allow, always) {
+    if (always) page.asks.delete(always);
+    const body = JSON.stringify({ id, allow, always_for: always });
+    try { await call(`/api/answers/${encodeURIComponent(this.key)}/decisions`, { method: "POST", body }); } catch (problem) { showProblem(problem); }
   }
 
   broken() {
@@ -463,7 +551,7 @@ class Following {
 
 // --- the page -------------------------------------------------------------------------------------------------------
 
-const page = { id: "", following: null, views: new Map(), turns: [], asked: "", busy: false };
+const page = { id: "", following: null, views: new Map(), turns: [], asked: "", busy: false, asks: new Set() };
 const tabs = "BroadcastChannel" in window ? new BroadcastChannel("looms") : null;
 
 function say(text) { $("status").textContent = text; }
@@ -483,6 +571,7 @@ async function call(path, options = {}) {
   try { throw JSON.parse(text); } catch (problem) { throw problem.error ? problem : { error: `HTTP ${response.status}`, message: text.trim() }; }
 }
 
+const IS_ID = /^[0-9a-zA-Z-]{1,64}$/;
 const conversation = () => `/api/conversations/${page.id}`;
 
 /** Show the conversation as the server has it; what is drawn already stays. */
@@ -526,6 +615,8 @@ const SHOW_BLOCK = {
   text: (view, index, block) => view.text(index, block.text),
   refusal: (view, index, block) => view.text(index, block.text, "refusal"),
   reasoning: (view, index, block) => view.reasoning(index, block.text),
+  tool_call: (view, index, block) => { view.call(index, block.call, block.name); view.tool(index, "", block.text); },
+  tool_result: (view, _, block) => view.result(block.call, block.text, block.is_error),
 };
 function showBlocks(view, blocks) {
   view.begin();
@@ -592,13 +683,62 @@ function open(id) {
   return refresh();
 }
 
+// --- the conversations ----------------------------------------------------------------------------------------------
+
+async function showChats() {
+  let found;
+  try { found = await call("/api/conversations"); } catch (problem) { $("chats").close(); showProblem(problem); return; }
+  $("entries").replaceChildren(...found.map(entryView));
+  $("nothing").hidden = found.length > 0;
+}
+
+function entryView(entry) {
+  const item = el("li", {});
+  const name = el("button", { type: "button", className: "name", title: entry.title }, entry.title, entry.is_running ? el("i", { role: "img", "aria-label": "being answered" }) : null);
+  if (entry.id === page.id) name.setAttribute("aria-current", "true");
+  name.addEventListener("click", async () => { $("chats").close(); await open(entry.id); $("text").focus(); });
+  const rename = el("button", { type: "button", className: "small", "aria-label": `Rename ${entry.title}` }, "Rename");
+  rename.addEventListener("click", () => item.replaceChildren(...renaming(entry)));
+  const remove = el("button", { type: "button", className: "small", "aria-label": `Delete ${entry.title}` }, "Delete");
+  remove.addEventListener("click", () => {
+    if (!remove.classList.contains("sure")) { remove.classList.add("sure"); remove.textContent = "Sure?"; remove.setAttribute("aria-label", `Really delete ${entry.title}`); return; }
+    forget(entry);
+  });
+  remove.addEventListener("blur", () => { remove.classList.remove("sure"); remove.textContent = "Delete"; remove.setAttribute("aria-label", `Delete ${entry.title}`); });
+  item.append(name, rename, remove);
+  return item;
+}
+
+/** Give the field in which a conversation gets another name, and what takes it: Enter; Escape leaves the old one. */
+function renaming(entry) {
+  const field = el("input", { type: "text", value: entry.title, maxLength: 80, "aria-label": "Name of the conversation" });
+  const form = el("form", {}, field, el("button", { type: "submit", className: "small" }, "Save"));
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    try { await call(`/api/conversations/${entry.id}`, { method: "PATCH", body: JSON.stringify({ title: field.value }) }); } catch (problem) { $("chats").close(); showProblem(problem); }
+    showChats();
+  });
+  form.addEventListener("keydown", (event) => { if (event.key === "Escape") { event.preventDefault(); event.stopPropagation(); showChats(); } });
+  queueMicrotask(() => field.select());
+  return [form];
+}
+
+async function forget(entry) {
+  try { await call(`/api/conversations/${entry.id}`, { method: "DELETE" }); } catch (problem) { $("chats").close(); showProblem(problem); return; }
+  if (entry.id === page.id) await open(randomId());
+  tabs?.postMessage(entry.id);
+  await showChats();
+  $("close").focus();
+}
+
 // --- the model ------------------------------------------------------------------------------------------------------
 
 const OTHER = "other…";
 const spec = () => ($("model").value === OTHER ? $("spec").value.trim() : $("model").value);
 
 async function loadModels() {
-  const { models } = await call("/api/models");
+  const { models, asks } = await call("/api/models");
+  page.asks = new Set(asks);
   const groups = new Map();
   for (const model of models) groups.set(model.provider, [...(groups.get(model.provider) ?? []), model]);
   const select = $("model");
@@ -634,7 +774,10 @@ $("text").addEventListener("input", grow);
 $("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing && !touches) { event.preventDefault(); submit(); }
 });
-document.addEventListener("keydown", (event) => { if (event.key === "Escape" && page.busy) stop(); });
+document.addEventListener("keydown", (event) => { if (event.key === "Escape" && page.busy && !$("chats").open) stop(); });
+$("menu").addEventListener("click", () => { $("chats").showModal(); showChats(); });
+$("close").addEventListener("click", () => $("chats").close());
+$("chats").addEventListener("click", (event) => { if (event.target === $("chats")) $("chats").close(); }); // what is around it
 $("stop").addEventListener("click", stop);
 $("new").addEventListener("click", async () => { await open(randomId()); $("text").focus(); });
 $("model").addEventListener("change", () => { $("spec").hidden = $("model").value !== OTHER; if (!$("spec").hidden) $("spec").focus(); });
@@ -642,12 +785,12 @@ $("welcome").querySelectorAll("button").forEach((idea) => idea.addEventListener(
 $("log").addEventListener("scroll", () => { $("latest").hidden = isAtEnd(); });
 $("latest").addEventListener("click", toEnd);
 tabs?.addEventListener("message", (message) => { if (message.data === page.id) refresh(); });
-addEventListener("hashchange", () => { const id = location.hash.slice(1); if (/^[\w-]{1,64}$/.test(id) && id !== page.id) open(id); });
+addEventListener("hashchange", () => { const id = location.hash.slice(1); if (IS_ID.test(id) && id !== page.id) open(id); });
 document.addEventListener("visibilitychange", () => { if (!document.hidden && !page.following) refresh(); });
 
 async function main() {
   try { await loadModels(); } catch (problem) { showProblem(problem); }
   const named = location.hash.slice(1) || memory.get("looms-conversation");
-  await open(/^[0-9a-zA-Z-]{1,64}$/.test(named) ? named : randomId());
+  await open(IS_ID.test(named) ? named : randomId());
 }
 main();
