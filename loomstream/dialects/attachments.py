@@ -39,5 +39,8 @@ def text_of(document: Document, place: str) -> str:
     try:
         return document.data.decode()
     except UnicodeDecodeError as error:
-        msg = f"{place}.data is no UTF-8 ({error.reason} at byte {error.start}), but its media_type is text"
+        msg = (
+            f"{place}.data is no UTF-8 ({error.reason} at byte {error.start}), but its media_type is text: "
+            "encode it as UTF-8, or give the media_type that it has"
+        )
         raise RequestError(msg) from None

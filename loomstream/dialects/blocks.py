@@ -28,7 +28,7 @@ from loomstream.events import (
     ToolCallEnd,
     ToolCallStart,
 )
-from loomstream.wire.json import SURROGATE_OFFSET, Reader, is_object
+from loomstream.wire.json import CARRIER_MARK, SURROGATE_OFFSET, Reader, carrier, is_object
 
 MAX_BLOCKS = 4096
 """More content blocks than this in one answer end the stream with `LimitExceeded`."""
@@ -124,12 +124,18 @@ class Blocks:
             )
 
 
-_HIGH = range(0xD800 + SURROGATE_OFFSET, 0xDC00 + SURROGATE_OFFSET)
+def _code(surrogate: int) -> str:
+    """Give the second code point of its carrier."""
+    return chr(surrogate + SURROGATE_OFFSET)
+
+
 _CARRIED = re.compile(
-    f"([{chr(0xD800 + SURROGATE_OFFSET)}-{chr(0xDBFF + SURROGATE_OFFSET)}])"
-    f"([{chr(0xDC00 + SURROGATE_OFFSET)}-{chr(0xDFFF + SURROGATE_OFFSET)}])"
-    f"|[{chr(0xD800 + SURROGATE_OFFSET)}-{chr(0xDFFF + SURROGATE_OFFSET)}]"
+    f"{CARRIER_MARK}([{_code(0xD800)}-{_code(0xDBFF)}])"
+    f"{CARRIER_MARK}([{_code(0xDC00)}-{_code(0xDFFF)}])"
+    f"|{CARRIER_MARK}[{_code(0xD800)}-{_code(0xDFFF)}]"
 )
+_CARRIER_CHARS = len(carrier(0xD800))
+_HIGH_AT_END = re.compile(f"{CARRIER_MARK}[{_code(0xD800)}-{_code(0xDBFF)}]\\Z")
 
 
 def _join(match: re.Match[str]) -> str:
@@ -193,9 +199,10 @@ class SurrogateJoiner:
         make: type[TextDelta | ReasoningDelta | ToolCallDelta],
     ) -> None:
         text = self._held.pop(index, "") + text
-        if ord(text[-1]) in _HIGH:
-            self._held[index] = text[-1]
-            text = text[:-1]
+        high = _HIGH_AT_END.search(text, max(0, len(text) - _CARRIER_CHARS))
+        if high is not None:
+            self._held[index] = high[0]
+            text = text[: high.start()]
         if text:
             out.append(make(index, heal(text)))
 
@@ -226,7 +233,7 @@ def _heal_fields(event: Event | Failure) -> Event | Failure:
 class Sealer:
     """Makes what a translator gives for a frame a list that keeps the law, whatever was appended to it.
 
-    No event holds a private code point, bytes that were replaced are announced once, nothing follows a failure.
+    No event holds a carried surrogate, bytes that were replaced are announced once, nothing follows a failure.
     `over` is True once the stream has ended: by a failure, which is noted here, or as the translator says.
     """
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from loomstream.errors import ConfigError
+from loomstream.providers.config_file import own_file
 from loomstream.telemetry.records import AuditRecord, decode_record, encode_record
 
 AUDIT_FILE = "audit.jsonl"
@@ -33,8 +34,7 @@ _LONGEST_FIRST_LINE = 1024 * 1024
 
 def default_path() -> Path:
     """Give `audit.jsonl` in `$LOOM_DATA_DIR` (default `~/.loom`)."""
-    folder = os.environ.get("LOOM_DATA_DIR", "").strip() or "~/.loom"
-    return Path(os.path.expanduser(folder), AUDIT_FILE)  # noqa: PTH111 (no error where there is no home)
+    return own_file(AUDIT_FILE)
 
 
 class AuditLog:

@@ -96,9 +96,9 @@ class _Told(Watcher):
         if self._streamed:
             self._note(call.began_ns, "stream.started")
 
-    def read(self, call: Call) -> None:
+    def first(self, call: Call) -> None:
         """Note the first content."""
-        if call.reads == 1 and self._streamed:
+        if self._streamed:
             self._note(call.now_ns, "stream.first_token")
 
     def notice(self, call: Call, notice: Notice) -> None:

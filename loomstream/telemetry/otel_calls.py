@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from importlib.metadata import version
+from itertools import count
 from typing import NamedTuple
 
 from opentelemetry import metrics, trace
@@ -63,9 +64,8 @@ class Instruments:
         self._ready: tuple[trace.Tracer, _Meters] | None = None
         self._silent: tuple[object, object] = (None, None)
         """The providers that were found to record nothing: they need not be asked again."""
-        self.gaps = 0
-        """How many have passed since one was recorded."""
-        self.gaps_every = gaps_every
+        self.untold = map(gaps_every.__rmod__, count(1)).__next__
+        """Counts the gaps of all calls; 0: this one is to be recorded."""
         self.content = content
 
     def watcher(self) -> Watcher | None:
@@ -119,6 +119,7 @@ class _Traced(Watcher):
         self._meters = meters
         self._span: Span = trace.INVALID_SPAN
         self._names: Attributes | None = None
+        self.untold = instruments.untold
 
     def begin(self, call: Call, request: Request) -> None:
         """Begin the span, as a child of the one that is current where the answer is read."""
@@ -140,14 +141,9 @@ class _Traced(Watcher):
             return _NOTHING
         return use_span(self._span, end_on_exit=False, record_exception=False, set_status_on_exception=False)
 
-    def read(self, call: Call) -> None:
-        """Record the gap before it, where that is one to record."""
-        shared = self._instruments
-        if call.reads > 1:
-            shared.gaps += 1
-            if shared.gaps >= shared.gaps_every:
-                shared.gaps = 0
-                self._meters.gap.record(call.gap_s, self._known(call))
+    def gap(self, call: Call) -> None:
+        """Record the gap."""
+        self._meters.gap.record(call.gap_s, self._known(call))
 
     def notice(self, call: Call, notice: Notice) -> None:
         """Put it on the span, its words only where content was asked for: they may quote a provider."""

@@ -10,8 +10,9 @@ order law, `conformance` a provider to everything that loomstream promises.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from loomstream.lazy import lazy
 
 if TYPE_CHECKING:
     from loomstream.testing.builders import text_events, tool_call_events
@@ -20,20 +21,12 @@ if TYPE_CHECKING:
     from loomstream.testing.replay import Recording, ReplayTransport, replay_model
     from loomstream.testing.scripted import Pause, Script, scripted_model
 
-_HOME_OF = {
-    "ConformanceFailure": "checks",
-    "ConformanceReport": "checks",
-    "OrderViolation": "order",
-    "Pause": "scripted",
-    "Recording": "replay",
-    "ReplayTransport": "replay",
-    "Script": "scripted",
-    "check_order": "order",
-    "conformance": "checks",
-    "replay_model": "replay",
-    "scripted_model": "scripted",
-    "text_events": "builders",
-    "tool_call_events": "builders",
+_HOMES = {
+    "builders": ("text_events", "tool_call_events"),
+    "checks": ("ConformanceFailure", "ConformanceReport", "conformance"),
+    "order": ("OrderViolation", "check_order"),
+    "replay": ("Recording", "ReplayTransport", "replay_model"),
+    "scripted": ("Pause", "Script", "scripted_model"),
 }
 
 __all__ = (
@@ -52,13 +45,6 @@ __all__ = (
     "tool_call_events",
 )
 
-
-def __getattr__(name: str) -> object:
-    """Load a name on first use: the pytest plugin lives here, and is loaded by every session of its users."""
-    module = _HOME_OF.get(name)
-    if module is None:
-        msg = f"module 'loomstream.testing' has no attribute {name!r}"
-        raise AttributeError(msg)
-    value = getattr(importlib.import_module(f"loomstream.testing.{module}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a checker would take any misspelt name for an object
+    # Loaded on first use: the pytest plugin lives here, and is loaded by every session of its users.
+    __getattr__ = lazy(globals(), _HOMES)

@@ -57,7 +57,7 @@ class ReplayTransport:
         """Give the next recording as the response."""
         self.requests.append(wire_request)
         if not self._recordings:
-            msg = "the replay has no recording"
+            msg = "the replay has no recording: give ReplayTransport at least one"
             raise ConnectionLost(msg)
         recording = self._recordings.pop(0) if len(self._recordings) > 1 else self._recordings[0]
         await anyio.lowlevel.checkpoint()

@@ -6,24 +6,22 @@ kept.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Unpack, cast
 
 import anyio
 import anyio.lowlevel
 from msgspec import Struct
 
-from loomstream.errors import LoomstreamError
-from loomstream.events import Cost, Event, Usage
+from loomstream.asking import Asking
+from loomstream.errors import LoomstreamError, StreamTruncated, UsageError
+from loomstream.events import Cost, Event, EventBase, Stop, Usage
 from loomstream.handler import Handler, Middleware, compose
-from loomstream.messages import Prompt, Request, RequestOptions, Response, make_request
+from loomstream.messages import Prompt, Request, RequestOptions, check_options, make_request
 from loomstream.stream import Stream
 from loomstream.tools import with_output, with_tools
-from loomstream.tools.outputs import extract
 
-_T = TypeVar("_T")
 _PROVIDER, _MODEL = "scripted", "scripted-model"
 
 
@@ -37,23 +35,16 @@ Script = Iterable[Event | Pause | LoomstreamError]
 """Events to give, pauses to make, an error to raise."""
 
 
-class ScriptedModel:
+class ScriptedModel(Asking):
     """Plays one script a call, the last one again and again."""
 
     def __init__(self, scripts: Sequence[Script], middleware: Sequence[Middleware], defaults: RequestOptions) -> None:
-        self._scripts = [list(script) for script in scripts]
+        _check_names(defaults)
+        self._scripts = _checked(scripts)
         self._defaults = defaults
         self._handler = compose(self._play, *middleware)
         self.requests: list[Request] = []
         self.open_streams = 0
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Do nothing, as there is nothing to close: a program that closes its model need not know which one it has."""
@@ -83,17 +74,6 @@ class ScriptedModel:
         request = make_request(prompt, with_output(with_tools({**self._defaults, **options})))
         return Stream(self._handler, request, cost_of=_unknown_cost, provider=_PROVIDER, model=_MODEL)
 
-    async def complete(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Response:
-        """Give the whole answer of the next script."""
-        async with self.stream(prompt, **options) as stream:
-            return await stream.collect()
-
-    async def extract(
-        self, prompt: Prompt, kind: type[_T], *, repair: int = 1, **options: Unpack[RequestOptions]
-    ) -> _T:
-        """Give the answer of the next script as a value of a type; see `loomstream.Model.extract`."""
-        return await extract(self, prompt, kind, repair=repair, **options)
-
     @asynccontextmanager
     async def _play(self, request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
         self.requests.append(request)
@@ -106,6 +86,44 @@ class ScriptedModel:
             self.open_streams -= 1
 
 
+def _checked(scripts: Sequence[object]) -> list[list[Event | Pause | LoomstreamError]]:
+    """Give the scripts as lists. Raises `UsageError` for what is none."""
+    if not scripts:
+        msg = "scripted_model() has nothing to play: give at least one script, as in scripted_model(text_events('Hi'))"
+        raise UsageError(msg)
+    return [_script(script, number) for number, script in enumerate(scripts, 1)]
+
+
+def _script(script: object, number: int) -> list[Event | Pause | LoomstreamError]:
+    if isinstance(script, str | bytes) or not isinstance(script, Iterable):
+        msg = (
+            f"script {number} of scripted_model is a {type(script).__name__}, {script!r:.60}: give a list of events; "
+            "text_events('Hi') makes those of an answer"
+        )
+        raise UsageError(msg)
+    items = list(cast("Iterable[object]", script))
+    for place, item in enumerate(items, 1):
+        if not isinstance(item, EventBase | Pause | LoomstreamError):
+            msg = (
+                f"item {place} of script {number} of scripted_model is a {type(item).__name__}, {item!r:.60}: "
+                "a script is made of events, Pauses and errors of loomstream"
+            )
+            raise UsageError(msg)
+    return cast("list[Event | Pause | LoomstreamError]", items)
+
+
+def _check_names(defaults: RequestOptions) -> None:
+    """Raise `UsageError` for an option that no request has, here and not at the first call."""
+    named = sorted({"provider", "model"} & set(defaults))
+    if named:
+        msg = (
+            f"scripted_model takes no {' and no '.join(named)}: its events say who answers, as in "
+            "text_events('Hi', provider='openai', model='gpt-4o')"
+        )
+        raise UsageError(msg)
+    check_options(cast("Mapping[str, object]", with_output(with_tools(defaults))))
+
+
 async def _play(script: list[Event | Pause | LoomstreamError]) -> AsyncGenerator[Event]:
     for item in script:
         await anyio.lowlevel.checkpoint()
@@ -116,6 +134,9 @@ async def _play(script: list[Event | Pause | LoomstreamError]) -> AsyncGenerator
             raise item
         else:
             yield item
+    if not any(isinstance(item, Stop) for item in script):
+        msg = "the script ends without a Stop: add one, as in Stop('end_turn'), or the error that ends the answer"
+        raise StreamTruncated(msg)
 
 
 def _unknown_cost(provider: str, model: str, usage: Usage | None) -> Cost:  # noqa: ARG001 (the signature of CostOf)
@@ -125,5 +146,9 @@ def _unknown_cost(provider: str, model: str, usage: Usage | None) -> Cost:  # no
 def scripted_model(
     *scripts: Script, middleware: Sequence[Middleware] = (), **defaults: Unpack[RequestOptions]
 ) -> ScriptedModel:
-    """Give a model that plays the scripts, one a call."""
+    """Give a model that plays the scripts, one a call, the last one again and again; options are for every request.
+
+    Raises `UsageError` where there is no script, for one that is no list of events, pauses and errors, and for an
+    option that no request has.
+    """
     return ScriptedModel(scripts, middleware, defaults)

@@ -2,14 +2,16 @@
 
 Contract: `Reader.read` gives a typed value or a `Failure`, whatever the bytes; it never raises. What is not
 UTF-8 reads as U+FFFD (as WHATWG says for event streams); one byte order mark is skipped. Depth is bounded.
-Lone surrogates, which no event may hold, are carried through as private code points (see `SURROGATE_OFFSET`)
-so that a translator can join the two halves of a character that was cut over two deltas.
+Lone surrogates, which no event may hold, are carried through as two code points (see `carrier`), so that a
+translator can join the two halves of a character that was cut over two deltas.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
 import msgspec
@@ -19,13 +21,16 @@ from loomstream.errors import BadFrame, Failure, LimitExceeded
 MAX_DEPTH = 128
 """Nesting deeper than this is refused: msgspec alone accepts more and then leaks RecursionError."""
 
+CARRIER_MARK = "\U0010ffff"
+"""Stands before each carried surrogate. It is a noncharacter, so no text has it to tell anything by it."""
 SURROGATE_OFFSET = 0x100000
-"""A lone surrogate U+D8xx is carried as U+10D8xx (plane 16, private use)."""
+"""A lone surrogate U+D8xx is carried as the mark and U+10D8xx (plane 16, private use)."""
 
 _QUOTE_BYTES = 200
 _UNREADABLE = (ValueError, RecursionError)
 """What the decoders raise; msgspec's errors and UnicodeError are ValueErrors."""
 _T = TypeVar("_T")
+_MARKED = re.compile(rf"{CARRIER_MARK}|\\u[dD][bB][fF]{{2}}\\u[dD][fF]{{3}}")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _ESCAPE = re.compile(r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _CUT = re.compile(r"Input data was truncated|JSON is malformed: (?:invalid|unexpected)[^(]*\(byte (\d+)\)")
@@ -58,17 +63,29 @@ def depth_exceeds(data: bytes, limit: int = MAX_DEPTH) -> bool:
     return False
 
 
-def _escape_lone(match: re.Match[str]) -> str:
+def carrier(surrogate: int) -> str:
+    """Give what carries a lone surrogate: two code points that no text has in this order."""
+    return CARRIER_MARK + chr(surrogate + SURROGATE_OFFSET)
+
+
+def _lost(surrogate: int) -> str:  # noqa: ARG001 (as `carrier`)
+    return "\ufffd"
+
+
+def _replace_lone(match: re.Match[str], replace: Callable[[int], str]) -> str:
     escape = match.group()
     if len(escape) != len(r"\uXXXX") or escape[1] != "u":
         return escape
     code = int(escape[2:], 16)  # noqa: FURB166 (the prefix is no 0x)
-    return chr(code + SURROGATE_OFFSET) if 0xD800 <= code <= 0xDFFF else escape  # noqa: PLR2004 (the surrogate range)
+    return replace(code) if 0xD800 <= code <= 0xDFFF else escape  # noqa: PLR2004 (the surrogate range)
 
 
 def carry_surrogates(text: str) -> str:
-    """Give the JSON text with each lone surrogate escape as its private code point."""
-    return _ESCAPE.sub(_escape_lone, text) if _SURROGATE.search(text) else text
+    """Give the JSON text with each lone surrogate escape as its `carrier`; as U+FFFD where the text has the mark."""
+    if not _SURROGATE.search(text):
+        return text
+    replace = _lost if _MARKED.search(text) else carrier
+    return _ESCAPE.sub(partial(_replace_lone, replace=replace), text)
 
 
 def quote(data: bytes, limit: int = _QUOTE_BYTES) -> str:

@@ -276,5 +276,12 @@ NOT_TYPED = (
     ("the Go types `LLMProvider`, `Client`, `Cost`", "Python's are in the API reference: `Model`, `Provider`, `Cost`"),
     ("an API key in Gemini's address", "sent as a header instead, so that no log shows it"),
     ("`embedding:`, `database:`, `server:` and others of a `looms.yaml`", "not of the LLM layer; accepted, not read"),
+    (
+        "`storage_type` and `sqlite_path` of `observability:`",
+        (
+            "accepted, told to have no effect: the seed's database holds evaluations, no calls; `mode: embedded` keeps "
+            "calls in the audit log, which needs no flush and no lock over processes, and `looms log` sums them"
+        ),
+    ),
 )
 """What the seed shows and this does not type, and why."""

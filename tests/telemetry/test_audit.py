@@ -6,7 +6,9 @@ import datetime as dt
 import json
 import logging
 import os
+import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -18,7 +20,15 @@ from typing import Any
 import anyio
 import pytest
 
-from loomstream.errors import BadRequest, ConfigError, ConnectionLost, DeadlineExceeded, LoomstreamError, Overloaded
+from loomstream.errors import (
+    BadRequest,
+    ConfigError,
+    ConnectionLost,
+    DeadlineExceeded,
+    LoomstreamError,
+    Overloaded,
+    StreamCancelled,
+)
 from loomstream.events import Event, Notice, ReasoningDelta, ReasoningEnd, ReasoningStart, Start, TextDelta, TextStart
 from loomstream.messages import Request, Timeouts
 from loomstream.middleware.candidates import Candidate
@@ -163,6 +173,13 @@ async def test_a_cancelled_call(path: Path, how: str) -> None:
         stream.cancel() if how == "stream" else group.cancel_scope.cancel()
     record = one(path)
     assert (record.outcome, record.text_chars, record.total_s) == ("cancelled", 3, 5.0)
+
+
+async def test_a_stream_within_that_was_cancelled(path: Path) -> None:
+    model = scripted_model([*BEGUN, StreamCancelled("left")], middleware=[audit(path)])
+    with pytest.raises(StreamCancelled):
+        await model.complete("hi")
+    assert (one(path).outcome, one(path).error) == ("cancelled", "StreamCancelled")
 
 
 async def test_the_limit_of_the_whole_call_is_told_from_a_cancellation(path: Path) -> None:
@@ -346,3 +363,49 @@ def test_several_processes_share_a_file_that_is_rotated_meanwhile(path: Path) ->
     assert {record.id for record in reading} == {f"{name}-{number}" for name in ("a", "b") for number in range(200)}
     assert reading.skipped == 0
     assert len(files_of(path)) > 3
+
+
+WRITER = """if True:
+    import datetime as dt, os, resource, signal, sys
+    from loomstream.telemetry.audit_log import AuditLog
+    from loomstream.telemetry.records import AuditRecord
+    if sys.argv[3:]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+    log = AuditLog(sys.argv[1])
+    for number in range(100_000):
+        name = f"{sys.argv[2]}-{number}"
+        try:
+            log.write(AuditRecord(id=name, began=dt.datetime.now(dt.timezone.utc), outcome="whole", who="x" * 500))
+        except OSError as error:
+            print(error, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        print(name, flush=True)
+"""
+
+
+def test_a_process_that_is_killed_in_the_middle_of_a_line_costs_no_other(path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WRITER, str(path), "torn", "2000"], capture_output=True, text=True, check=False
+    )
+    *told, failure = done.stdout.splitlines()
+    assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
+    assert re.fullmatch(r"only \d+ of \d+ bytes could be written to .*calls\.jsonl", failure)
+    assert not path.read_bytes().endswith(b"\n")
+    AuditLog(path).write(a_record("after"))
+    reading = Reading(lines_of(path))
+    assert [record.id for record in reading] == [*told, "1"]
+    assert (len(told) > 1, reading.skipped) == (True, 1)
+
+
+def test_a_process_that_is_killed_as_it_writes_loses_nothing_that_it_had_written(path: Path) -> None:
+    command = [sys.executable, "-c", WRITER, str(path), "killed"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        told = [process.stdout.readline().strip() for _ in range(200)]
+        process.kill()
+        told += process.stdout.read().split("\n")[:-1]  # what it has told without an end it may not have told whole
+    AuditLog(path).write(a_record("after"))
+    reading = Reading(lines_of(path))
+    kept = [record.id for record in reading]
+    assert (kept[: len(told)], kept[-1]) == (told, "1")
+    assert len(kept) <= len(told) + 2  # at most one was written and not told

@@ -33,16 +33,22 @@ def output(folder: Path, name: str) -> list[str]:
 
 
 def test_a_collector_gets_the_span(folder: Path) -> None:
-    lines = output(folder, "traced.py")
-    assert lines[0] == "chat demo"
-    assert '   gen_ai.provider.name string_value: "openai-compatible"' in lines
-    assert '   loomstream.outcome string_value: "whole"' in lines
+    first, *attributes = output(folder, "traced.py")
+    assert first.startswith("chat gpt-4o, kind 3, status 0, ")
+    told = dict(line.strip().split(": ", 1) for line in attributes)
+    assert told["gen_ai.provider.name"] == "openai"
+    assert told["gen_ai.usage.output_tokens"] == "6"
+    assert (told["loomstream.outcome"], told["loomstream.cost_usd"]) == ("whole", "6.25e-05")
+    assert not any("tide" in line or "What is in?" in line for line in attributes)
 
 
 def test_hawk_gets_the_spans(folder: Path) -> None:
-    first, *_, last = output(folder, "told.py")
+    first, *lines, last = output(folder, "told.py")
     assert first == "/v1/traces {"
-    assert last == "5 sent, 0 dropped"
+    assert '  "llm.cost.usd": 6.25e-05,' in lines
+    assert "metric.llm.tokens.output 6" in lines
+    assert not any("tide" in line or "What is in?" in line for line in lines)
+    assert last == "9 sent, 0 dropped"
 
 
 def test_the_log_is_kept_and_read_again(folder: Path) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 
-from loomstream.errors import RateLimited, UsageError
+from loomstream.errors import RateLimited, StreamTruncated, UsageError
 from loomstream.events import Cost, Start
 from loomstream.messages import Timeouts, user
 from loomstream.testing import Pause, scripted_model, text_events, tool_call_events
 from loomstream.testing.clock import virtual_clock_backends
 
 pytestmark = pytest.mark.anyio
+
+ANSWER = text_events("a")
 
 
 async def test_scripts_are_played_in_order_and_the_last_again() -> None:
@@ -49,6 +53,29 @@ async def test_it_stands_where_a_connected_model_stands() -> None:
     async with scripted_model(text_events("one")) as model, model.stream("x") as stream:
         assert (await stream.collect()).text == "one"
     await model.aclose()
+
+
+@pytest.mark.parametrize(
+    ("scripts", "options", "words"),
+    [
+        (("text",), {}, "script 1 of scripted_model is a str, 'text': .*text_events"),
+        ((ANSWER, None), {}, "script 2 of scripted_model is a NoneType"),
+        ((["text"],), {}, "item 1 of script 1 of scripted_model is a str"),
+        ((), {}, "nothing to play"),
+        ((), {"model": "gpt-4o"}, "takes no model: its events say who answers"),
+        ((ANSWER,), {"maxtokens": 5}, "did you mean max_tokens"),
+    ],
+)
+def test_what_cannot_be_played_is_refused_at_once(
+    scripts: tuple[Any, ...], options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        scripted_model(*scripts, **options)
+
+
+async def test_a_script_without_an_end_is_said_to_be_one() -> None:
+    with pytest.raises(StreamTruncated, match="the script ends without a Stop"):
+        await scripted_model(ANSWER[:-1]).complete("hi")
 
 
 async def test_its_cost_is_unknown() -> None:

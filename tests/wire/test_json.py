@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from loomstream.errors import BadFrame, Failure, LimitExceeded
 from loomstream.wire.json import (
     MAX_DEPTH,
-    SURROGATE_OFFSET,
     Reader,
+    carrier,
     carry_surrogates,
     depth_exceeds,
     is_object,
@@ -39,10 +39,6 @@ def read(data: bytes, type_: object = object) -> object:
     """Read as a dialect does; a failure is given as its class."""
     value = Reader(msgspec.json.Decoder(type_)).read(data)
     return type(value.error) if isinstance(value, Failure) else value
-
-
-def carried(code: int) -> str:
-    return chr(code + SURROGATE_OFFSET)
 
 
 # --- valid ---------------------------------------------------------------------------------------
@@ -217,7 +213,7 @@ def test_what_is_no_utf_8_is_replaced(bad: bytes, text: str) -> None:
 
 
 # --- lone surrogates -----------------------------------------------------------------------------
-HIGH, LOW = carried(0xD83D), carried(0xDE00)
+HIGH, LOW = carrier(0xD83D), carrier(0xDE00)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +230,10 @@ HIGH, LOW = carried(0xD83D), carried(0xDE00)
         (r"\\\ud83d", "\\" + HIGH),
         (r"\\ud83d\ud83d", r"\ud83d" + HIGH),
         (r"\ud800\udfff\udbff\udc00", chr(0x103FF) + chr(0x10FC00)),
-        (r"\ud7ff\ue000\ud800", "\ud7ff\ue000" + carried(0xD800)),
+        (r"\ud7ff\ue000\ud800", "\ud7ff\ue000" + carrier(0xD800)),
+        ("\U0010d83d" + r"\ud83d", "\U0010d83d" + HIGH),
+        ("\U0010ffff\U0010d83d" + r"\ud83d", "\U0010ffff\U0010d83d\ufffd"),  # the mark stands there already
+        (r"\uDBFF\uDFFF\ud83d", "\U0010ffff\ufffd"),
     ],
 )
 def test_a_lone_surrogate_is_carried(escaped: str, text: str) -> None:

@@ -206,7 +206,7 @@ class Parts:
 
 def _rest(part: Part, whole: str) -> str | None:
     """Give what a whole text adds to its deltas, None where it differs; the work is no more than its length."""
-    if 2 * len(whole) < part.length:  # two halves of a character are healed to one at most
+    if 4 * len(whole) < part.length:  # two halves of a character, carried as two each, are healed to one at most
         return None
     told = part.joined()
     if told == whole:
