@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from fractions import Fraction
 
 import anyio
@@ -82,7 +82,8 @@ class Host:
         self.asked.append(self.name)
         self.open += 1
         try:
-            yield self._events()
+            async with aclosing(self._events()) as events:
+                yield events
         finally:
             self.open -= 1
 
