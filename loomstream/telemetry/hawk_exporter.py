@@ -162,6 +162,7 @@ class HawkExporter:
         with self._changed:
             left = self.waiting
             self._queue.clear()
+            self._in_flight = 0  # what becomes of them is not known any more: they count once, as lost
             self.dropped += left
         if left:
             self._complain(f"{left} spans could not be sent before the end")
@@ -201,16 +202,19 @@ class HawkExporter:
         self._changed = threading.Condition()
         self._thread = None
         self._in_flight = 0
+        self._hurried = False
         self._queue.clear()
 
     def _run(self, client: httpx.Client) -> None:
         try:
             while batch := self._next():
                 try:
-                    self._deliver(client, batch)
+                    problem, cause = self._deliver(client, batch), None
                 except Exception as error:  # noqa: BLE001 (telemetry must not end with a batch that cannot be written)
-                    self._lose(len(batch), "a batch could not be written", error)
-                self._done()
+                    problem, cause = "a batch could not be written", error
+                count = self._counted(taken=not problem)
+                if problem and count:
+                    self._complain(f"{count} spans were lost: {problem}", cause)
         finally:
             client.close()
 
@@ -225,10 +229,16 @@ class HawkExporter:
             self._in_flight = len(batch)
             return batch
 
-    def _done(self) -> None:
+    def _counted(self, *, taken: bool) -> int:
+        """Count the batch that was under way; give its size, 0 where `close` has given it up."""
         with self._changed:
-            self._in_flight = 0
+            count, self._in_flight = self._in_flight, 0
+            if taken:
+                self.sent += count
+            else:
+                self.dropped += count
             self._changed.notify_all()
+        return count
 
     def _client(self) -> httpx.Client:
         import httpx  # noqa: PLC0415 (not before something is sent)
@@ -240,7 +250,8 @@ class HawkExporter:
         proxy = None if found is None else httpx.Proxy(found.url, headers=headers)
         return httpx.Client(timeout=self._timeout_s, trust_env=False, follow_redirects=False, proxy=proxy)
 
-    def _deliver(self, client: httpx.Client, batch: list[HawkSpan]) -> None:
+    def _deliver(self, client: httpx.Client, batch: list[HawkSpan]) -> str:
+        """Send a batch; say why it was lost, nothing where it was taken."""
         import httpx  # noqa: PLC0415 (it is loaded already)
 
         body = msgspec.json.encode({"spans": [self._clean(span) for span in batch]})
@@ -254,12 +265,11 @@ class HawkExporter:
             except httpx.HTTPError as error:
                 answer = _Answer(f"{type(error).__name__}: {error}", again=True)
             if answer.taken:
-                self.sent += len(batch)
-                return
+                return ""
             is_last = not answer.again or attempt + 1 == self._attempts
             if is_last or self._is_over(self._wait_s(attempt, answer.retry_after_s)):
                 break
-        self._lose(len(batch), answer.words)
+        return answer.words
 
     def _wait_s(self, attempt: int, retry_after_s: float) -> float:
         jittered = random.uniform(0, self._first_wait_s * 2**attempt)  # noqa: S311 (no cryptography)
@@ -269,10 +279,6 @@ class HawkExporter:
         """Wait before the next attempt; say whether there is to be none, because all is to end."""
         with self._changed:
             return self._changed.wait_for(lambda: self._closed, wait_s)
-
-    def _lose(self, count: int, why: str, error: BaseException | None = None) -> None:
-        self.dropped += count
-        self._complain(f"{count} spans were lost: {why}", error)
 
     def _clean(self, span: HawkSpan) -> HawkSpan:
         events = tuple(
