@@ -168,14 +168,27 @@ def follow(path: Path, wait: Callable[[], None]) -> Iterator[bytes | None]:
     Where there is nothing more for now it gives None, and then calls `wait`. A file that is put aside is read to its
     end before the new one. Raises `OSError` where a file cannot be read.
     """
-    yield from (line for each in put_aside(path) for line in _whole_lines(each))
+    read: set[str] = set()
     while True:
         try:
-            with path.open("rb") as file:
-                yield from _followed(file, path, wait)
+            file = path.open("rb")
         except FileNotFoundError:
+            yield from _put_aside_since(path, None, read)
             yield None
             wait()
+            continue
+        with file:  # open before it is looked what was put aside: so none slips through between the two
+            yield from _put_aside_since(path, file, read)
+            yield from _followed(file, path, wait)
+            read.update(each.name for each in put_aside(path) if _is_at(each, file))
+
+
+def _put_aside_since(path: Path, file: BinaryIO | None, read: set[str]) -> Iterator[bytes]:
+    """Give the lines of what was put aside and not yet read, but for `file`, which is read by itself; note them."""
+    for each in put_aside(path):
+        if each.name not in read and (file is None or not _is_at(each, file)):
+            yield from _whole_lines(each)
+            read.add(each.name)
 
 
 def _whole_lines(path: Path) -> Iterator[bytes]:

@@ -149,3 +149,30 @@ def test_following_goes_over_a_rotation_and_waits_for_whole_lines(tmp_path: Path
 def _append(path: Path, data: bytes) -> None:
     with path.open("ab") as file:
         file.write(data)
+
+
+def test_following_misses_no_file_however_often_the_log_is_put_aside(tmp_path: Path) -> None:
+    """Three files come and go between two looks."""
+    path = tmp_path / "audit.jsonl"
+    names = iter(f"audit-2026112{day}T000000.000000Z-1.jsonl" for day in range(1, 9))
+
+    def put_aside(line: bytes) -> None:
+        with path.open("ab") as file:
+            file.write(line)
+        path.rename(tmp_path / next(names))
+
+    put_aside(b"1\n")
+    path.write_bytes(b"2\n")
+    pauses = iter([(b"3\n", b"4\n", b"5\n"), ()])
+
+    def wait() -> None:
+        for line in next(pauses):
+            put_aside(line)
+        path.write_bytes(b"6\n")
+
+    lines: list[bytes] = []
+    for line in follow(path, wait):
+        lines += [line] if line else []
+        if line == b"6\n":
+            break
+    assert lines == [b"%d\n" % number for number in range(1, 7)]
