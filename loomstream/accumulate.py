@@ -69,8 +69,8 @@ class _Open:
         self.id = id
         self.name = name
         self.pieces: list[str] = []
-        self.citations: list[Citation] = []
-        self.logprobs: list[TokenLogprob] = []
+        self.citations: list[Citation] | None = None
+        self.logprobs: list[TokenLogprob] | None = None
         self.opaque: tuple[Opaque, ...] = ()
         self.finished: ContentBlock | None = None
 
@@ -82,7 +82,7 @@ class _Open:
         match self.kind:
             case "text":
                 holds = text or self.citations or self.logprobs
-                return Text(text, tuple(self.citations), tuple(self.logprobs)) if holds else None
+                return Text(text, tuple(self.citations or ()), tuple(self.logprobs or ())) if holds else None
             case "reasoning":
                 return Reasoning(text, self.opaque) if text or self.opaque else None
             case "refusal":
@@ -210,10 +210,14 @@ class Accumulator:
 
     def _on_citation(self, citation: Citation) -> None:
         self.has_content = True
-        self._blocks[citation.index].citations.append(citation)
+        block = self._blocks[citation.index]
+        block.citations = block.citations or []
+        block.citations.append(citation)
 
     def _on_logprobs(self, logprobs: Logprobs) -> None:
-        self._blocks[logprobs.index].logprobs.extend(logprobs.tokens)
+        block = self._blocks[logprobs.index]
+        block.logprobs = block.logprobs or []
+        block.logprobs += logprobs.tokens
 
     def _put(self, index: int, choice: int, block: ContentBlock) -> None:
         self.has_content = True

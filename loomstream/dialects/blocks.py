@@ -242,12 +242,12 @@ class Sealer:
     def __init__(self, reader: Reader[Any]) -> None:
         self.reader = reader
         self.over = False
-        self._joiner = SurrogateJoiner()
+        self._joiner: SurrogateJoiner | None = None
         self._announced = False
 
     def begin_epoch(self) -> None:
         """Forget the halves of characters that the blocks of the epoch before left behind."""
-        self._joiner = SurrogateJoiner()
+        self._joiner = None
 
     def seal(self, events: list[Event | Failure]) -> list[Event | Failure]:
         """Give the events as they may leave the translator."""
@@ -255,7 +255,8 @@ class Sealer:
         if len(events) == 1 and not reader.carried and not reader.replaced and events[0].__class__ is not Failure:
             return events
         if reader.carried:
-            events = self._joiner.join(events)
+            joiner = self._joiner = self._joiner or SurrogateJoiner()
+            events = joiner.join(events)
         kinds = list(map(type, events))
         if Failure in kinds:
             del events[kinds.index(Failure) + 1 :]

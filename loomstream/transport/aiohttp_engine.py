@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
@@ -48,6 +49,8 @@ _NO_THRESHOLD = float("inf")  # aiohttp rounds time-outs above its threshold up 
 _READ_BYTES = 64 * 1024
 """asyncio takes 256 KiB for each read, which glibc maps anew each time: 20 µs, most of what an event costs."""
 _NO_TIMER = TimerNoop()
+_NO_SPLITS: deque[int] = deque(maxlen=0)
+"""Stands where aiohttp notes the end of each HTTP chunk, for readers of single ones: it keeps nothing."""
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods whose empty body has no length (RFC 9110 section 8.6)."""
 _INTERIM = range(100, 200)
@@ -323,6 +326,8 @@ class AiohttpAnswer:
         self._peer = peer
         self._taken_bytes = 0
         self._failure: LoomstreamError | None = None
+        if self._content is not None:
+            content._http_chunk_splits = _NO_SPLITS  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (no public way)
         content.on_eof(self._release)
 
     @property
@@ -403,12 +408,11 @@ def _taken(content: aiohttp.StreamReader) -> bytes:
     pieces = content._buffer  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (no public way)
     if not pieces:
         return b""
-    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    pieces.clear()
+    data = b"".join(pieces)
+    while pieces:  # `clear` takes another block of memory, for each stream
+        pieces.popleft()
     content._size = 0  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
     content._cursor = content.total_bytes  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
-    if content._http_chunk_splits:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
-        content._http_chunk_splits.clear()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
     content._protocol.resume_reading()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
     return data
 

@@ -30,6 +30,8 @@ _IGNORED = b""
 _MAX_RETRY_DIGITS = 15
 """A longer `retry` counts as malformed."""
 _MAX_KNOWN_NAMES = 256
+_UNNAMED = {b"": "", b"message": ""}
+"""The names of a stream that names nothing; shared, so that a thousand open ones have one."""
 _MAX_KNOWN_NAME_BYTES = 128
 _DONE = b"[DONE]"
 """OpenAI's end marker, sent as an event: the only payload of a provider that is no JSON object."""
@@ -74,7 +76,7 @@ class SSEDecoder:
         """How long the server asks to wait before connecting again, in milliseconds; None where it does not say."""
         self._max_frame_bytes = max_frame_bytes
         self._strict = strict
-        self._names = {b"": "", b"message": ""}
+        self._names = _UNNAMED
         """The names seen so far; only those are split fast. Bounded, as a peer may send ever new ones."""
         self._over = False
         self._between_frames = False
@@ -265,6 +267,8 @@ class SSEDecoder:
         if name is None:
             name = value.decode("utf-8", "replace")
             if len(value) <= _MAX_KNOWN_NAME_BYTES and len(self._names) < _MAX_KNOWN_NAMES:
+                if self._names is _UNNAMED:
+                    self._names = dict(_UNNAMED)
                 self._names[value] = name
         return name
 

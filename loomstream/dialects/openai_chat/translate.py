@@ -82,7 +82,7 @@ class _ChoiceState:
         self.refusal_index: int | None = None
         self.details: Details | None = None
         self.finish: str | None = None
-        self.tokens: list[TokenLogprob] = []
+        self.tokens: tuple[TokenLogprob, ...] = ()
         """Token probabilities that came before the text that they are of."""
 
 
@@ -90,9 +90,9 @@ class ChatTranslator:
     """Frames of one stream to events."""
 
     __slots__ = (
-        "_before_start",
         "_blocks",
         "_choices",
+        "_early",
         "_executed",
         "_fault",
         "_growing",
@@ -124,11 +124,12 @@ class ChatTranslator:
         self._fault: RawJSON | None = None
         """What the frame's failed choice says of its error, NULL where it says nothing; None where none failed."""
         self._started = False
-        self._before_start: _Out = []
+        self._early: _Out | None = None
+        """What came before the first choice."""
         self._usage: Usage | None = None
         self._usage_raw = b""
         self._sources: RawJSON = NULL
-        self._executed: set[str] = set()
+        self._executed: frozenset[str] = frozenset()
         self._told_of_logprobs = False
 
     def feed(self, frame: Frame) -> list[Event | Failure]:
@@ -188,7 +189,14 @@ class ChatTranslator:
         self._started = True
         model = read_text(chunk.model) or self._target.model
         out.append(Start(provider=self._target.provider, model=model, response_id=read_text(chunk.id)))
-        out += self._before_start
+        out += self._early or ()
+
+    def _place(self, out: _Out) -> _Out:
+        """Give where an event goes that needs no choice: it waits for the answer's `Start`."""
+        if self._started:
+            return out
+        early = self._early = self._early or []
+        return early
 
     def _side_fields(self, chunk: Chunk, frame: Frame, out: _Out) -> None:
         known = bool(chunk.choices) or chunk.prompt_filter_results is not NULL
@@ -214,7 +222,7 @@ class ChatTranslator:
             out.append(Failure(error))
             return
         unknown = Unknown(frame.name, frame.data.decode("utf-8", "replace"))
-        (out if self._started else self._before_start).append(unknown)
+        self._place(out).append(unknown)
 
     def _read_usage(self, raw: RawJSON, out: _Out, *, nested: bool) -> bool:
         if nested:
@@ -227,7 +235,7 @@ class ChatTranslator:
             return True
         self._usage_raw = data
         usage, mistyped = read_usage(raw)
-        notices = out if self._started else self._before_start
+        notices = self._place(out)
         notices += [Notice("warning", f"mistyped usage field {name}") for name in mistyped]
         if usage is None:
             return False
@@ -292,10 +300,10 @@ class ChatTranslator:
         if read.unreadable and not self._told_of_logprobs:
             self._told_of_logprobs = True
             out.append(Notice("warning", "token probabilities that cannot be read are left out"))
-        state.tokens += read.tokens
+        state.tokens += tuple(read.tokens)
         if state.tokens and state.text_index is not None:
-            out.append(Logprobs(state.text_index, tuple(state.tokens)))
-            state.tokens = []
+            out.append(Logprobs(state.text_index, state.tokens))
+            state.tokens = ()
 
     def _text(self, state: _ChoiceState, text: str, out: _Out) -> None:
         block = state.current
@@ -402,7 +410,7 @@ class ChatTranslator:
             name, id = as_text(tool.get("type")), f"executed_{state.index}_{key}"  # noqa: A001 (the field's name)
             self._close_current(state, out)
             if id not in self._executed:
-                self._executed.add(id)
+                self._executed |= {id}
                 arguments = as_text(tool.get("arguments")) or "{}"
                 out.append(ServerToolCall(self._blocks.claim(out), id, name, arguments, state.index, raw))
             if tool.get("output") is not None:
@@ -432,7 +440,7 @@ class ChatTranslator:
     def _close_choice(self, state: _ChoiceState, out: _Out) -> None:
         self._close_current(state, out)
         if state.tokens:
-            state.tokens = []
+            state.tokens = ()
             out.append(Notice("warning", "token probabilities that belong to no text are left out"))
         if state.calls is not None:
             state.calls.flush(out, cut=STOP_REASONS.get(state.finish or "") in {"max_tokens", "context_window"})
