@@ -23,8 +23,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from functools import partial
-from itertools import compress, repeat
-from operator import attrgetter, is_
 from types import TracebackType
 from typing import NamedTuple
 
@@ -34,7 +32,7 @@ from msgspec import Struct
 
 from loomstream import catalog
 from loomstream.errors import LoomstreamError, Timeout
-from loomstream.events import Cost, Event, EventBase, Notice, ReasoningDelta, Start, Stop, TextDelta, Usage, places_of
+from loomstream.events import Cost, Event, EventBase, Notice, Start, Stop, TextDelta, Usage, places_of
 from loomstream.handler import Handler, Middleware, NextBatch, Stage, batches, is_idle
 from loomstream.messages import Request
 from loomstream.middleware.bills import billed_usage, reported_cost, served_tier
@@ -70,10 +68,6 @@ _LEAST_TOLD_CHARS = 200
 _NEW_RATIO = 0.3
 """How much the last answer counts against those before it."""
 _GIVEN_UP = frozenset(("retry", "failover", "hedge"))
-
-
-_TEXTS: dict[type[EventBase], Callable[[Event], str]] = {kind: attrgetter(field) for kind, field in TEXT_OF.items()}
-"""How the text of each kind of event is had."""
 
 
 class Pricing(Struct, frozen=True, kw_only=True):
@@ -194,12 +188,23 @@ class _Metered:
         except LoomstreamError as error:
             meter.failed = error
             raise
+        if not meter.estimates:
+            return events if WATCHED.isdisjoint(map(type, events)) else meter.take(events)
         if len(events) == 1 and type(event := events[0]) is TextDelta:  # what most reads bring
             meter.chars += len(event.text)
             return meter.look(events) if meter.chars >= meter.look_at else events
-        kinds = set(map(type, events))
-        meter.read(events, kinds)
-        if not WATCHED.isdisjoint(kinds):
+        watched = False
+        chars = 0
+        for event in events:
+            kind = event.__class__
+            if kind is TextDelta:
+                chars += len(event.text)  # pyright: ignore (its class was compared, which is cheaper than isinstance)
+            elif kind in WATCHED:
+                watched = True
+            elif kind in TEXT_OF:
+                chars += meter.other_text(event, TEXT_OF[kind])
+        meter.chars += chars
+        if watched:
             return meter.take(events)
         return meter.look(events) if meter.chars >= meter.look_at else events
 
@@ -300,7 +305,6 @@ class _Meter:
     __slots__ = (
         "_attempts",
         "_clock",
-        "_estimates",
         "_given_up",
         "_max_tokens",
         "_model",
@@ -322,6 +326,7 @@ class _Meter:
         "_usage",
         "book",
         "chars",
+        "estimates",
         "failed",
         "look_at",
     )
@@ -355,7 +360,8 @@ class _Meter:
         self._next_s = self._now_s = -math.inf
         self._prompt_tokens: int | None = None
         self._ratios: dict[str, float] = {}
-        self._estimates = False
+        self.estimates = False
+        """Whether text has a price, so that its characters are worth counting."""
         self._total_chars = 0
         """The characters that came before the last usage."""
         self._thought = False
@@ -372,15 +378,13 @@ class _Meter:
         entry = _entry(self._provider, self._unnamed, self._pricing)
         if entry is not None and entry.price is not None and not entry.free:
             self._prompt_tokens = prompt_tokens(request)
-            self._estimates = True
+            self.estimates = True
             self.look_at = _LOOK_CHARS
 
-    def read(self, events: list[Event], kinds: set[type[EventBase]]) -> None:
-        """Count the characters that some events bring, `kinds` being theirs."""
-        for kind in _TEXTS.keys() & kinds:
-            told = compress(events, map(is_, map(type, events), repeat(kind)))
-            self.chars += sum(map(len, map(_TEXTS[kind], told)))
-        self._thought = self._thought or ReasoningDelta in kinds
+    def other_text(self, event: Event, field: str) -> int:
+        """Give how many characters an event that is no text of the answer brings."""
+        self._thought = self._thought or event.__class__.__name__ == "ReasoningDelta"
+        return len(getattr(event, field))
 
     def __call__(self, event: Event) -> tuple[Event, ...]:
         match event:
@@ -484,7 +488,7 @@ class _Meter:
     def _learn(self, usage: Usage) -> None:
         """Take note of how many characters made a token; thoughts that were not shown are tokens without any."""
         tokens = usage.output_tokens - (0 if self._thought else usage.reasoning_tokens)
-        if self._estimates and self._spent is None and self._total_chars >= _LEAST_TOLD_CHARS and tokens > 0:
+        if self.estimates and self._spent is None and self._total_chars >= _LEAST_TOLD_CHARS and tokens > 0:
             known, now = self._ratios.get(self._model), self._total_chars / tokens
             self._ratios[self._model] = now if known is None else known + (now - known) * _NEW_RATIO
 
@@ -492,7 +496,7 @@ class _Meter:
         """Give the usage with the text that it does not count yet; None where there is nothing to estimate."""
         if self._usage is not None and (self._usage.final or not self.chars):
             return None
-        if not self._estimates or not (self.chars or self._usage):
+        if not self.estimates or not (self.chars or self._usage):
             return None
         tokens = math.ceil(self.chars / self._ratios.get(self._model, CHARS_PER_TOKEN))
         counted = self._usage or Usage(input_tokens=self._prompt_tokens or 0)
