@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mimetypes
 import os
+import stat
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -21,6 +22,8 @@ Source = str | os.PathLike[str] | bytes
 _ADDRESSES = ("https://", "http://", "s3://", "gs://")
 _PDF = "application/pdf"
 _SHOWN_CHARS = 200
+_MOST_BYTES = 256 * 1024 * 1024
+"""What is larger fits in no request; a device may never end."""
 
 
 Attachment = Image | Audio | Document
@@ -84,12 +87,25 @@ def _found(source: Source, media_type: str, kind: str) -> _Found:
         plain = path.partition("?")[0]
         return _typed(_Found(b"", media_type or mimetypes.guess_type(plain)[0] or "", path, ""), kind)
     try:
-        data = Path(path).read_bytes()
+        data = _read(path)
     except (OSError, ValueError) as error:  # ValueError: no file can have this name
         reason = (isinstance(error, OSError) and error.strerror) or error
         msg = f"{_shown(path)} cannot be read: {reason}"
         raise RequestError(msg) from error
     return _typed(_Found(data, media_type or sniffed(data) or mimetypes.guess_type(name)[0] or "", "", name), kind)
+
+
+def _read(path: str) -> bytes:
+    """Give what a file holds; it may be a pipe. Raises `RequestError` for more than anybody takes, and `OSError`."""
+    with Path(path).open("rb") as file:
+        status = os.fstat(file.fileno())
+        is_plain = stat.S_ISREG(status.st_mode)
+        too_large = is_plain and status.st_size > _MOST_BYTES
+        data = b"" if too_large else file.read(-1 if is_plain else _MOST_BYTES + 1)
+    if too_large or len(data) > _MOST_BYTES:
+        msg = f"{_shown(path)} is larger than {_MOST_BYTES >> 20} MiB: no provider takes so much in a request"
+        raise RequestError(msg)
+    return data
 
 
 def _path(source: object) -> str:

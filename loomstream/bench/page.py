@@ -327,5 +327,7 @@ def csv_text(report: Report) -> str:
 
 
 def _plain(value: object) -> object:
-    """Give a figure for CSV; a text that a spreadsheet would run as a formula is quoted."""
+    """Give a figure for CSV; a text that a spreadsheet would run as a formula is quoted, none drives a terminal."""
+    if isinstance(value, str):
+        value = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in value)
     return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") and value else value

@@ -6,6 +6,7 @@ Contract: a `Report` survives a round trip through JSON; every sample says wheth
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
@@ -134,7 +135,25 @@ def load(path: str | os.PathLike[str]) -> Report:
     if report.format != FORMAT:
         msg = f"{os.fspath(path)} has format {report.format}, and this version reads {FORMAT}: measure again"
         raise ConfigError(msg)
+    if not all(map(_is_time, _times_of(report))):
+        msg = f"{os.fspath(path)} is no saved benchmark: a time in it is below 0, or longer than {_LONGEST_S:.0f} s"
+        raise ConfigError(msg)
     return report
+
+
+_LONGEST_S = 1e9
+"""What is longer is no measurement, and overflows where figures are added up."""
+
+
+def _is_time(figure: float) -> bool:
+    return 0 <= figure <= _LONGEST_S
+
+
+def _times_of(report: Report) -> Iterator[float]:
+    for sample in (sample for row in report.rows for sample in row.samples):
+        figures = (sample.began_s, sample.connect_s, sample.first_event_s, sample.first_text_s, sample.total_s)
+        yield from (figure for figure in figures if figure is not None)
+        yield from sample.stamps_s
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -257,6 +257,9 @@ def current() -> stored.Catalog:
     """Give the user's data where they are at least as new as ours."""
     ours = shipped()
     path = user_file()
+    if path.exists() and not path.is_file():  # a pipe or a device may never end
+        _log.warning("%s is no plain file, and is not read: delete it", path)
+        return ours
     try:
         theirs = stored.decode(path.read_bytes())
     except OSError:

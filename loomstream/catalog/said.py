@@ -138,7 +138,7 @@ def change(said: Mapping[str, object]) -> Change:
     Rates take the place of the whole price, and a model that has one is not free unless that is said too. Raises
     `Unfit`.
     """
-    values = {field: _value(field, given) for field, given in said.items() if given is not None}
+    values = {field: _value(field, given) for field, given in said.items() if given is not None or field not in FIELDS}
     rates = {field: value for field, value in values.items() if field in _RATES}
     fields = {field: value for field, value in values.items() if field not in _RATES}
     if not rates:

@@ -54,7 +54,7 @@ simulated:provider (a made-up pace on this machine; says nothing about the provi
     "--output-tokens",
     "--max-tokens",
     "max_tokens",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 1_000_000),
     default=200,
     show_default=True,
     metavar="N",
@@ -133,11 +133,12 @@ def _amount(text: str | None) -> Decimal | None:
 
 def _check_paths(options: dict[str, Any]) -> None:
     """Find out that a report cannot be written before anything is spent on it."""
-    for name in ("csv_path", "html_path", "save_path"):
+    for name in _FILES:
         path = options[name]
         if path is not None and not _may_be_written(Path(path)):
             msg = f"{path} cannot be written: give a file in a folder that exists"
             raise ConfigError(msg)
+    _check_twice([path for name in _FILES if (path := options[name]) is not None])
     if options["svg_folder"] is not None:
         folder = Path(options["svg_folder"])
         try:
@@ -148,6 +149,19 @@ def _check_paths(options: dict[str, Any]) -> None:
         if not os.access(folder, os.W_OK):
             msg = f"{folder} is a folder in which nothing can be written: give another"
             raise ConfigError(msg)
+
+
+_FILES = ("csv_path", "html_path", "save_path")
+"""Options that name a file of the report."""
+
+
+def _check_twice(paths: Sequence[str]) -> None:
+    """Raise `click.UsageError` where one file of the report would be written over by another."""
+    files = [where for path in paths if (where := Path(path).resolve()).is_file() or not where.exists()]
+    twice = next((where for where in files if files.count(where) > 1), None)
+    if twice is not None:
+        msg = f"{twice} is named twice: one file of the report would be written over by the other"
+        raise click.UsageError(msg)
 
 
 def _may_be_written(path: Path) -> bool:
@@ -306,7 +320,7 @@ def _blocks(widths: Sequence[int], room: int) -> list[list[int]]:
 def _say(verdicts: list[Verdict]) -> None:
     told = [verdict for verdict in verdicts if verdict.probability is not None]
     for verdict in told:
-        _line(verdict.words)
+        _line(one_line(verdict.words))
     if len(told) < len(verdicts):
         needed = max(verdict.needed for verdict in verdicts)
         pairs = len({(verdict.one, verdict.other) for verdict in verdicts if verdict.probability is None})

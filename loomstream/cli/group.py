@@ -76,7 +76,7 @@ class Looms(Teaching, click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that the arguments name; say which are alike where there is none."""
         name = args[0]
-        if name in _COMMANDS or name.startswith("-"):
+        if name in _COMMANDS or name.startswith("-") or ctx.resilient_parsing:  # a shell that completes a line
             return super().resolve_command(ctx, args)
         near = difflib.get_close_matches(name, _COMMANDS, n=2, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(_COMMANDS)}"

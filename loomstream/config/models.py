@@ -59,7 +59,7 @@ def _named(file: File, value: Value, key: str, pool: Sequence[PoolEntry]) -> tup
 
     path = f"{MODELS}.{key[:_LONGEST]}"
     name, _, model = key.partition(":")
-    if not name or not model.strip() or not key.isprintable():
+    if not name or not model or model != model.strip() or not key.isprintable():
         raise fault(file.path, value, path, "write the provider and the model, as in openai:gpt-4o")
     entry = next((entry for entry in pool if entry.name == name), None)
     if entry is not None and entry.provider:

@@ -80,7 +80,8 @@ def plan(
     if not (settings.own or allow_custom_host or (not own_key and _is_of_file(chosen, secrets))):
         if not own_address:
             _check_address(settings, chosen, row, base_url)
-        _check_account(settings, chosen)
+        at_home = not own_address and is_own_address(chosen.provider, base_url or _filled(row, chosen.model))
+        _check_account(settings, chosen, at_home=at_home)
     values = {**_call_values(settings), **({} if entry is None else entry.values)}
     rates = RateLimitSettings(**{name.partition(".")[2]: value for name, value in values.items() if "." in name})  # pyright: ignore[reportArgumentType] (checked by the table)
     return Plan(
@@ -175,11 +176,14 @@ def _check_address(settings: Settings, chosen: Chosen, row: Provider, base_url: 
 _ALLOWED = "allow_custom_host=True (--allow-custom-host), or"
 
 
-def _check_account(settings: Settings, chosen: Chosen) -> None:
-    """Raise `ConfigError` where a file that may come from anybody says whose account, or which identity, is used."""
+def _check_account(settings: Settings, chosen: Chosen, *, at_home: bool) -> None:
+    """Raise `ConfigError` where a file that may come from anybody says whose account, or which identity, is used.
+
+    What stands between us and the provider may go by any header: who is not `at_home` takes none from such a file.
+    """
     row = chosen.provider
     headers = _given(settings, row, "extra_headers")
-    in_headers = isinstance(headers, Mapping) and any(map(names_account, headers))
+    in_headers = isinstance(headers, Mapping) and (not at_home or any(map(names_account, headers)))
     named = _named_by_file(settings, row, (*accounts_of(row), *(["extra_headers"] if in_headers else [])))
     if named is None:
         return

@@ -19,6 +19,8 @@ from loomstream.errors import ConfigError
 MAX_BYTES = 1024 * 1024
 MAX_VALUES = 10_000
 MAX_DEPTH = 32
+_LONGEST_PATH = 200
+"""Of a longer path an error shows the beginning."""
 
 MAPPING, LIST, NOTHING = "a mapping", "a list", "nothing"
 """The kinds that are no scalars, and null."""
@@ -88,7 +90,8 @@ def fault(path: Path, value: Value, key_path: str, problem: str) -> ConfigError:
     """
     from loomstream.transport.record import without_keys  # noqa: PLC0415 (only where something is wrong)
 
-    where = f"{key_path}: " if key_path else ""
+    shown = key_path if len(key_path) <= _LONGEST_PATH else f"{key_path[:_LONGEST_PATH]}…"
+    where = f"{shown}: " if shown else ""
     said = "".join(
         each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in without_keys(where + problem)
     )

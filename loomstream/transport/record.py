@@ -3,9 +3,9 @@
 Contract: a `Transport` around another one, which changes nothing of what passes. Each exchange is one line, written
 when its response is left, however that came: the request, the status and headers, and the chunks as they were cut,
 each with the time since the request was sent. Credentials are masked before anything is written, sign by sign, so that
-every length stays: the secrets of the request, headers whose names say so, and patterns; also where one is cut by two
-chunks, or by two values of the same name, as in the deltas of an answer. In a binary body masked bytes break its
-checksum. Files are for their owner alone.
+every length stays: the secrets of the request, what a name of its address, its headers or its body says is one, and
+patterns; also where one is cut by two chunks, or by two values of the same name, as in the deltas of an answer. In a
+binary body masked bytes break its checksum. Files are for their owner alone.
 
 A line: `{"version": 1, "recorded_at_s": …, "request": {"method", "url", "headers", "body"}, "response": {"status",
 "headers"}, "chunks": [{"after_s", "text" or "base64"}, …], "outcome": "ended" | "left" | "ConnectionLost: …"}`.
@@ -20,6 +20,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 import anyio
 import msgspec
@@ -55,8 +56,23 @@ def without_keys(text: str) -> str:
 _MASK = b"*"
 _LEAST_SECRET_CHARS = 8
 """What is shorter may be part of any word."""
-_MEMBER = re.compile(rb'"((?:[^"\\]|\\.)*)"\s*:\s*"((?:[^"\\]|\\.)*)"', re.DOTALL)
-_QUERY_SECRET = re.compile(r"(?i)([?&][^=&]*(?:key|token|secret|signature)[^=&]*=)[^&#]*")
+_TEXT = rb'"((?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*+)'
+_MEMBER = re.compile(_TEXT + rb'(?:"(?:\s*+:\s*+' + _TEXT + rb'"?)?+|)')
+"""A text of JSON, and the one that it names. Any text is taken whole: to begin again inside one costs the square."""
+
+_MASKED_HEADER = re.compile(f"{SECRET_HEADER.pattern}|auth|jwt|passw|signature", re.IGNORECASE)
+_MASKED_MEMBER = re.compile(
+    rb"(?i)(?:x[-_])?(?:(?:api|access|account|private|secret|subscription)?[-_]?key|authorization|cookie|credentials?"
+    rb"|(?:(?:access|auth|authorization|bearer|id|refresh|session|security)[-_]?)?token|passw(?:or)?d|passphrase"
+    rb"|(?:client[-_]?)?secret|(?:secret|aws)[-_]?access[-_]?key(?:[-_]?id)?|connection[-_]?string)"
+)
+"""Members of a request's body that hold credentials: of an MCP server, say, or of the data that an answer rests on."""
+
+_QUERY_SECRET = re.compile(
+    r"key|token|secret|^sig$|signature|credential|auth|passw|passphrase|pwd|jwt|session|^code$|^sid$", re.IGNORECASE
+)
+_QUERY_PAIR = re.compile(r"([?&;#])([^?&;#=]*+)=([^&;#]*+)")
+_USER = re.compile(r"(?<=://)[^/?#]*@")
 
 
 class RecordedChunk(Struct, frozen=True, omit_defaults=True):
@@ -239,7 +255,7 @@ def masked_request(asked: WireRequest) -> RecordedRequest:
 
 
 def _masked(asked: WireRequest, mask: _Mask) -> RecordedRequest:
-    body = mask(asked.body).decode(errors="replace")
+    body = mask(_without_members(asked.body)).decode(errors="replace")
     return RecordedRequest(asked.method, mask.text(_plain_url(asked.url)), _headers(asked.headers, mask), body)
 
 
@@ -290,8 +306,19 @@ def _values_by_name(data: bytes) -> dict[bytes, list[tuple[int, int]]]:
     """Give where the texts of JSON members stand, by the member's name."""
     found: dict[bytes, list[tuple[int, int]]] = {}
     for member in _MEMBER.finditer(data):
-        found.setdefault(member[1], []).append(member.span(2))
+        if member[2] is not None:
+            found.setdefault(member[1], []).append(member.span(2))
     return found
+
+
+def _without_members(body: bytes) -> bytes:
+    """Mask the texts whose names say that they are credentials."""
+    out = bytearray(body)
+    for name, values in _values_by_name(body).items():
+        if _MASKED_MEMBER.fullmatch(name):
+            for start, end in values:
+                out[start:end] = _MASK * (end - start)
+    return bytes(out)
 
 
 def _chunks(received: _Recorded, mask: _Mask) -> Iterator[RecordedChunk]:
@@ -309,7 +336,7 @@ def _chunks(received: _Recorded, mask: _Mask) -> Iterator[RecordedChunk]:
 
 def _headers(headers: Mapping[str, str | Secret], mask: _Mask) -> dict[str, str]:
     return {
-        name: "***" if isinstance(value, Secret) or SECRET_HEADER.search(name) else mask.text(value)
+        name: "***" if isinstance(value, Secret) or _MASKED_HEADER.search(name) else mask.text(value)
         for name, value in headers.items()
     }
 
@@ -317,11 +344,16 @@ def _headers(headers: Mapping[str, str | Secret], mask: _Mask) -> dict[str, str]
 def _secrets_of(asked: WireRequest) -> Iterable[str]:
     """Give the credentials of a request, each also without the word of its scheme."""
     for name, value in asked.headers.items():
-        if isinstance(value, Secret) or SECRET_HEADER.search(name):
+        if isinstance(value, Secret) or _MASKED_HEADER.search(name):
             revealed = value.reveal() if isinstance(value, Secret) else value
             yield revealed
             yield revealed.rpartition(" ")[2]
 
 
 def _plain_url(url: str) -> str:
-    return _QUERY_SECRET.sub(r"\1***", url)
+    return _QUERY_PAIR.sub(_plain_pair, _USER.sub("***@", url))
+
+
+def _plain_pair(found: re.Match[str]) -> str:
+    mark, name, value = found.groups()
+    return f"{mark}{name}={'***' if _QUERY_SECRET.search(unquote(name)) else value}"

@@ -249,10 +249,10 @@ def test_the_page_is_whole_in_itself_and_safe() -> None:
 
 
 def test_csv_has_a_line_for_each_answer_and_no_formula() -> None:
-    report = report_of(row("=1+1", STEADY))
+    report = report_of(row("=1+1\x1b[31m", STEADY))
     lines = list(csv.DictReader(io.StringIO(bench.csv_text(report))))
     assert [line["total_s"] for line in lines] == [str(value) for value in STEADY]
-    assert lines[0]["spec"] == "'=1+1"
+    assert lines[0]["spec"] == "'=1+1\N{REPLACEMENT CHARACTER}[31m"
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"format": 99}', b"[" * 5_000])
@@ -261,6 +261,14 @@ def test_a_file_that_is_no_report_says_so(content: bytes, tmp_path: Path) -> Non
     path.write_bytes(content)
     with pytest.raises(ConfigError, match="no saved benchmark"):
         bench.load(path)
+
+
+@pytest.mark.parametrize("figure", [-1.0, 1e308])
+def test_a_report_with_a_time_that_nobody_measured_is_refused(figure: float, tmp_path: Path) -> None:
+    """Figures that overflow would end a comparison in the middle."""
+    bench.save(report_of(row("a", (*STEADY, figure))), tmp_path / "x.json")
+    with pytest.raises(ConfigError, match="no saved benchmark: a time in it is below 0, or longer"):
+        bench.load(tmp_path / "x.json")
 
 
 def test_only_content_is_noted() -> None:

@@ -54,6 +54,8 @@ def test_json_holds_everything() -> None:
         ((*SMALL, "--html", "/nowhere/r.html"), 3, "/nowhere/r.html cannot be written"),
         ((*SMALL, "--csv", "/"), 3, "/ cannot be written"),
         ((*SMALL, "--svg", "/dev/null/x"), 3, "/dev/null/x is no folder"),
+        ((*SMALL, "--csv", "one", "--html", "./one"), 2, "one is named twice"),
+        ((*SMALL[:-1], "99999999999"), 2, "1000000"),
         ((*SMALL, "--max-cost", "much"), 2, "an amount in US dollars"),
         ((*SMALL, "--prompt", "hi", "--input-tokens", "9"), 2, "exclude each other"),
         ((*SMALL, "--connections", "hot"), 2, "'hot' is not one of"),

@@ -48,10 +48,18 @@ def completed(line: str) -> list[str]:
         ("looms config set llm.provider anth", ["anthropic"]),
         ("looms config set llm.model x", []),
         ("looms config set nothing.at.all ", []),
+        ("looms config nothing x", []),
     ],
 )
 def test_names_are_completed(line: str, expected: list[str]) -> None:
     assert sorted(completed(line)) == sorted(expected)
+
+
+@pytest.mark.parametrize("line", ["looms nothing ", "looms '; nothing ", "looms $(id) x ", "looms \x1b[31m "])
+def test_a_command_that_there_is_not_is_no_error_amid_a_line(line: str) -> None:
+    result = CliRunner().invoke(looms, [], env={"_LOOMS_COMPLETE": "bash_complete", "LOOMS_LINE": line})
+    assert result.exit_code == 0
+    assert "plain,ask" in result.stdout
 
 
 def test_all_settings_and_all_keys_are_offered() -> None:

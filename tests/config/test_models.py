@@ -80,6 +80,9 @@ def known(model: str) -> catalog.Entry:
         ("models:\n  gpt-4o: {}", ":3:11: models.gpt-4o: write the provider and the model, as in openai:gpt-4o"),
         ("models: {'openai:': {}}", "models.openai:: write the provider and the model"),
         ('models: {"openai:\\e[31mx": {}}', "write the provider and the model, as in openai:gpt-4o"),
+        ("models: {'openai: x': {}}", "write the provider and the model"),
+        ("models: {'openai:x ': {}}", "write the provider and the model"),
+        ("models: {'openai:x': {visoin: null}}", "models.openai:x.visoin: there is no such field: did you mean"),
         ("models: {'opnai:x': {}}", "models.opnai:x: unknown provider 'opnai': did you mean 'openai'?"),
         ("models: {'mine:x': {}}", "models.mine:x: mine is a name of yours: write openai:x"),
         (
@@ -116,6 +119,13 @@ def test_what_is_wrong_is_told_with_its_place(text: str, what: str, write: Write
     assert what in str(caught.value)
     assert "canary" not in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+def test_a_name_of_half_a_million_characters_is_told_in_a_line(write: Write) -> None:
+    path = write(f"models:\n  ? openai:{'k' * 500_000}\n  : {{bogus: 1}}")
+    with pytest.raises(ConfigError, match=r"models\.openai:k+…: there is no such field") as caught:
+        load(path, environ={})
+    assert len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize("field", ["input: 0, output: 0", "free: true"])

@@ -84,6 +84,16 @@ def test_a_file_that_was_found_picks_no_account(provider: str, write: Write, mon
     assert connect().provider == provider
 
 
+def test_a_file_that_was_found_says_nothing_to_a_gateway(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may go by any header; at a provider's own host a header of no account does no harm."""
+    write("llm: {provider: openai, openai_extra_headers: {X-Forwarded-Host: evil.test}}", here=True)
+    assert connect().provider == "openai"
+    monkeypatch.setenv("LOOM_LLM_OPENAI_BASE_URL", "https://gateway.test/v1")
+    with pytest.raises(ConfigError, match=r"openai_extra_headers: .*--allow-custom-host"):
+        connect()
+    assert connect(allow_custom_host=True).provider == "openai"
+
+
 def test_a_variable_of_ours_says_whose_account_it_is(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     write("llm: {provider: bedrock, bedrock_profile: admin, bedrock_region: eu-west-1}", here=True)
     monkeypatch.setenv("LOOM_LLM_BEDROCK_PROFILE", "mine")

@@ -18,13 +18,15 @@ from loomstream.errors import ConfigError, ConnectionLost, LoomstreamError
 from loomstream.events import Event, TextDelta
 from loomstream.testing.clock import virtual_clock_backends
 from loomstream.testing.replay import Recording, ReplayTransport, recorded, replay_model
-from loomstream.transport.record import RecordingTransport, read_recording
+from loomstream.transport.record import RecordingTransport, masked_request, read_recording
 from loomstream.wire import Secret, WireRequest
 
 pytestmark = pytest.mark.anyio
 
 LOST = ConnectionLost("reset by peer")
 KEY = "sk-proj-abcdefghijklmnop1234"
+PLAIN = "zq9Xw7Vt5Rs3Pn1Lk8Jh6Gf4Dd2"
+"""One without a vendor's beginning."""
 
 
 @pytest.fixture(params=virtual_clock_backends())
@@ -135,6 +137,43 @@ async def test_no_credential_of_the_request_is_written(tmp_path: Path) -> None:
     assert exchange.response.headers == {"set-cookie": "***", "x-request-id": "r1"}
     assert exchange.request.url == "https://h/v1?key=***&alt=sse"
     assert [len(chunk.data) for chunk in exchange.chunks] == [len(echo)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["key", "access_token", "sig", "X-Amz-Signature", "X-Amz-Credential", "code", "auth", "password", "%6bey", "jwt"],
+)
+async def test_a_secret_of_an_address_is_masked(name: str) -> None:
+    url = f"https://me:{PLAIN}@h/v1?a=b;{name}={PLAIN}&{name}={PLAIN}?#{name}={PLAIN}"
+    shown = masked_request(WireRequest(url=url, headers={}))
+    assert shown.url == f"https://***@h/v1?a=b;{name}=***&{name}=***#{name}=***"
+
+
+@pytest.mark.parametrize("name", ["X-Auth", "Helicone-Auth", "X-JWT-Assertion", "X-Signature", "Cookie", "apikey"])
+async def test_a_header_whose_name_says_so_is_masked(name: str) -> None:
+    body = f'{{"echo": "{PLAIN}"}}'.encode()
+    shown = masked_request(WireRequest(url="https://h", headers={name: PLAIN}, body=body))
+    assert shown.headers == {name: "***"}
+    assert PLAIN not in shown.body
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["authorization_token", "authorization", "key", "api_key", "apiKey", "x-api-key", "client_secret", "password",
+     "access_token", "refreshToken", "secret_access_key", "private_key", "connection_string"],
+)  # fmt: skip
+async def test_a_credential_in_the_body_is_masked_by_its_name(name: str) -> None:
+    """MCP servers, and the data that an answer rests on, have theirs there."""
+    body = json.dumps({"tools": [{"type": "mcp", name: PLAIN}], "prompt_cache_key": "mine", "max_tokens": 7})
+    shown = masked_request(WireRequest(url="https://h", headers={}, body=body.encode()))
+    assert shown.body == body.replace(PLAIN, "*" * len(PLAIN))
+
+
+@pytest.mark.parametrize("piece", [b'"\\', b'\\"', b'"a" :"', b'"', b'"a" '])
+async def test_a_body_is_masked_in_a_time_like_its_size(piece: bytes) -> None:
+    """With a search that begins again at each quote, one of these takes hours; the limit of a test ends it."""
+    body = piece * 200_000
+    assert len(masked_request(WireRequest(url="https://h", headers={}, body=body)).body) == len(body)
 
 
 @settings(deadline=None, max_examples=40)
