@@ -60,6 +60,7 @@ _CALL = (
         own_only=True,
     ),
 )
+_DOUBLING = "milliseconds before the first retry; it doubles, up to 8 s or this, whichever is longer"
 _RATES = (
     _row("llm.rate_limit.disabled", "flag", "no limit of requests and tokens, and none learned"),
     _row("llm.rate_limit.requests_per_second", "number", "requests that may begin per second; 0 is no limit", least=0),
@@ -69,7 +70,7 @@ _RATES = (
     _row("llm.rate_limit.burst_capacity", "number", "requests that may begin at once after a pause", least=0),
     _row("llm.rate_limit.min_delay_ms", "number", "milliseconds between the beginnings of two requests", least=0),
     _row("llm.rate_limit.max_retries", "whole", "tries after the first one; 0: none", least=0),
-    _row("llm.rate_limit.retry_backoff_ms", "number", "milliseconds before the first retry; it doubles", least=0),
+    _row("llm.rate_limit.retry_backoff_ms", "number", _DOUBLING, least=0),
     _row("llm.rate_limit.queue_timeout_seconds", "number", "seconds that a call may wait for its turn", least=0),
 )
 CALL_ROWS = (*_CALL, *(replace(row, aliases=(row.path.removeprefix("llm."),)) for row in _RATES))
@@ -170,7 +171,7 @@ _RESUMES = ("off", "prefill", "prompt", "restart")
 _PERIODS = ("call", "tag", "hour", "day", "month", "total")
 MIDDLEWARE_ROWS = (
     _row("middleware.retry.max_retries", "whole", "tries after the first one; 0: none", least=0),
-    _row("middleware.retry.backoff_ms", "number", "milliseconds before the first retry; it doubles", least=0),
+    _row("middleware.retry.backoff_ms", "number", _DOUBLING, least=0),
     _row("middleware.retry.longest_wait_seconds", "number", "the longest pause that a host may ask for", least=0),
     _row("middleware.retry.resume", "text", "what follows an answer that broke in its middle", choices=_RESUMES),
     _row("middleware.limits.requests_per_minute", "number", "0 is no limit", least=0),
