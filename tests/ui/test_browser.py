@@ -137,6 +137,29 @@ def test_the_answer_is_seen_token_by_token(tab: Any, server: LivePage) -> None: 
     assert tab.evaluate("document.activeElement.id") == "text"
 
 
+def test_what_is_sent_before_the_models_are_there_goes_out_when_they_are(browser: Any, server: LivePage) -> None:  # noqa: ANN401
+    context = browser.new_context()
+    context.set_default_timeout(QUICK_MS)
+    tab = context.new_page()
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:  # noqa: ANN401 (as above)
+        held.append(route)
+
+    tab.route("**/api/models", hold)
+    with tab.expect_request("**/api/models"):
+        tab.goto(server.entrance)
+    tab.fill("#text", "Hello?")
+    tab.press("#text", "Enter")
+    held[0].continue_()
+    tab.wait_for_selector("article")
+    assert tab.locator(".said").inner_text().endswith("Hello?")
+    assert tab.locator(".problem").count() == 0
+    server.give(*BEGIN, e.TextDelta(0, "Yes."), *END, end=True)
+    wait_for_text(tab, "Yes.")
+    context.close()
+
+
 def test_reasoning_and_calls_are_folded(tab: Any, server: LivePage) -> None:  # noqa: ANN401
     ask(tab)
     server.give(

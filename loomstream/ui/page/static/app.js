@@ -652,6 +652,8 @@ function setBusy(running) {
 async function ask(text) {
   if (page.busy || !text.trim()) return;
   setBusy(true);
+  await started; // who types fast has sent before the models are there
+  setBusy(true);
   say("Sent.");
   memory.set("looms-spec", spec());
   try {
@@ -793,4 +795,4 @@ async function main() {
   const named = location.hash.slice(1) || memory.get("looms-conversation");
   await open(IS_ID.test(named) ? named : randomId());
 }
-main();
+const started = main();
