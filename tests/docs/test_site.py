@@ -40,6 +40,23 @@ def test_links_lead_to_files(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
+def anchors_of(page: Path) -> set[str]:
+    """Give what the site makes of a page's headings."""
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    words = (
+        re.sub(r"[^\w\s-]", "", heading).strip().lower() for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    )
+    return {re.sub(r"[\s-]+", "-", heading) for heading in words}
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+def test_links_within_pages_lead_to_headings(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    for name, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)", text):
+        target = page.parent / name if name else page
+        assert target.suffix != ".md" or anchor in anchors_of(target), f"{name}#{anchor}"
+
+
 def test_links_out_of_the_docs_are_paths() -> None:
     page = DOCS / "how-to" / "tools.md"
     text = "[the list](../../README.md#x), [here](agents.md), [there](https://example.com), ![picture](../../x.png)"
