@@ -25,7 +25,7 @@ from loomstream.config.load import load
 from loomstream.config.models import lay
 from loomstream.config.settings import Settings
 from loomstream.configured.choice import chosen, spec_of
-from loomstream.configured.plan import plan
+from loomstream.configured.plan import Plan, plan
 from loomstream.configured.stack import Site, fallbacks_of, stack
 from loomstream.endpoint import APIKey, Endpoint, closed_error, imported
 from loomstream.errors import ConfigError, LoomstreamError, UnknownModel, UsageError
@@ -280,54 +280,53 @@ def connect(  # noqa: PLR0913 (one call makes everything; all but the first are 
         own_address=base_url is not None,
         allow_custom_host=allow_custom_host,
     )
-    provider = planned.provider
-    model_path, model = _own_file(provider, found.model, model_path)
+    model_path, model = _own_file(planned.provider, found.model, model_path)
     allowed = spec is not None if download is None else download
-    launching = {"model_path": model_path, "download": allowed, "progress": progress}
     options = HttpOptions(
         proxy=proxy,
         ca_bundle=ca_bundle,
         client_cert=client_cert,
-        limits=limits or (_UNKEPT if provider.launch else _KEPT),
         trust_env_proxies=trust_env_proxies,
-        allow_http=allow_http or planned.allow_http,
+        allow_http=allow_http,
     )
+    passed = _ForAll(options, limits, client, record, allow_custom_host)
     endpoint = Endpoint(
-        provider,
+        planned.provider,
         model,
         api_key=planned.given.get(API_KEY) if api_key is None else api_key,
         base_url=base_url or planned.base_url,
         dialect=dialect or "",
         settings={**{name: value for name, value in planned.given.items() if name != API_KEY}, **settings},
-        launch_options=launching,
+        launch_options={"model_path": model_path, "download": allowed, "progress": progress},
         configured=planned.secrets,
     )
-    transport = _watched(HttpTransport(options, client=client), provider, record, configuration)
     fallbacks: list[Model] = []
     if middleware is None:
-        # what the entry says is for itself
-        for_all = msgspec.structs.replace(options, allow_http=allow_http, limits=limits or _KEPT)
-        passed = _ForAll(for_all, client, record, allow_custom_host)
         fallbacks = [_fallback(other, configuration, passed) for other in fallbacks_of(configuration)]
         site = Site(_limited(endpoint), model, endpoint.account, endpoint.region, _pricing(endpoint))
         middleware = stack(configuration, planned, site, [_candidate(other) for other in fallbacks])
     return Model(
         endpoint,
-        transport=transport,
+        transport=_transport(passed, planned, configuration),
         middleware=middleware,
         request_defaults={**planned.request_defaults, **request_defaults},
         fallbacks=fallbacks,
     )
 
 
-def _watched(
-    transport: Transport, row: Provider, record: str | os.PathLike[str] | None, settings: Settings
-) -> Transport:
-    """Have what passes recorded, or shown, where that is asked for."""
-    if record is not None:
+def _transport(passed: _ForAll, planned: Plan, settings: Settings) -> Transport:
+    """Give what carries the model's requests; what passes is recorded, or shown, where that is asked for."""
+    row = planned.provider
+    options = msgspec.structs.replace(
+        passed.options,
+        limits=passed.limits or (_UNKEPT if row.launch else _KEPT),
+        allow_http=passed.options.allow_http or planned.allow_http,  # what an entry says is for itself
+    )
+    transport: Transport = HttpTransport(options, client=passed.client)
+    if passed.record is not None:
         from loomstream.transport.record import RecordingTransport  # noqa: PLC0415 (only where it is asked for)
 
-        transport = RecordingTransport(transport, record)
+        transport = RecordingTransport(transport, passed.record)
     if settings.ambient and is_asked_for(row.name, os.environ):
         transport = ShownTransport(transport, row.name)
     return transport
@@ -337,6 +336,8 @@ class _ForAll(NamedTuple):
     """What a caller passes for a model and for those that answer where it fails."""
 
     options: HttpOptions
+    limits: ConnectionLimits | None
+    """None: as each provider's row has them."""
     client: AsyncClient | None
     record: str | os.PathLike[str] | None
     allow_custom_host: bool
@@ -355,7 +356,7 @@ def _fallback(spec: str, settings: Settings, passed: _ForAll) -> Model:
         proxy=options.proxy,
         ca_bundle=options.ca_bundle,
         client_cert=options.client_cert,
-        limits=options.limits,
+        limits=passed.limits,
         trust_env_proxies=options.trust_env_proxies,
         allow_http=options.allow_http,
         allow_custom_host=passed.allow_custom_host,

@@ -14,6 +14,7 @@ from loomstream.handler import Handler, Middleware, Stage, batches, compose, is_
 from loomstream.messages import Request, Timeouts, user
 from loomstream.stream import Stream
 from loomstream.testing import scripted_model, text_events
+from tests.batched import Batched
 
 pytestmark = pytest.mark.anyio
 
@@ -143,32 +144,6 @@ async def test_a_break_closes_what_a_stage_reads() -> None:
                 break
     assert model.open_streams == 0
     assert stream.response.text == "A"
-
-
-class Batched:
-    """Events of two reads, as an iterator that gives each read's in one list; a context that waits for nothing."""
-
-    def __init__(self, *reads: list[Event], idle: bool = True) -> None:
-        self.reads = list(reads)
-        self.left = False
-        self.__loomstream_idle__ = idle
-
-    async def __aenter__(self) -> AsyncIterator[Event]:
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        self.left = True
-
-    def __aiter__(self) -> AsyncIterator[Event]:
-        return self
-
-    async def __anext__(self) -> Event:
-        raise NotImplementedError
-
-    async def __loomstream_batch__(self) -> list[Event]:
-        if not self.reads:
-            raise StopAsyncIteration
-        return self.reads.pop(0)
 
 
 def stream_of(context: Batched, timeouts: Timeouts | None = None) -> Stream:

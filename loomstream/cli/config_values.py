@@ -5,6 +5,7 @@ Contract: prints what `loomstream.config` decides; secrets appear masked.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from loomstream.cli.output import complain, note, warn, write_json_line
 from loomstream.cli.terminal import one_line
 from loomstream.config.known_keys import masked
 from loomstream.config.load import load
-from loomstream.config.settings import Settings, Value
+from loomstream.config.settings import ModelEntry, Settings, Value
 from loomstream.config.table import SETTINGS, row_of
 from loomstream.errors import ConfigError, LoomstreamError
 from loomstream.providers.config_file import FILE_NAME, data_folder, distrust, find_file
@@ -47,8 +48,6 @@ def target_file(*, to_write: bool = False) -> Path:
 
     Raises `ConfigError` where it is `to_write` and a link that was merely found in the working folder.
     """
-    import os  # noqa: PLC0415 (one use)
-
     found = find_file()
     if to_write and found is not None and not found.own and found.path.is_symlink():
         how = distrust(found.owner, "it cannot have another file written by a link;")
@@ -60,6 +59,11 @@ def target_file(*, to_write: bool = False) -> Path:
 def _row(settings: Settings, path: str) -> ValueRow:
     origin = settings.origin(path)
     return ValueRow(path=row_of(path).path, value=_shown(settings.value(path)), layer=origin.layer, where=origin.where)
+
+
+def _said(entry: ModelEntry) -> ValueRow:
+    """Give what `models:` says of a model as a row."""
+    return ValueRow(path=f"models.{entry.provider}:{entry.model}", value=entry.change, layer="file", where=entry.where)
 
 
 def _shown(value: Value) -> object:
@@ -93,7 +97,7 @@ def show(*, everything: bool, json: bool) -> None:
     paths = [row.path for row in SETTINGS] if everything else list(settings.origins)
     rows = [_row(settings, path) for path in paths]
     if json:
-        write_json_line(msgspec.json.encode(rows))
+        write_json_line(msgspec.json.encode([*rows, *map(_said, settings.models)]))
         return
     for row in rows:
         click.echo(f"{row.path}: {_text(row.value)}  # {one_line(_came_from(row))}")
@@ -168,6 +172,8 @@ def validate(context: click.Context, *, file: str | None, json: bool) -> None:
     """
     path = Path(file) if file is not None else target_file()
     problems, warnings = _checked(path)
+    if file is None and not os.path.lexists(path):
+        problems = [f"there is no configuration file at {path} or elsewhere: looms config init writes one"]
     if json:
         found = {"file": str(path), "valid": not problems, "problems": problems, "warnings": warnings}
         write_json_line(msgspec.json.encode(found))

@@ -122,9 +122,13 @@ def _show(found: Sequence[compare.Found], task: Usage, limit: int, *, json: bool
     if len(shown) < len(found):
         note(f"{len(found) - len(shown)} more: --limit 0 shows all")
     note(
-        f"about {task.input_tokens} tokens in ({CHARS_PER_TOKEN} characters to the token), {task.output_tokens} out; "
-        f"prices as of {as_of()}"
+        f"about {_counted(task.input_tokens)} in ({CHARS_PER_TOKEN} characters to the token), "
+        f"{task.output_tokens} out; prices as of {as_of()}"
     )
+
+
+def _counted(tokens: int) -> str:
+    return f"{tokens} token" if tokens == 1 else f"{tokens} tokens"
 
 
 def _dollars(amount: Decimal | None) -> str:

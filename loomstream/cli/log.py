@@ -20,6 +20,7 @@ import msgspec
 from loomstream.cli.completion_values import models, providers
 from loomstream.cli.help import Teaching
 from loomstream.cli.output import Channel, note, warn, write_json_line
+from loomstream.cli.table import draw
 from loomstream.cli.terminal import one_line
 from loomstream.errors import ConfigError
 from loomstream.telemetry.audit_log import default_path, files_of, follow, lines_of
@@ -227,11 +228,6 @@ def _show_sums(groups: list[Group], by: str, *, json: bool) -> None:
     if not groups:
         note("no call fits")
         return
-    rows = [[by, *(title for title, _ in _TITLES)]]
-    rows += [[one_line(group.name) or "-", *(show(group) for _, show in _TITLES)] for group in groups]
+    rows = [[one_line(group.name) or "-", *(show(group) for _, show in _TITLES)] for group in groups]
     rows += [["total", *(show(all_in_all(groups)) for _, show in _TITLES)]] if len(groups) > 1 else []
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    out = Channel("stdout")
-    for name, *figures in rows:
-        cells = (figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True))
-        out.write("  ".join([name.ljust(widths[0]), *cells]) + "\n")
+    draw([by, *(title for title, _ in _TITLES)], rows, right=range(1, len(_TITLES) + 1))

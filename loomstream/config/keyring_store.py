@@ -200,7 +200,7 @@ def get_key(name: str, *, variable: str = "", timeout_s: float = PATIENCE_S) -> 
     reasons: list[str] = []
     found = read_entry(name, notes=reasons, timeout_s=timeout_s)
     if found is None and (reasons or not backend(timeout_s=timeout_s).name):
-        raise _unusable(reasons, variable)
+        raise _unusable(reasons, _by_variable(variable))
     return found
 
 
@@ -216,7 +216,7 @@ def set_key(name: str, value: Secret, *, variable: str = "", timeout_s: float = 
     reasons: list[str] = []
     kept = _asked(name, lambda told: _written(name, value, told), reasons, timeout_s)
     if not kept:
-        raise _unusable(reasons, variable)
+        raise _unusable(reasons, _by_variable(variable))
     return kept
 
 
@@ -252,7 +252,8 @@ def delete_key(name: str, *, variable: str = "", timeout_s: float = PATIENCE_S) 
     reasons: list[str] = []
     deleted = _asked(name, lambda told: _deleted(name, told), reasons, timeout_s)
     if deleted is None or (not deleted and (reasons or not backend(timeout_s=timeout_s).name)):
-        raise _unusable(reasons, variable)
+        instead = f"Nothing was deleted: where {_named(variable)} is set, unset it"
+        raise _unusable(reasons, instead)
     return deleted > 0
 
 
@@ -275,11 +276,19 @@ def backend(*, timeout_s: float = KEYRING_TIMEOUT_S) -> Backend:
     return Backend(names[0] if names else "", tuple(reasons))
 
 
-def _unusable(reasons: list[str], variable: str) -> ConfigError:
-    """Give the error that explains what to do without a keyring."""
+def _by_variable(variable: str) -> str:
+    """Say how a key is set without a keyring."""
+    return f"Nothing is stored in plain text: set {_named(variable)} in its place"
+
+
+def _named(variable: str) -> str:
+    return f"the variable {variable}" if variable else "the key's variable"
+
+
+def _unusable(reasons: list[str], instead: str) -> ConfigError:
+    """Give the error that explains what to do without a keyring; `instead` is what can be done beside."""
     why = "; ".join(dict.fromkeys(reasons)) or "there is none on this machine, as is usual without a desktop"
-    instead = f"set the variable {variable} in its place" if variable else "set the key's variable in its place"
     return ConfigError(
-        f"the system's keyring cannot be used: {why}. Nothing is stored in plain text: {instead}, or unlock or install "
+        f"the system's keyring cannot be used: {why}. {instead}, or unlock or install "
         "a keyring (Linux: gnome-keyring, started under dbus-run-session)"
     )

@@ -416,7 +416,7 @@ class _Meter:
             event = events[place]
             out += events[done : place + 1]
             done = place + 1
-            if too_early and isinstance(event, Usage):
+            if too_early and isinstance(event, Usage) and not event.final:
                 untold = event
                 continue
             if untold is not None:

@@ -78,22 +78,15 @@ def rate_limit(  # noqa: PLR0913 (each limit is one; all are keyword-only but wh
     pass the request's `total_s`, and what the store raises. Raises `ConfigError` for a limit that is negative or no
     number, for a burst of what has no limit, and `UnknownProvider`.
     """
-    numbers = {
-        "requests_per_minute": requests_per_minute,
-        "tokens_per_minute": tokens_per_minute,
-        "concurrency": concurrency,
-        "burst": burst,
-        "min_delay_s": min_delay_s,
-        "max_queue": max_queue,
-        "max_wait_s": max_wait_s,
-    }
-    for name, number in numbers.items():
-        if number is not None and not 0 <= number < math.inf:
-            msg = f"rate_limit({name}={number!r}): give a number of at least 0"
-            raise ConfigError(msg)
-    if burst is not None and requests_per_minute == 0:
-        msg = f"rate_limit(requests_per_minute=0, burst={burst!r}): without a limit there is no burst; leave one out"
-        raise ConfigError(msg)
+    _check(
+        requests_per_minute=requests_per_minute,
+        tokens_per_minute=tokens_per_minute,
+        concurrency=concurrency,
+        burst=burst,
+        min_delay_s=min_delay_s,
+        max_queue=max_queue,
+        max_wait_s=max_wait_s,
+    )
     row = look_up(provider) if isinstance(provider, str) and provider else provider
     name, assumed = (row.name, row.requests_per_minute) if isinstance(row, Provider) else ("", 0.0)
     store = store or MemoryStore()
@@ -119,6 +112,18 @@ def rate_limit(  # noqa: PLR0913 (each limit is one; all are keyword-only but wh
         return limited
 
     return wrap
+
+
+def _check(**numbers: float | None) -> None:
+    """Raise `ConfigError` for a number that is no limit, and for a burst of what has none."""
+    for name, number in numbers.items():
+        if number is not None and not 0 <= number < math.inf:
+            msg = f"rate_limit({name}={number!r}): give a number of at least 0"
+            raise ConfigError(msg)
+    burst = numbers["burst"]
+    if burst is not None and numbers["requests_per_minute"] == 0:
+        msg = f"rate_limit(requests_per_minute=0, burst={burst!r}): without a limit there is no burst; leave one out"
+        raise ConfigError(msg)
 
 
 # --- the limits ----------------------------------------------------------------------------------

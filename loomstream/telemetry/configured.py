@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+from loomstream.config.keys import resolve_key_sync
 from loomstream.config.settings import Observability
+from loomstream.config.table import row_of
 from loomstream.errors import ConfigError
 from loomstream.handler import Middleware
 from loomstream.transport.proxies import is_loopback
@@ -90,8 +92,19 @@ def _exporter(settings: Observability) -> HawkExporter:
     key = settings.hawk_api_key or Secret("")
     known = (settings.hawk_endpoint, key.reveal(), _interval_s(settings))
     if known not in _exporters:
-        _exporters[known] = HawkExporter(settings.hawk_endpoint, api_key=key, interval_s=known[2])
+        _exporters[known] = HawkExporter(settings.hawk_endpoint, api_key=key or _kept_key, interval_s=known[2])
     return _exporters[known]
+
+
+def _kept_key() -> Secret | None:
+    """Give the key that the keyring has, where no argument, variable or file has one. Raises `ConfigError`."""
+    notes: list[str] = []
+    name = row_of("observability.hawk_api_key").keyring
+    found = resolve_key_sync(provider="Hawk", keyring_name=name, notes=notes)
+    if found is None and notes:
+        msg = f"Hawk's key is not set, and may be in the keyring: {'; '.join(notes)}"
+        raise ConfigError(msg)
+    return None if found is None else found.secret
 
 
 def _otel(settings: Observability, provider: str, model: str) -> Middleware:

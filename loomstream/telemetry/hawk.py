@@ -98,8 +98,8 @@ class _Told(Watcher):
 
     def first(self, call: Call) -> None:
         """Note the first content."""
-        if self._streamed:
-            self._note(call.now_ns, "stream.first_token")
+        if self._streamed and call.first_event_s is not None:
+            self._note(call.moment_ns(call.first_event_s), "stream.first_token")
 
     def notice(self, call: Call, notice: Notice) -> None:
         """Note what became of an attempt."""

@@ -72,6 +72,8 @@ class HawkExporter:
     `endpoint` is Hawk's address; where it has no path, `/v1/traces` is added. `max_queue` spans may wait, `batch` of
     them go together, at the latest every `interval_s`. Each batch is tried `attempts` times, the waits between are
     random, up to `first_wait_s` doubled each time, and no shorter than a `Retry-After` asks for (60 s at most).
+    `api_key` may be a function: the thread asks it once, before it sends, for it may wait for a keyring. Where it
+    raises, that is told, and spans go without a key.
     `personal` False leaves personal data in texts. `allow_http` lets plain http leave this machine.
 
     Raises `ConfigError` for an endpoint that is no http(s) URL, one of plain http to another machine, and a limit that
@@ -82,7 +84,7 @@ class HawkExporter:
         self,
         endpoint: str,
         *,
-        api_key: str | Secret | None = None,
+        api_key: str | Secret | Callable[[], Secret | None] | None = None,
         max_queue: int = 2048,
         batch: int = 100,
         interval_s: float = 10.0,
@@ -207,6 +209,7 @@ class HawkExporter:
 
     def _run(self, client: httpx.Client) -> None:
         try:
+            self._find_key()
             while batch := self._next():
                 try:
                     problem, cause = self._deliver(client, batch), None
@@ -217,6 +220,16 @@ class HawkExporter:
                     self._complain(f"{count} spans were lost: {problem}", cause)
         finally:
             client.close()
+
+    def _find_key(self) -> None:
+        """Have the key at hand that a function gives; at once, for no thread can be begun at the interpreter's exit."""
+        if not callable(self._api_key):
+            return
+        try:
+            self._api_key = self._api_key()
+        except Exception as error:  # noqa: BLE001 (a keyring raises anything, and spans must go out)
+            self._api_key = None
+            self._complain("its key cannot be found, and spans go without one", error)
 
     def _next(self) -> list[HawkSpan]:
         """Wait for a batch that is full or due; an empty one is the end."""
@@ -256,7 +269,7 @@ class HawkExporter:
 
         body = msgspec.json.encode({"spans": [self._clean(span) for span in batch]})
         headers = {"content-type": "application/json"}
-        if self._api_key:
+        if isinstance(self._api_key, Secret) and self._api_key:
             headers["authorization"] = f"Bearer {self._api_key.reveal()}"
         answer = _Answer("nothing was tried")
         for attempt in range(self._attempts):

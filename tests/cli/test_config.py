@@ -284,6 +284,25 @@ def test_a_file_that_is_not_there_is_not_valid(home: Path) -> None:
     assert run("validate", str(home / "none.yaml")).exit_code == 1
 
 
+def test_without_any_file_there_is_nothing_to_check_but_a_way_to_make_one(home: Path) -> None:
+    result = run("validate")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert len(told(run("validate", "--json"))["problems"]) == 1
+    assert f"there is no configuration file at {home / 'data' / 'looms.yaml'}" in result.stderr
+    assert "looms config init writes one" in result.stderr
+
+
+def test_show_has_models_in_json_too(home: Path) -> None:
+    (home / "looms.yaml").write_text("models:\n  openai:gpt-4o: {context_tokens: 5}\n")
+    [row] = told(run("show", "--json"))
+    assert row == {
+        "path": "models.openai:gpt-4o",
+        "value": {"context_tokens": 5},
+        "layer": "file",
+        "where": "looms.yaml:2",
+    }
+
+
 # --- init ----------------------------------------------------------------------------------------
 
 

@@ -109,6 +109,10 @@ def test_a_prompt_is_priced_over_models_the_cheapest_first() -> None:
     assert "about 1000 tokens in" in result.stderr
 
 
+def test_one_token_is_one_token() -> None:
+    assert "about 1 token in (" in run("cost", "--input-tokens", "1", "--models", "openai:gpt-4o").stderr
+
+
 def test_a_prompt_is_read_from_standard_input() -> None:
     result = run("cost", "--models", "openai:gpt-4o", "--max-tokens", "0", "--json", stdin="x" * 400)
     [row] = json.loads(result.stdout)

@@ -130,15 +130,17 @@ def test_without_a_keyring_there_is_an_explanation_and_nothing_is_stored(
     module: str, why: str, install: Install
 ) -> None:
     kept = install(living_in(module))
-    for act in (
-        lambda: set_key("a_key", Secret(CANARY), variable="LOOM_LLM_A_API_KEY"),
-        lambda: get_key("a_key", variable="LOOM_LLM_A_API_KEY"),
-        lambda: delete_key("a_key", variable="LOOM_LLM_A_API_KEY"),
+    stored = "Nothing is stored in plain text: set the variable LOOM_LLM_A_API_KEY in its place"
+    deleted = "Nothing was deleted: where the variable LOOM_LLM_A_API_KEY is set, unset it"
+    for act, instead in (
+        (lambda: set_key("a_key", Secret(CANARY), variable="LOOM_LLM_A_API_KEY"), stored),
+        (lambda: get_key("a_key", variable="LOOM_LLM_A_API_KEY"), stored),
+        (lambda: delete_key("a_key", variable="LOOM_LLM_A_API_KEY"), deleted),
     ):
         with pytest.raises(ConfigError) as caught:
             act()
         assert why in str(caught.value)
-        assert "Nothing is stored in plain text: set the variable LOOM_LLM_A_API_KEY in its place" in str(caught.value)
+        assert instead in str(caught.value)
         assert CANARY not in str(caught.value)
     assert kept.entries == {}  # pyright: ignore[reportAttributeAccessIssue]
     assert backend().name == ""

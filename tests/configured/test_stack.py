@@ -160,6 +160,14 @@ def test_plain_http_of_one_entry_is_not_its_fallbacks(write: Write) -> None:
     assert [other._transport._options.allow_http for other in model._fallbacks] == [False]  # type: ignore[attr-defined]
 
 
+def test_the_connections_of_a_fallback_are_kept_as_its_own_row_says(write: Write) -> None:
+    write("llm: {provider: openai}\nmiddleware: {failover: {to: [local]}}\n")
+    model = connect()
+    kept = [one._transport._options.limits.keepalive_expiry_s for one in (model, *model._fallbacks)]  # type: ignore[attr-defined]
+    assert kept[0] > 0
+    assert kept[1] == 0  # a server of our own ends each connection
+
+
 def test_without_any_the_default_is_shared() -> None:
     settings = load()
     planned = plan(settings, chosen("openai", settings))

@@ -1,7 +1,6 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import Self
 
 import pytest
 from msgspec import Raw as RawJSON
@@ -11,6 +10,7 @@ from loomstream.events import NULL, Cost, Event, Notice, Start, Stop, TextDelta,
 from loomstream.handler import Handler, compose
 from loomstream.messages import Request, user
 from loomstream.middleware.cost import billed_usage, cost, cost_of, reported_cost, zero_cost
+from tests.batched import Batched
 
 pytestmark = pytest.mark.anyio
 
@@ -58,32 +58,6 @@ async def run(
 
 def costs(events: Sequence[Event]) -> list[Cost]:
     return [event for event in events if isinstance(event, Cost)]
-
-
-class Batched:
-    """A handler whose events come by several at once."""
-
-    def __init__(self, *batches: list[Event]) -> None:
-        self._batches = iter(batches)
-
-    def __call__(self, _request: Request) -> Self:
-        return self
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None: ...
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Event:
-        raise NotImplementedError
-
-    async def __loomstream_batch__(self) -> list[Event]:
-        for batch in self._batches:
-            return batch
-        raise StopAsyncIteration
 
 
 async def test_events_that_come_at_once_tell_one_running_cost() -> None:

@@ -24,6 +24,7 @@ from loomstream.errors import (
     StreamTruncated,
 )
 from loomstream.events import Cost, Event, ReasoningDelta, Start, Stop, TextDelta, TextEnd, TextStart, Usage
+from loomstream.messages import Request, user
 from loomstream.middleware.bills import served_tier
 from loomstream.middleware.cost import Pricing, cost, cost_of, may_be_billed
 from loomstream.middleware.failover import Candidate, failover
@@ -33,6 +34,7 @@ from loomstream.middleware.retry import retry
 from loomstream.testing import Pause, scripted_model
 from loomstream.testing.clock import virtual_clock_backends
 from loomstream.testing.scripted import ScriptedModel
+from tests.batched import Batched
 
 pytestmark = pytest.mark.anyio
 
@@ -42,6 +44,8 @@ STOP = Stop("end_turn")
 FINAL = Usage(input_tokens=500, output_tokens=1000, final=True)
 EXACT = Decimal("0.01125")  # 500 * 2.50 + 1000 * 10.00, for a million
 ANSWER: list[Event] = [START, TextStart(0), TextDelta(0, "Hi"), TextEnd(0), FINAL, STOP]
+
+PROMPT = Request(messages=(user("p" * 400),))
 
 Script = Sequence[Event | Pause | LoomstreamError]
 
@@ -100,6 +104,16 @@ async def test_how_many_characters_make_a_token_is_learned_for_each_model() -> N
     assert costs(await ask(model))[0].amount_usd == Decimal("0.00525")  # 500 tokens, not 250
 
 
+async def test_an_answer_that_came_at_once_teaches_too() -> None:
+    text = TextDelta(0, "x" * 2000)
+    taught = [START, Usage(input_tokens=1), TextStart(0), text, Usage(output_tokens=1000, final=True), STOP]
+    asked = [START, TextStart(0), *texts(1000), TextEnd(0), FINAL, STOP]
+    middleware = cost("openai", "gpt-4o")
+    async with middleware(Batched(taught))(PROMPT) as events:
+        assert [type(event) async for event in events][-1] is Stop
+    assert costs(await ask(scripted_model(asked, middleware=[middleware])))[0].amount_usd == Decimal("0.00525")
+
+
 async def test_thoughts_that_are_not_shown_teach_nothing_wrong() -> None:
     hidden = Usage(output_tokens=5500, reasoning_tokens=5000, final=True)
     shown = [
@@ -114,15 +128,9 @@ async def test_thoughts_that_are_not_shown_teach_nothing_wrong() -> None:
         handler = model.handler
         for _ in range(2):
             seen: list[Event] = []
-            async with handler(replace_prompt()) as events:
+            async with handler(PROMPT) as events:
                 seen = [event async for event in events]
         assert costs(seen)[0].amount_usd == Decimal("0.00125")  # 4 characters to the token in both
-
-
-def replace_prompt() -> object:
-    from loomstream.messages import Request, user  # noqa: PLC0415
-
-    return Request(messages=(user("p" * 400),))
 
 
 async def test_a_free_or_unknown_model_is_never_estimated() -> None:
@@ -215,8 +223,8 @@ async def test_totals_by_tag_provider_and_model() -> None:
     by_user = cost("openai", "gpt-4o", ledger=ledger, tag=lambda request: request.end_user_id)
     mini = [Start("openai", "gpt-4o-mini"), *ANSWER[1:]]
     model = scripted_model(ANSWER, ANSWER, mini, middleware=[by_user])
-    for user in ("ann", "bob", "bob"):
-        await ask(model, end_user_id=user)
+    for name in ("ann", "bob", "bob"):
+        await ask(model, end_user_id=name)
     small = Decimal("0.000675")
     assert {tag: sums.amount_usd for tag, sums in ledger.by_tag().items()} == {"ann": EXACT, "bob": EXACT + small}
     assert ledger.by_provider()["openai"].amount_usd == 2 * EXACT + small == ledger.total.amount_usd

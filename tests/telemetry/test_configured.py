@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import keyring
 import msgspec
 import pytest
+from keyring.backend import KeyringBackend
+from keyring.errors import KeyringLocked
 
 from loomstream.config.settings import Observability
 from loomstream.errors import ConfigError
@@ -21,6 +24,26 @@ from loomstream.wire import Secret
 
 CANARY = "canary-4711"
 Seen = list[tuple[str, str, bytes]]
+
+
+class Memory(KeyringBackend):
+    """A keyring with one value for every name, or an error."""
+
+    priority = 1.0  # type: ignore[assignment]
+
+    def __init__(self, value: str | Exception) -> None:
+        super().__init__()
+        self.value = value
+        self.asked: list[tuple[str, str]] = []
+
+    def get_password(self, service: str, username: str) -> str:
+        self.asked.append((service, username))
+        if isinstance(self.value, Exception):
+            raise self.value
+        return self.value
+
+    def set_password(self, service: str, username: str, password: str) -> None:  # noqa: ARG002 (a backend has it)
+        raise AssertionError
 
 
 @pytest.fixture(params=["asyncio"])
@@ -88,6 +111,34 @@ async def test_hawk_by_its_endpoint_alone(seen: Seen, here: str) -> None:
     assert (path, key) == ("/v1/traces", "Bearer sk-hawk")
     assert [span["name"] for span in json.loads(body)["spans"]].count("llm.completion") == 2
     assert CANARY.encode() not in body
+
+
+@pytest.mark.anyio
+async def test_hawk_s_key_may_be_in_the_keyring(seen: Seen, here: str) -> None:
+    kept = Memory("sk-kept")
+    before = keyring.get_keyring()
+    keyring.set_keyring(kept)
+    try:
+        await ask(Observability(hawk_endpoint=here))
+        await ask(Observability(hawk_endpoint=here, hawk_api_key=Secret("sk-file")))
+    finally:
+        keyring.set_keyring(before)
+    assert [key for _, key, _ in seen] == ["Bearer sk-kept", "Bearer sk-file"]
+    assert kept.asked == [("loom", "hawk_api_key")]  # once, and not where another place has the key
+
+
+@pytest.mark.anyio
+async def test_a_keyring_that_cannot_be_asked_is_told_and_spans_go_without_a_key(
+    seen: Seen, here: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = keyring.get_keyring()
+    keyring.set_keyring(Memory(KeyringLocked("sk-kept")))
+    try:
+        await ask(Observability(hawk_endpoint=here))
+    finally:
+        keyring.set_keyring(before)
+    assert [key for _, key, _ in seen] == [""]
+    assert "the keyring is locked" in caplog.text
 
 
 @pytest.mark.anyio

@@ -16,8 +16,10 @@ from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import anyio
 import pytest
 
+from loomstream import connect
 from loomstream.errors import BadRequest, ConfigError, ConnectionLost, LoomstreamError, Overloaded
 from loomstream.events import (
     Event,
@@ -38,6 +40,7 @@ from loomstream.telemetry.hawk import hawk, in_trace, timestamp
 from loomstream.telemetry.hawk_exporter import HawkExporter, HawkSpan
 from loomstream.testing import Pause, scripted_model
 from loomstream.testing.clock import virtual_clock_backends
+from loomstream.testing.server import simulator
 
 pytestmark = pytest.mark.anyio
 
@@ -172,6 +175,23 @@ async def test_a_call_in_the_form_of_the_seed_system(server: Server) -> None:
     ]
     assert all(MOMENT.match(event["timestamp"]) and "attributes" not in event for event in events)
     assert CANARY not in json.dumps(body)
+
+
+def test_what_happened_is_told_in_its_order(server: Server) -> None:
+    """By a clock that goes on: an answer that comes whole in one read has its first token before its end."""
+    with HawkExporter(server.url) as exporter, simulator("Hello") as simulated:
+        watching = hawk(exporter, provider="openai", model="gpt-4o", metrics=False)
+
+        async def asked() -> None:
+            async with connect("openai:gpt-4o", middleware=[watching], **simulated.options("openai")) as model:
+                await model.complete("Hi")
+
+        anyio.run(asked)
+    [span] = server.spans
+    moments = [(event["timestamp"][:19], float(found[1] or 0))
+               for event in span["events"] if (found := MOMENT.match(event["timestamp"]))]  # fmt: skip
+    assert len(moments) == 5
+    assert moments == sorted(moments)
 
 
 async def test_content_by_opt_in(server: Server) -> None:

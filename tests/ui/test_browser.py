@@ -137,6 +137,24 @@ def test_the_answer_is_seen_token_by_token(tab: Any, server: LivePage) -> None: 
     assert tab.evaluate("document.activeElement.id") == "text"
 
 
+def test_the_time_to_the_first_token_begins_when_the_question_is_sent(tab: Any, server: LivePage) -> None:  # noqa: ANN401
+    """The request that brings the question counts: by a clock of the browser's that moves 7 s while it is held."""
+    tab.clock.install()
+
+    def hold(route: Any) -> None:  # noqa: ANN401 (as above)
+        tab.clock.fast_forward(7000)
+        route.continue_()
+
+    tab.route("**/messages", hold)
+    ask(tab)
+    server.give(*BEGIN, e.TextDelta(0, "Light"))
+    wait_for_text(tab, "Light")
+    tab.clock.run_for(300)
+    assert float(tab.locator(".figures").inner_text().split()[0]) >= 7
+    server.give(*END, end=True)
+    wait_for_end(tab)
+
+
 def test_what_is_sent_before_the_models_are_there_goes_out_when_they_are(browser: Any, server: LivePage) -> None:  # noqa: ANN401
     context = browser.new_context()
     context.set_default_timeout(QUICK_MS)

@@ -13,8 +13,10 @@ from live_page import OFFER, TOKEN, PageModel
 
 from loomstream import events as e
 from loomstream.errors import ConfigError, LimitExceeded, UsageError
-from loomstream.messages import Message, ToolCall
+from loomstream.messages import Message, Tool, ToolCall, user
+from loomstream.testing import scripted_model, tool_call_events
 from loomstream.ui.page import chat as chats
+from loomstream.ui.page.answering import Desk, ToolAnswer
 from loomstream.ui.page.app import make_app
 from loomstream.ui.page.chat import Chat
 from loomstream.ui.page.choices import choices
@@ -285,6 +287,17 @@ async def test_calls_without_results_are_not_told_to_the_next_model() -> None:
         sent: tuple[Message, ...] = model.requests[-1].messages
         assert not [block for message in sent for block in message.content if isinstance(block, ToolCall)]
         assert [message.text for message in sent] == ["Hi", "Hello.", "Go on"]
+
+
+async def test_a_call_of_a_tool_is_the_first_that_comes_of_an_answer() -> None:
+    """However long the user thinks about it, the time to the first token is the model's."""
+    model = scripted_model(tool_call_events("find", "{}"))
+    answer = ToolAnswer(model, [user("?")], [Tool("find", "Find.")], {}, Desk({"find"}), iter(range(100)).__next__)
+    async with answer:
+        async for event in answer:
+            if isinstance(event, e.ToolCallStart):
+                break
+        assert answer.first_text_s == 1
 
 
 async def test_conversations_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,12 +16,12 @@ from msgspec import Struct
 from loomstream import agent
 from loomstream.agent.toolbox import GivenTools
 from loomstream.errors import UsageError
-from loomstream.events import Cost, ReasoningDelta, RefusalDelta, Stop, TextDelta, Usage
+from loomstream.events import Cost, ReasoningDelta, RefusalDelta, Stop, TextDelta, ToolCallStart, Usage
 from loomstream.messages import Message, Reasoning, RequestOptions, Response, Text, ToolCall, ToolResult
 from loomstream.stream import Stream
 from loomstream.ui.broadcast import Source
 
-_FIRST = (TextDelta, ReasoningDelta, RefusalDelta)
+_FIRST = (TextDelta, ReasoningDelta, RefusalDelta, ToolCallStart)
 _DENIED = "the user said no"
 
 
@@ -65,7 +65,7 @@ class Asked(Source, Protocol):
 
     @property
     def first_text_s(self) -> float | None:
-        """When the first text came."""
+        """When the first came that the model said: text, reasoning, or a call of a tool."""
         ...
 
     @property

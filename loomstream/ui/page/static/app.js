@@ -497,7 +497,7 @@ class Following {
     this.view = view;
     this.key = turn.answer.key;
     this.last = 0;
-    this.startedAt = page.asked === this.key ? performance.now() : null; // after a reload nobody knows when it began
+    this.startedAt = page.asked === this.key ? page.askedAt : null; // after a reload nobody knows when it began
     this.isWhole = false;
     this.firstAt = 0;
     this.cost = null;
@@ -551,7 +551,7 @@ class Following {
 
 // --- the page -------------------------------------------------------------------------------------------------------
 
-const page = { id: "", following: null, views: new Map(), turns: [], asked: "", busy: false, asks: new Set() };
+const page = { id: "", following: null, views: new Map(), turns: [], asked: "", askedAt: 0, busy: false, asks: new Set() };
 const tabs = "BroadcastChannel" in window ? new BroadcastChannel("looms") : null;
 
 function say(text) { $("status").textContent = text; }
@@ -656,6 +656,7 @@ async function ask(text) {
   setBusy(true);
   say("Sent.");
   memory.set("looms-spec", spec());
+  page.askedAt = performance.now();
   try {
     page.asked = (await call(`${conversation()}/messages`, { method: "POST", body: JSON.stringify({ text, spec: spec() }) })).answer.key;
   } catch (problem) {
