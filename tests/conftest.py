@@ -35,24 +35,30 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture
-def no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """A machine without any key: no variable of any provider, an empty keyring."""
-    settings = [name for row in TABLE for setting in row.settings for name in setting.environment]
-    rows = [(row.key_environment, row.base_url_environment, row.model_environment) for row in TABLE]
-    for name in ("LOOM_LLM_PROVIDER", *settings, *(name for row in rows for names in row for name in names)):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("LOOM_DATA_DIR", str(tmp_path))  # nor a configuration
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / name.lower()))
-    for name in ("AZURE_CONFIG_DIR", "CLOUDSDK_CONFIG"):
-        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+def _credentials() -> frozenset[str]:
+    """Every variable that holds a key, names an identity, or has a say in which provider is asked and where."""
+    settings = (name for row in TABLE for setting in row.settings for name in setting.environment)
+    rows = ((row.key_environment, row.base_url_environment, row.model_environment) for row in TABLE)
     identities = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE",
                   "GOOGLE_APPLICATION_CREDENTIALS", "AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE",
                   "IDENTITY_ENDPOINT", "MSI_ENDPOINT")  # fmt: skip
-    for name in identities:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.delenv("LOOM_CONFIG", raising=False)
+    named = (name for row in rows for names in row for name in names)
+    return frozenset({"LOOM_LLM_PROVIDER", "LOOM_CONFIG", *identities, *settings, *named})
+
+
+CREDENTIALS = _credentials()
+FILES = ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AZURE_CONFIG_DIR", "CLOUDSDK_CONFIG")
+"""The variables that say where the vendors' own tools keep what they know."""
+
+
+@pytest.fixture
+def no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A machine without any key: no variable of any provider, an empty keyring."""
+    for name in CREDENTIALS & os.environ.keys():
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("LOOM_DATA_DIR", str(tmp_path))  # nor a configuration
+    for name in FILES:
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
     before = keyring.get_keyring()
     keyring.set_keyring(null.Keyring())
     yield
@@ -108,6 +114,12 @@ def _place(item: pytest.Item) -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that no worker is left alone with it at the end."""
     items.sort(key=_place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Begin one worker more than there are processors: many tests wait for other processes."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(trylast=True)

@@ -133,7 +133,7 @@ async def launch(  # noqa: PLR0913 (settings, all keyword-only)
     child = _start_child(settings)
     try:
         line = await _in_own_thread(child.await_report, ready_limit_s)
-        port = _port(line, child, model, ready_limit_s)
+        port = await _in_own_thread(lambda limit_s: _port(line, child, model, limit_s), ready_limit_s)
     except BaseException:
         child.end()
         raise
@@ -228,7 +228,8 @@ class _Child:
             self._stdin.close()
 
     def explain(self) -> list[str]:
-        """End the child and give what it wrote on standard error."""
+        """End the child and give what it wrote on standard error; its end may take time, for it may still write."""
+        self.leave(CLOSE_LIMIT_S)
         self.process.kill()
         self.process.wait()
         self._errors.seek(0)

@@ -451,6 +451,17 @@ async def test_a_cut_model_file_is_explained_in_the_runtimes_words(model_path: P
     assert "Give another GGUF file" in str(caught.value)
 
 
+async def test_what_a_child_says_of_its_failure_while_it_ends_is_read(
+    interpreter: Callable[[str], None], tmp_path: Path
+) -> None:
+    interpreter(
+        'import sys; print(\'{"type":"failed","what":"model","detail":"no"}\', flush=True)\n'
+        "sys.stdin.read(); sys.stderr.write('error loading model: it is cut')"
+    )
+    with pytest.raises(ConfigError, match="cannot be served: error loading model: it is cut"):
+        await launch(model_path=gguf(tmp_path))
+
+
 async def test_without_a_model_it_says_how_to_get_one(interpreter: Callable[[str], None], cache: Path) -> None:
     interpreter("")
     with pytest.raises(ConfigError, match=r"python -m loomstream\.local --fetch"):

@@ -153,20 +153,20 @@ def serve(command: list[str], port: int, log: Path, **environment: str) -> Itera
             process.wait()
 
 
-def aimock_command(port: int, fixtures: str, skip_loudly: Callable[..., None]) -> list[str]:
+def aimock_command(port: int, fixtures: str, latency_ms: int, skip_loudly: Callable[..., None]) -> list[str]:
     cli, node = Path(os.environ.get(AIMOCK) or AIMOCK_CLI), shutil.which("node")
     if node is None:
         skip_loudly("Node.js, which runs the server aimock,", f"install Node.js 20 or later, then {AIMOCK_REMEDY}")
     if not cli.is_file():
         skip_loudly(f"the server aimock ({cli})", AIMOCK_REMEDY)
-    options = ["--chunk-size", "8", "--latency", "5", "--strict", "--validate-on-load"]
+    options = ["--chunk-size", "8", "--latency", str(latency_ms), "--strict", "--validate-on-load"]
     return [str(node), str(cli), "--port", str(port), "--fixtures", str(Path(__file__).with_name(fixtures)), *options]
 
 
 @pytest.fixture(scope="session")
 def aimock_server(tmp_path_factory: pytest.TempPathFactory, skip_loudly: Callable[..., None]) -> Iterator[Peer]:
     port = free_port()
-    command = aimock_command(port, "aimock.json", skip_loudly)
+    command = aimock_command(port, "aimock.json", 5, skip_loudly)
     yield from serve(command, port, tmp_path_factory.mktemp("aimock") / "log")
 
 
@@ -176,7 +176,7 @@ def guarded_aimock(
 ) -> Iterator[tuple[Peer, str]]:
     """aimock that answers the live suite, and the one key that it takes."""
     port = free_port()
-    command = aimock_command(port, "aimock_live.json", skip_loudly)
+    command = aimock_command(port, "aimock_live.json", 1, skip_loudly)
     log = tmp_path_factory.mktemp("guarded_aimock") / "log"
     for peer in serve(command, port, log, AIMOCK_API_KEYS=GUARDED_KEY):
         yield peer, GUARDED_KEY

@@ -77,6 +77,7 @@ def _blind(block: Any) -> Any:  # noqa: ANN401 (any block)
     return replace(block, content=tuple(part for part in block.content if not isinstance(part, Image)))
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # reading a conversation takes the model long
 @pytest.mark.parametrize("target", LOCAL)
 async def test_llamacpp_takes_the_conversation(llamacpp: LocalServer, source: str, target: str, read: Read) -> None:
     conversation = await hold(SITES[source])
