@@ -30,7 +30,7 @@ from loomstream.events import (
     ToolCallEnd,
     ToolCallStart,
 )
-from loomstream.handler import Handler, Middleware
+from loomstream.handler import Handler, Middleware, NextBatch
 from loomstream.messages import Request
 from loomstream.middleware.layer import Layer
 from loomstream.transport.loops import running_loop
@@ -75,7 +75,7 @@ def smooth(*, chars_per_second: float | None = None, max_delay_s: float = 0.25) 
 class _Smooth(Layer):
     """One stream."""
 
-    __slots__ = ("_due", "_due_s", "_gap_s", "_late", "_lump_s", "_max_delay_s", "_now", "_rate", "_read_s")
+    __slots__ = ("_due", "_due_s", "_gap_s", "_lump_s", "_max_delay_s", "_now", "_rate", "_read_s")
 
     def __init__(self, handler: Handler, request: Request, rate: float | None, max_delay_s: float) -> None:
         super().__init__(handler, request)
@@ -83,8 +83,6 @@ class _Smooth(Layer):
         self._max_delay_s = max_delay_s
         self._due: deque[tuple[float, Event]] = deque()
         """What is held, each with the time at which it is given."""
-        self._late = False
-        """Whether what was read last may have waited for as long as it may already."""
         self._due_s = -math.inf
         """When the next piece may follow at a given pace."""
         self._read_s = -math.inf
@@ -96,31 +94,28 @@ class _Smooth(Layer):
         self._now: Callable[[], float] = anyio.current_time
 
     async def next_batch(self) -> list[Event]:
-        if not self._due:
-            batch = await self._read()
-            kinds = set(map(type, batch))
-            if _PACED.isdisjoint(kinds) or not _FLUSHING.isdisjoint(kinds):
-                return batch
-            self._learn()
-            if self._late or not (self._rate or self._gap_s):
-                return batch
-            self._plan(batch)
-        return await self._next_due()
-
-    async def _read(self) -> list[Event]:
-        """Give the next events, and note when they came."""
-        if self.inner is None:
-            loop = running_loop()
-            self._now = anyio.current_time if loop is None else loop.time
-        inner = self.inner or await self.open_inner()
-        began_s = self._now()
+        if self._due:
+            return await self._next_due()
+        inner, now = self.inner or await self._open(), self._now
+        began_s = now()
         batch = await inner()
-        now_s = self._now()
-        self._late = now_s >= self._read_s + self._max_delay_s
+        now_s = now()
         if now_s - began_s > _WAITED_S or self._read_s == -math.inf:
             self._read_s = now_s
-            self._late = False
-        return batch
+        known = self._read_s == self._lump_s  # this read did not wait: it says nothing of the pace
+        late = now_s >= self._read_s + self._max_delay_s
+        if (known and (late or not (self._rate or self._gap_s))) or not _is_paced(batch):
+            return batch
+        self._learn()
+        if late or not (self._rate or self._gap_s):
+            return batch
+        self._plan(batch)
+        return await self._next_due()
+
+    async def _open(self) -> NextBatch:
+        loop = running_loop()
+        self._now = anyio.current_time if loop is None else loop.time
+        return await self.open_inner()
 
     def _learn(self) -> None:
         """Take note of how far apart the lumps are."""
@@ -166,6 +161,14 @@ class _Smooth(Layer):
         while self._due and self._due[0][0] <= until_s:
             given.append(self._due.popleft()[1])
         return list(_merged(given))
+
+
+def _is_paced(events: list[Event]) -> bool:
+    """Say whether there is text among these, and nothing that must not wait for it."""
+    if len(events) == 1:
+        return events[0].__class__ in _PACED
+    kinds = set(map(type, events))
+    return not _PACED.isdisjoint(kinds) and _FLUSHING.isdisjoint(kinds)
 
 
 def _merged(events: list[Event]) -> Iterator[Event]:

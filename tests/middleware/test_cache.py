@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -324,6 +325,38 @@ async def test_who_pays_may_leave_at_any_time_and_the_others_go_on(leave_s: floa
     assert len(model.requests) <= 2
 
 
+LONG = text_events(*"streamed", provider="openai", model="gpt-4o")
+"""As long as its text has letters, with a second before each event of text."""
+PACED = [item for event in LONG for item in ((Pause(1), event) if isinstance(event, TextDelta) else (event,))]
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_readers_who_come_and_leave_at_any_time_all_get_the_whole_answer_once(seed: int) -> None:
+    dice = random.Random(seed)  # noqa: S311 (repeatable, not secret)
+    model = cached_model(PACED)
+    got: list[list[Event]] = []
+
+    async def reader(comes_s: float, patience: int, pause_s: float) -> None:
+        await anyio.sleep(comes_s)
+        seen: list[Event] = []
+        async with model.stream("hi") as stream:
+            async for event in stream:
+                seen.append(event)
+                if len(seen) >= patience:
+                    break
+                await anyio.sleep(pause_s)
+        got.append(plain(seen))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(reader, 0, 1000, dice.choice((0, 0.3, 2)))  # one stays to the end
+        for _ in range(dice.randint(1, 5)):
+            group.start_soon(reader, dice.uniform(0, 8), dice.choice((1, 5, 9, 1000)), dice.choice((0, 0.3, 2)))
+    assert len(model.requests) == 1
+    assert all(events == LONG[: len(events)] for events in got)
+    assert LONG in got
+    assert model.open_streams == 0
+
+
 async def test_who_joined_in_a_read_that_was_cut_and_had_begun_gets_a_typed_error() -> None:
     model = cached_model(SLOW)
     errors: list[LoomstreamError] = []
@@ -500,6 +533,19 @@ async def test_a_store_that_fails_costs_nobody_the_answer(tmp_path: Path) -> Non
     events = await ask(model)
     assert plain(events) == ANSWER
     assert kinds(events) == ["warning", "warning"]
+
+
+@pytest.mark.parametrize("kept", [(), ANSWER[:-1]], ids=["nothing", "half"])
+async def test_a_store_that_has_no_whole_answer_is_told_of_and_the_model_asked(kept: list[Event]) -> None:
+    class Broken(MemoryCache):
+        async def get(self, key: str) -> Sequence[Event] | None:
+            del key
+            return kept
+
+    events = await ask(cached_model(ANSWER, store=Broken()))
+    assert plain(events) == ANSWER
+    [notice] = [event for event in events if isinstance(event, Notice)]
+    assert "cannot be read (ValueError: what it holds does not end with a Stop)" in notice.detail
 
 
 class _Reference(RuleBasedStateMachine):
