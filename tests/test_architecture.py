@@ -38,12 +38,25 @@ def conditions(tree: ast.AST) -> list[ast.expr]:
     return found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_provider_is_named_in_a_condition(path: Path) -> None:
+@pytest.fixture(scope="module")
+def trees() -> dict[str, ast.Module]:
+    """Every module of the package by its place in it."""
+    return {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text("utf-8")) for path in SOURCES}
+
+
+def texts_in(node: ast.AST) -> set[object]:
+    return {inner.value for inner in ast.walk(node) if isinstance(inner, ast.Constant)}
+
+
+def test_no_provider_is_named_in_a_condition(trees: dict[str, ast.Module]) -> None:
+    """What differs between hosts is a quirk."""
     names = {row.name for row in TABLE} - {"local"}
-    for condition in conditions(ast.parse(path.read_text("utf-8"))):
-        named = {node.value for node in ast.walk(condition) if isinstance(node, ast.Constant)} & names
-        assert not named, f"line {condition.lineno} names {named}: what differs between hosts is a quirk"
+    named = {
+        f"{place}:{condition.lineno}": texts_in(condition) & names
+        for place, tree in trees.items()
+        for condition in conditions(tree)
+    }
+    assert {line: found for line, found in named.items() if found} == {}
 
 
 NAMES = {name for row in TABLE for name in (row.name, *row.aliases)}
@@ -79,14 +92,13 @@ NAMED_ELSEWHERE: dict[str, tuple[set[str], str]] = {
 """Where else a text is equal to a provider's name, and why that is no knowledge of a provider."""
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_provider_is_named_outside_the_table(path: Path) -> None:
-    place = path.relative_to(PACKAGE).as_posix()
-    if place == TABLE_FILE:
-        return
-    texts = {node.value for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Constant)}
-    allowed, _ = NAMED_ELSEWHERE.get(place, (set[str](), ""))
-    assert texts & NAMES == allowed & NAMES, "what differs between hosts belongs into the table, as a quirk or a field"
+def test_no_provider_is_named_outside_the_table(trees: dict[str, ast.Module]) -> None:
+    """What differs between hosts belongs into the table, as a quirk or a field."""
+    named = {place: texts_in(tree) & NAMES for place, tree in trees.items() if place != TABLE_FILE}
+    allowed = {place: names & NAMES for place, (names, _) in NAMED_ELSEWHERE.items()}
+    assert {place: names for place, names in named.items() if names} == {
+        place: names for place, names in allowed.items() if names
+    }
 
 
 def test_files_are_short() -> None:
@@ -104,9 +116,8 @@ def test_the_layers_of_the_docs_are_those_that_are_checked() -> None:
     assert " → ".join(layers) in page
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_every_module_says_what_it_does(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text("utf-8")))
+def test_every_module_says_what_it_does(trees: dict[str, ast.Module]) -> None:
+    assert [place for place, tree in trees.items() if not ast.get_docstring(tree)] == []
 
 
 def test_public_names_are_what_they_say_after_every_import() -> None:

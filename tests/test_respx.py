@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
 
@@ -35,6 +36,9 @@ from loomstream.testing import check_order
 
 pytestmark = pytest.mark.anyio
 
+TLS = ssl.create_default_context()
+"""One for all clients: each would read the system's certificates anew."""
+
 
 @pytest.fixture(params=WIRES)
 def wire(request: pytest.FixtureRequest) -> Wire:
@@ -58,7 +62,7 @@ def router() -> Iterator[respx.MockRouter]:
 
 @pytest.fixture
 async def client(router: respx.MockRouter) -> AsyncIterator[httpx.AsyncClient]:  # noqa: ARG001 (it stands before)
-    async with httpx.AsyncClient() as opened:
+    async with httpx.AsyncClient(verify=TLS) as opened:
         yield opened
 
 
