@@ -33,7 +33,9 @@ def sign_of(scheme: str, environ: Mapping[str, str]) -> str:
 
 
 def _aws(environ: Mapping[str, str]) -> str:
-    return _set(environ, _AWS) or _file(environ, "AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
+    variable = "AWS_SHARED_CREDENTIALS_FILE"  # botocore expands a tilde in it; Google's library leaves its own as it is
+    named = _expanded(environ, environ.get(variable, "").strip())
+    return _set(environ, _AWS) or _file({**environ, variable: named}, variable, "~/.aws/credentials")
 
 
 def _azure(environ: Mapping[str, str]) -> str:
@@ -63,9 +65,16 @@ def _set(environ: Mapping[str, str], names: tuple[str, ...]) -> str:
 def _file(environ: Mapping[str, str], variable: str, usual: str) -> str:
     """Give the variable that names a file which is there, or the usual file."""
     named = environ.get(variable, "").strip()
-    home = environ.get("HOME", "").strip()
-    path = named or (home + usual[1:] if home and usual.startswith("~") else os.path.expanduser(usual))  # noqa: PTH111 (no error where there is no home)
+    path = named or _expanded(environ, usual)
     return (variable if named else usual) if os.path.isfile(path) else ""  # noqa: PTH113 (raises nothing)
+
+
+def _expanded(environ: Mapping[str, str], path: str) -> str:
+    """Give the path with the own home for `~`, and another user's for `~user`; as it is where there is no such home."""
+    home = environ.get("HOME", "").strip()
+    if home and path.startswith("~/"):
+        return home + path[1:]
+    return os.path.expanduser(path)  # noqa: PTH111 (no error where there is no home)
 
 
 def _is_installed(package: str) -> bool:

@@ -12,7 +12,9 @@ A model is found by its exact id (or an alias of the row), else by these rules, 
 2. A cross-region inference profile of Amazon Bedrock (`us.`, `eu.`, `apac.`, `jp.`, `au.`) stands for the id without
    its beginning: both are charged at the regional rate. `global.` is cheaper for most models, so there a row without
    a `global.` row of its own gives what the model can do and no price.
-3. A provider whose models are all alike (those on your own machine) has one row for any model, `*`.
+3. A fine-tuned model of OpenAI, `ft:BASE:ORGANIZATION:NAME:ID`, stands for `ft:BASE`, by rule 1 too: that is what the
+   use of any model tuned from it costs. Where there is no such row it stands for nothing: never for the base.
+4. A provider whose models are all alike (those on your own machine) has one row for any model, `*`.
 
 What `configure` and `override` were given is laid over what was found.
 """
@@ -40,7 +42,7 @@ from loomstream.catalog.entry import (
     Tools,
     price,
 )
-from loomstream.catalog.names import GLOBAL, plain_names
+from loomstream.catalog.names import GLOBAL, plain_names, tuned_names
 from loomstream.catalog.said import Change, Unfit, change
 from loomstream.errors import ConfigError
 from loomstream.providers.config_file import own_file
@@ -81,8 +83,22 @@ _Changes = Mapping[tuple[str, str], Change]
 _of_program: dict[str, _Changes] = {}
 _of_files: dict[str, _Changes] = {}
 """What `override` and `configure` were given, by source; of files the latest is the last."""
-_overrides: dict[tuple[str, str], Change] = {}
-"""What of it counts, by provider and model; `look_up` forgets what it knew when this changes."""
+
+
+class _Laid:
+    """What of it counts, by provider and model. It never changes: another one takes its place.
+
+    Caches are keyed by it, so that what a thread found under the one before can never be taken for an answer now.
+    """
+
+    __slots__ = ("changes",)
+
+    def __init__(self, changes: _Changes) -> None:
+        self.changes = changes
+
+
+_laid = [_Laid({})]
+"""The one that counts now."""
 
 
 def entries(provider: str = "") -> tuple[Entry, ...]:
@@ -97,8 +113,10 @@ def entries(provider: str = "") -> tuple[Entry, ...]:
     except ValueError as error:
         msg = f"{user_file()}: {error}: run `looms models update`, or delete it"
         raise ConfigError(msg) from error
-    listed = {(entry.provider, entry.model) for entry in found} if _overrides else set[tuple[str, str]]()
-    return (*(_with_overrides(entry, entry.model) for entry in found), *_said_alone(provider, listed))
+    laid = _laid[0]
+    listed = {(entry.provider, entry.model) for entry in found} if laid.changes else set[tuple[str, str]]()
+    said = (_with_overrides(entry, entry.model, laid) for entry in found)
+    return (*said, *_said_alone(provider, listed, laid))
 
 
 def as_of() -> date:
@@ -106,19 +124,23 @@ def as_of() -> date:
     return current().as_of
 
 
-@lru_cache(maxsize=1024)  # asked several times for each request; the rows never change
 def look_up(provider: str, model: str) -> Entry | None:
     """Give the entry of a model, or None where it is not known; the module says which names stand for which."""
+    return _looked_up(provider, model, _laid[0])
+
+
+@lru_cache(maxsize=1024)  # asked several times for each request; the rows never change
+def _looked_up(provider: str, model: str, laid: _Laid) -> Entry | None:
     found = _read(provider, model) if model != ANY_MODEL else None
     found = found or _by_rule(provider, model)
     if found is None:
         anything = _read(provider, ANY_MODEL)
         found = None if anything is None else msgspec.structs.replace(anything, model=model)
-    if not _overrides:
+    if not laid.changes:
         return found
-    if found is None and (provider, model) in _overrides:
+    if found is None and (provider, model) in laid.changes:
         found = Entry(provider=provider, model=model, as_of=as_of(), source="")
-    return None if found is None else _with_overrides(found, model)
+    return None if found is None else _with_overrides(found, model, laid)
 
 
 def end_of_life(provider: str, model: str, now_s: float | None = None) -> str:
@@ -127,12 +149,12 @@ def end_of_life(provider: str, model: str, now_s: float | None = None) -> str:
     Empty where it does not, or not within `NOTICE_DAYS`. `now_s` is a time in seconds since 1970 (default: now). The
     day is told in the same words before it and after it: it is a date in a source, and hosts grant delays.
     """
-    return _end_of_life(provider, model, int(time() if now_s is None else now_s) // _DAY_S)
+    return _end_of_life(provider, model, int(time() if now_s is None else now_s) // _DAY_S, _laid[0])
 
 
 @lru_cache(maxsize=1024)  # asked for each request
-def _end_of_life(provider: str, model: str, day: int) -> str:
-    entry = look_up(provider, model)
+def _end_of_life(provider: str, model: str, day: int, laid: _Laid) -> str:
+    entry = _looked_up(provider, model, laid)
     if entry is None or entry.deprecated_on is None:
         return ""
     if entry.deprecated_on > date(1970, 1, 1) + timedelta(days=day + NOTICE_DAYS):
@@ -150,7 +172,7 @@ def _read(provider: str, name: str) -> Entry | None:
 
 
 def _by_rule(provider: str, model: str) -> Entry | None:
-    for name in plain_names(model):
+    for name in (*plain_names(model), *tuned_names(model)):
         if (found := _read(provider, name)) is not None:
             return found
     name = GLOBAL.sub("", model)
@@ -195,14 +217,18 @@ def configure(file: str, models: _Changes) -> None:
 
 
 def _lay() -> None:
-    """Put together what counts, the strongest last, and forget what was looked up."""
+    """Put together what counts, the strongest last, and put it in the place of what counted before."""
     laid: dict[tuple[str, str], Change] = {}
     for source, models in (*_of_files.items(), *_of_program.items()):
         for key, said in models.items():
             laid[key] = {**laid.get(key, {}), "source": source, **said}
-    _overrides.clear()
-    _overrides.update(laid)
-    look_up.cache_clear()
+    _laid[0] = _Laid(laid)
+    _forget()
+
+
+def _forget() -> None:
+    """Forget what was looked up."""
+    _looked_up.cache_clear()
     _end_of_life.cache_clear()
 
 
@@ -225,15 +251,15 @@ def _checked(place: str, said: Mapping[str, object]) -> Change:
     raise ConfigError(problem)
 
 
-def _with_overrides(entry: Entry, asked: str) -> Entry:
-    said = _overrides.get((entry.provider, asked)) or _overrides.get((entry.provider, entry.model))
+def _with_overrides(entry: Entry, asked: str, laid: _Laid) -> Entry:
+    said = laid.changes.get((entry.provider, asked)) or laid.changes.get((entry.provider, entry.model))
     return entry if said is None else msgspec.structs.replace(entry, **said)
 
 
-def _said_alone(provider: str, listed: set[tuple[str, str]]) -> list[Entry]:
+def _said_alone(provider: str, listed: set[tuple[str, str]], laid: _Laid) -> list[Entry]:
     """Give the models that have no row of their own, of which something is said."""
-    keys = [key for key in _overrides if key not in listed and provider in ("", key[0])]
-    found = [(key[1], look_up(*key)) for key in keys]
+    keys = [key for key in laid.changes if key not in listed and provider in ("", key[0])]
+    found = [(key[1], _looked_up(*key, laid)) for key in keys]
     return [msgspec.structs.replace(entry, model=model, aliases=()) for model, entry in found if entry is not None]
 
 
@@ -248,8 +274,7 @@ def user_file() -> Path:
 def refresh() -> None:
     """Forget what was read, so that the next look-up reads the files anew."""
     current.cache_clear()
-    look_up.cache_clear()
-    _end_of_life.cache_clear()
+    _forget()
 
 
 @cache

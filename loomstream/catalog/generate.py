@@ -30,7 +30,7 @@ from msgspec.structs import replace
 
 from loomstream.catalog import sources, stored
 from loomstream.catalog.entry import ANY_REGION, Entry, Price, Rates, TieredRates
-from loomstream.catalog.names import own_region, plain_names, region_row
+from loomstream.catalog.names import own_region, plain_names, region_row, whole_id
 from loomstream.errors import ConfigError
 
 _OTHER_MEDIA = re.compile(
@@ -151,9 +151,9 @@ def _shortened(entry: Entry) -> Entry:
 def _add_genai(rows: _Rows, source: Source, given: Given) -> None:
     listed = None if given.genai is None else given.genai.get(source.genai)
     for model in () if listed is None else listed.models:
-        name = own_region(model.id) + source.backend
+        name = own_region(whole_id(model.id)) + source.backend
         price = _sane(model.price(given.today))
-        if not name.startswith(source.begins) or not _is_text(model, price):
+        if not whole_id(model.id) or not name.startswith(source.begins) or not _is_text(model, price):
             continue
         exact = () if source.backend else tuple(own_region(each) for each in model.match.exact())
         entry = Entry(

@@ -26,6 +26,9 @@ _DECIMALS = 20
 """Rates beyond these are no prices, and would overflow in arithmetic."""
 
 _MOST_CHARS = 200
+_RATE = re.compile(r"\+?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+"""How a rate is written: `Decimal` would take `1_0` and other scripts' digits too."""
+
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _SIMILAR = 0.6
 
@@ -81,10 +84,11 @@ def _rate(given: object) -> Decimal | None:
     if isinstance(given, bool) or not isinstance(given, int | float | str | Decimal):
         return None
     try:
-        rate = Decimal(str(given)) if not isinstance(given, str) else Decimal(given.strip())
+        written = str(given).strip()
+        rate = Decimal(written) if _RATE.fullmatch(written) else None
     except (InvalidOperation, ValueError):  # ValueError: a whole number of more digits than Python turns into text
         return None
-    is_price = rate.is_finite() and 0 <= rate <= _DEAREST and not (rate and rate.adjusted() < -_DECIMALS)
+    is_price = rate is not None and rate <= _DEAREST and not (rate and rate.adjusted() < -_DECIMALS)
     return rate if is_price else None
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 import msgspec
 
+from loomstream.cli.completion_values import providers_and_models
 from loomstream.cli.help import Teaching
 from loomstream.cli.interrupt import EndsAtOnce
 from loomstream.cli.output import Channel, write_json_line
@@ -45,7 +46,7 @@ simulated:provider (a made-up pace on this machine; says nothing about the provi
 
 
 @click.command(cls=Teaching, epilog=_EPILOG)
-@click.argument("specs", nargs=-1, metavar="SPEC...")
+@click.argument("specs", nargs=-1, metavar="SPEC...", shell_complete=providers_and_models)
 @click.option("--runs", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Answers of each model.")
 @click.option("--concurrency", type=click.IntRange(1, 1_000), default=1, show_default=True, help="Rounds at once.")
 @click.option("--prompt", metavar="TEXT", help="What every model is asked.")

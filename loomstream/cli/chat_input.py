@@ -94,13 +94,16 @@ def _interrupts_are_seen() -> Generator[None]:
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
         return
-    handler = signal.signal(signal.SIGALRM, _look)
-    timer = signal.setitimer(signal.ITIMER_REAL, _LOOK_S, _LOOK_S)
-    try:
+    handler, timer = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
+    try:  # a Ctrl-C may come between any two of these
+        signal.signal(signal.SIGALRM, _look)
+        signal.setitimer(signal.ITIMER_REAL, _LOOK_S, _LOOK_S)
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, *timer)
-        signal.signal(signal.SIGALRM, handler)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, *timer)
+        finally:
+            signal.signal(signal.SIGALRM, signal.SIG_IGN if handler is None else handler)  # None: it is not Python's
 
 
 def _look(_number: int, _frame: object) -> None:

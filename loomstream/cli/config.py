@@ -17,6 +17,7 @@ _COMMANDS = {
     "show": ("loomstream.cli.config_values:show", "Show every setting that is set, and where it comes from."),
     "get": ("loomstream.cli.config_values:get", "Print one setting, and where it comes from."),
     "set": ("loomstream.cli.config_values:set_", "Write one setting into looms.yaml; comments stay."),
+    "unset": ("loomstream.cli.config_values:unset", "Take one setting out of looms.yaml; comments stay."),
     "validate": ("loomstream.cli.config_values:validate", "Check a configuration file."),
     "set-key": ("loomstream.cli.config_keys:set_key", "Store a key in the system's keyring."),
     "get-key": ("loomstream.cli.config_keys:get_key", "Show where a key comes from, and its first and last letters."),

@@ -160,6 +160,33 @@ def set_(*, path: str, value: str) -> None:
         warn(f"the variable {origin.where} is set, and wins over the file")
 
 
+@click.command(cls=Teaching, epilog=examples("looms config unset llm.temperature"))
+@click.argument("path", metavar="SETTING", shell_complete=settings)
+@config_option
+@click.pass_context
+def unset(context: click.Context, *, path: str) -> None:
+    """Take one setting out of looms.yaml, such as llm.temperature, and print what holds now.
+
+    Comments and order stay. The exit code is 1 where the file does not say it. What still sets it elsewhere is named.
+    """
+    from loomstream.config.unset import unset_value  # noqa: PLC0415 (not for --help)
+
+    file = target_file(to_write=True)
+    was_there = unset_value(file, path)
+    row = _row(load(file), path)
+    if was_there:
+        click.echo(f"{row.path}: {_text(row.value)}")
+        note(f"changed: {file}")
+    else:
+        complain(f"{file} does not say {row.path}: nothing is changed")
+    if row.value is not None:
+        note(f"from: {_came_from(row)}")
+    if row.layer not in ("default", "file", "") and row.value is not None:
+        warn(f"{_came_from(row)} still sets it")
+    if not was_there:
+        context.exit(_FAILED)
+
+
 @click.command(cls=Teaching, epilog=examples("looms config validate", "looms config validate ./looms.yaml --json"))
 @click.argument("file", required=False, type=click.Path())
 @click.option("--json", is_flag=True, help="Print a JSON object.")

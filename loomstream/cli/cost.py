@@ -27,6 +27,7 @@ from loomstream.middleware.estimates import CHARS_PER_TOKEN, prompt_tokens
 from loomstream.telemetry.audit_log import files_of, lines_of
 from loomstream.telemetry.records import AuditRecord, Reading
 
+_MOST_TOKENS = 1_000_000_000
 _OUTPUT_TOKENS = 1000
 _SHOWN = 20
 _RANKED = 5
@@ -42,9 +43,17 @@ Examples:
 
 @click.command(cls=Teaching, name="cost", epilog=_EPILOG)
 @click.argument("prompt", required=False)
-@click.option("--max-tokens", type=click.IntRange(min=0), default=_OUTPUT_TOKENS, show_default=True, metavar="N",
-              help="The tokens of the answer.")  # fmt: skip
-@click.option("--input-tokens", type=click.IntRange(min=0), metavar="N", help="The tokens of the prompt, counted.")
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(0, _MOST_TOKENS),
+    default=_OUTPUT_TOKENS,
+    show_default=True,
+    metavar="N",
+    help="The tokens of the answer.",
+)
+@click.option(
+    "--input-tokens", type=click.IntRange(0, _MOST_TOKENS), metavar="N", help="The tokens of the prompt, counted."
+)
 @click.option("-s", "--system", default="", metavar="TEXT", help="A system prompt, which counts too.")
 @click.option(
     "--models",
@@ -84,7 +93,7 @@ def cost(  # noqa: PLR0913 (the options)
     """
     use_models()
     wanted = compare.Wanted(providers=tuple(provider), capabilities=tuple(can), ended_by=datetime.now(UTC).date())
-    chosen = [name.strip() for each in names for name in each.split(",") if name.strip()]
+    chosen = _chosen(names)
     if from_log is not None:
         entries = compare.named(chosen) if chosen else [found.entry for found in compare.find(wanted)]
         _reprice(from_log, entries, _RANKED if limit is None else limit, json=json)
@@ -97,6 +106,15 @@ def cost(  # noqa: PLR0913 (the options)
     _show(found, wanted.task, _SHOWN if limit is None else limit, json=json)
 
 
+def _chosen(names: Sequence[str]) -> list[str]:
+    chosen = [name.strip() for each in names for name in each.split(",") if name.strip()]
+    for name in chosen:
+        if not all(name.partition(":")):
+            msg = f"{name!r} names no model: write PROVIDER:MODEL, as in openai:gpt-4o"
+            raise click.BadParameter(msg, param_hint="--models")
+    return chosen
+
+
 def _tokens(prompt: str | None, system: str) -> int:
     text = _piped() if prompt is None or prompt == "-" else prompt
     return prompt_tokens(Request(messages=(user(text),), system=system))
@@ -106,7 +124,7 @@ def _piped() -> str:
     if sys.stdin is None or sys.stdin.isatty():
         msg = "give a PROMPT, --input-tokens N, or text on standard input"
         raise click.UsageError(msg)
-    return sys.stdin.read()
+    return sys.stdin.buffer.read().decode("utf-8-sig", "replace")
 
 
 def _show(found: Sequence[compare.Found], task: Usage, limit: int, *, json: bool) -> None:
@@ -145,7 +163,8 @@ def _reprice(path: Path, entries: Sequence[Entry], limit: int, *, json: bool) ->
     reading = Reading(lines_of(path))
     repriced = compare.reprice(_past(reading), entries)
     if reading.skipped:
-        warn(f"{reading.skipped} lines of {path} are no records of calls")
+        lines = "line of {} is no record" if reading.skipped == 1 else "lines of {} are no records"
+        warn(f"{reading.skipped} {lines.format(path)} of a call")
     if json:
         write_json_line(msgspec.json.encode(repriced))
         return

@@ -210,6 +210,10 @@ def _sum_of_money(group: Group) -> str:
     return "-" if totals.unknown == totals.calls else _money(totals.amount_usd, exact=totals.exact)
 
 
+def _counted(calls: int) -> str:
+    return f"{calls} call{'' if calls == 1 else 's'}" if calls else "-"
+
+
 _TITLES: tuple[tuple[str, Callable[[Group], str]], ...] = (
     ("calls", lambda group: f"{group.totals.calls}"),
     ("failed", lambda group: f"{group.failed}"),
@@ -217,7 +221,7 @@ _TITLES: tuple[tuple[str, Callable[[Group], str]], ...] = (
     ("tokens in", lambda group: f"{sent_tokens(group.totals)}"),
     ("tokens out", lambda group: f"{group.totals.output_tokens}"),
     ("cost", _sum_of_money),
-    ("unknown cost", lambda group: f"{group.totals.unknown} calls" if group.totals.unknown else "-"),
+    ("unknown cost", lambda group: _counted(group.totals.unknown)),
 )
 
 

@@ -111,7 +111,9 @@ _WHERE = (
 )
 _WHAT = (
     click.option("-s", "--system", help="The system prompt."),
-    click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="At most so many tokens of output."),
+    click.option(
+        "--max-tokens", type=click.IntRange(1, 1_000_000_000), metavar="N", help="At most so many tokens of output."
+    ),
     click.option("--temperature", type=click.FloatRange(min=0, max=2), metavar="T", help="Not sent unless given."),
 )
 _FILES = (

@@ -19,16 +19,16 @@ _MOST_NAME = 64
 """What providers take at most as the name of a schema."""
 
 
+_MOST_BYTES = 4 * 1024 * 1024
+"""What is larger is no schema that a provider takes; a device may never end."""
+
+
 def read_schema(path: str) -> Output:
     """Give the output that the file describes; its `title`, else the file's name, is what the provider is told.
 
     Raises `RequestError` for a file that cannot be read, or holds no JSON object.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        msg = f"--output-schema {path} cannot be read: {error.strerror or error}"
-        raise RequestError(msg) from error
+    data = _read(path)
     schema: object = loads(data)
     if not isinstance(schema, dict):
         msg = (
@@ -39,3 +39,17 @@ def read_schema(path: str) -> Output:
     title = described.get("title")
     name = _NO_NAME.sub("_", title if isinstance(title, str) else Path(path).name.partition(".")[0])
     return Output(schema=described, name=name[:_MOST_NAME].strip("_") or "answer")
+
+
+def _read(path: str) -> bytes:
+    """Give what the file, or the pipe, holds."""
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: no file can have this name
+        msg = f"--output-schema {path} cannot be read: {(isinstance(error, OSError) and error.strerror) or error}"
+        raise RequestError(msg) from error
+    if len(data) > _MOST_BYTES:
+        msg = f"--output-schema {path} is larger than {_MOST_BYTES >> 20} MiB: no provider takes such a schema"
+        raise RequestError(msg)
+    return data

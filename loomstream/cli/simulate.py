@@ -7,6 +7,7 @@ is decided by `loomstream.testing.server`.
 from __future__ import annotations
 
 import queue
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +20,7 @@ from loomstream.errors import ConfigError
 
 if TYPE_CHECKING:
     from loomstream.events import Event
+    from loomstream.testing.faults import Fault
     from loomstream.testing.pace import Pace
     from loomstream.testing.server import Received, Simulator
 
@@ -74,7 +76,6 @@ def simulate(**options: Any) -> None:  # noqa: ANN401 (click's parameters)
         raise click.UsageError(msg)
     with EndsAtOnce():
         from loomstream.testing import server  # noqa: PLC0415 (it takes long to import)
-        from loomstream.testing.faults import read_fault  # noqa: PLC0415 (the same)
 
     arrived: queue.SimpleQueue[Received] = queue.SimpleQueue()
     scripts = [_events(options["script_path"])] if options["script_path"] else [options["answer"]]
@@ -82,7 +83,7 @@ def simulate(**options: Any) -> None:  # noqa: ANN401 (click's parameters)
         *(script for script in scripts if script is not None),
         pace=_pace(options),
         paces=_paces(options["profile"]),
-        faults=[read_fault(text) for text in options["faults"]],
+        faults=_faults(options["faults"]),
         fault_rate=options["fault_rate"],
         seed=options["seed"],
         port=options["port"],
@@ -93,6 +94,15 @@ def simulate(**options: Any) -> None:  # noqa: ANN401 (click's parameters)
         _announce(opened, as_json=options["as_json"])
         while True:
             _show(arrived.get(), as_json=options["as_json"])
+
+
+def _faults(given: Sequence[str]) -> list[Fault | None]:
+    from loomstream.testing.faults import read_fault  # noqa: PLC0415 (see above)
+
+    try:
+        return [read_fault(text) for text in given]
+    except ConfigError as error:  # here it is an argument that is wrong, no configuration
+        raise click.BadParameter(str(error), param_hint="--fault") from error
 
 
 def _events(path: str) -> list[Event]:

@@ -52,9 +52,9 @@ def set_value(file: Path, path: str, text: str) -> Value:
     row = settable(path, text)
     value = _parsed(row, text)
     with locked(file):
-        before = _text_of(file)
+        before = text_of(file)
         after = _edited(before, row, path, _written(row, value, text), file)
-        _check(file, before, after, row, value)
+        check(file, before, after, row, value)
         write_private(file, after)
     return value
 
@@ -98,7 +98,7 @@ def settable(path: str, text: str) -> SettingRow:
     return row
 
 
-def _text_of(file: Path) -> str:
+def text_of(file: Path) -> str:
     """Give what the file holds, empty where there is none. Raises `ConfigError` where it is no YAML, or too much."""
     check_plain(file)
     if not file.exists():
@@ -157,11 +157,11 @@ def _change(text: str, root: yaml.Node | None, names: list[str], written: str, f
     if node is None:
         gap = "" if not text or text.endswith("\n") else "\n"
         return _Change(len(text), len(text), gap + _lines(missing, written, 0))
-    if _times(root, node) > 1:
-        raise _by_hand(file, node, names)
+    if times(root, node) > 1:
+        raise by_hand(file, node, names)
     if not missing:
         if not isinstance(node, yaml.ScalarNode) and not getattr(node, "flow_style", False):
-            raise _by_hand(file, node, names)
+            raise by_hand(file, node, names)
         return _replaced(text, node, written, names, file)
     inner = "".join(f"{name}: {{" for name in missing[:-1]) + f"{missing[-1]}: {written}" + "}" * (len(missing) - 1)
     if isinstance(node, yaml.ScalarNode) and node.start_mark.index < node.end_mark.index:  # a null that is written out
@@ -175,7 +175,7 @@ def _change(text: str, root: yaml.Node | None, names: list[str], written: str, f
 def _replaced(text: str, node: yaml.Node, written: str, names: list[str], file: Path) -> _Change:
     start, end = node.start_mark.index, node.end_mark.index
     if "\n" in text[start:end] or text[start : start + 1] in ("&", "*", "!", "|", ">"):
-        raise _by_hand(file, node, names)
+        raise by_hand(file, node, names)
     gap = "" if start == 0 or text[start - 1].isspace() else " "  # nothing stood behind the colon
     return _Change(start, end, gap + written)
 
@@ -184,12 +184,12 @@ def _added(text: str, node: yaml.Node, missing: list[str], written: str, *, dept
     """Add lines behind the last one of a section, as far in as its others."""
     has_entries = isinstance(node, yaml.MappingNode) and node.value
     column = node.start_mark.column if has_entries else depth * _INDENT
-    at = _line_end(text, _last(node))
+    at = line_end(text, end_of(node))
     gap = "" if at == 0 or text[at - 1] == "\n" else "\n"
     return _Change(at, at, gap + _lines(missing, written, column))
 
 
-def _last(node: yaml.Node) -> int:
+def end_of(node: yaml.Node) -> int:
     """Give the index at which the last value of a section ends."""
     while isinstance(node, yaml.MappingNode | yaml.SequenceNode) and node.value and not node.flow_style:
         last = node.value[-1]
@@ -198,7 +198,8 @@ def _last(node: yaml.Node) -> int:
     return mark.index - 1 if mark.column == 0 and mark.index else mark.index
 
 
-def _line_end(text: str, index: int) -> int:
+def line_end(text: str, index: int) -> int:
+    """Give the index behind the line that an index is in."""
     found = text.find("\n", index)
     return len(text) if found < 0 else found + 1
 
@@ -208,20 +209,21 @@ def _lines(names: list[str], written: str, column: int) -> str:
     return "\n".join(head) + f" {written}\n"
 
 
-def _times(root: yaml.Node | None, wanted: yaml.Node) -> int:
+def times(root: yaml.Node | None, wanted: yaml.Node) -> int:
     """Say how often a node is used: more than once where an alias leads to it."""
     if root is None:
         return 0
     if root is wanted:
         return 1
     if isinstance(root, yaml.MappingNode):
-        return sum(_times(value, wanted) for _, value in cast("list[tuple[yaml.Node, yaml.Node]]", root.value))
+        return sum(times(value, wanted) for _, value in cast("list[tuple[yaml.Node, yaml.Node]]", root.value))
     if isinstance(root, yaml.SequenceNode):
-        return sum(_times(item, wanted) for item in cast("list[yaml.Node]", root.value))
+        return sum(times(item, wanted) for item in cast("list[yaml.Node]", root.value))
     return 0
 
 
-def _by_hand(file: Path, node: yaml.Node, names: list[str]) -> ConfigError:
+def by_hand(file: Path, node: yaml.Node, names: list[str]) -> ConfigError:
+    """Give the error for what is written in a way that this cannot change."""
     place = f"{file}:{node.start_mark.line + 1}"
     return ConfigError(f"{place}: {'.'.join(names)} is written in a way that cannot be changed here: edit the line")
 
@@ -229,7 +231,7 @@ def _by_hand(file: Path, node: yaml.Node, names: list[str]) -> ConfigError:
 # --- what comes of it ----------------------------------------------------------------------------
 
 
-def _check(file: Path, before: str, after: str, row: SettingRow, value: Value) -> None:
+def check(file: Path, before: str, after: str, row: SettingRow, value: Value) -> None:
     """Raise `ConfigError` where the new text is no configuration, or says anything else than is wanted."""
     new, old = _read(file, after), _read(file, before)
     if isinstance(new, LoomstreamError):

@@ -9,6 +9,7 @@ elsewhere in its place. This module knows no provider: names come from the calle
 from __future__ import annotations
 
 import base64
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, MutableSequence
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from msgspec import Struct
 
+from loomstream.config.keyring_absence import is_plainly_absent
 from loomstream.errors import ConfigError
 from loomstream.wire import Secret
 
@@ -153,6 +155,8 @@ def _title(backend: KeyringBackend) -> str:
 
 
 def _backends(notes: list[str]) -> Iterator[KeyringBackend]:
+    if is_plainly_absent(os.environ):
+        return iter(())
     if sys.platform != "darwin":  # keyring tries this one everywhere: it starts a compiler to find the Mac's libraries
         sys.modules.setdefault(_ONLY_ON_A_MAC, cast("ModuleType", None))
     import keyring  # noqa: PLC0415 (64 ms, and only where no other place has the key)
@@ -161,9 +165,9 @@ def _backends(notes: list[str]) -> Iterator[KeyringBackend]:
 
 
 def _looked_up(name: str, notes: list[str]) -> Secret | None:
-    from keyring.errors import KeyringLocked, NoKeyringError  # noqa: PLC0415 (as above)
-
     for backend in _backends(notes):
+        from keyring.errors import KeyringLocked, NoKeyringError  # noqa: PLC0415 (only where there is a keyring)
+
         try:
             value = backend.get_password(SERVICE, name)
         except NoKeyringError:

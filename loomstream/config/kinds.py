@@ -23,6 +23,8 @@ _NO = ("false", "no", "off", "0")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _MOST_CHARS = 8192
+_LONG = 1_000_000
+"""From here on `:g` would write an exponent."""
 
 
 class Unfit(Exception):
@@ -108,7 +110,12 @@ def _bounds(row: SettingRow) -> str:
     words = KINDS[row.kind].words
     if row.most is None:
         return f"this must be {words} of at least {row.least:g}"
-    return f"this must be {words} from {row.least or 0:g} to {row.most:g}"
+    return f"this must be {words} from {row.least or 0:g} to {plain(row.most)}"
+
+
+def plain(bound: float) -> str:
+    """Give a bound as it is read: `0.5`, `1,000,000`."""
+    return f"{bound:g}" if bound < _LONG else f"{bound:,.0f}"
 
 
 # --- readings: None where it is not of the kind --------------------------------------------------

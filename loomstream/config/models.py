@@ -14,10 +14,9 @@ from loomstream.catalog import configure
 from loomstream.catalog.said import MONEY, Change, Unfit, change
 from loomstream.config.settings import ModelEntry, PoolEntry, Settings
 from loomstream.config.yaml_tree import MODELS, Tree, place_of
-from loomstream.errors import UnknownProvider
+from loomstream.errors import ConfigError
 from loomstream.providers import look_up
 from loomstream.providers.config_file import File, distrust
-from loomstream.providers.table import BY_NAME
 
 if TYPE_CHECKING:
     from loomstream.providers.yaml_file import Value
@@ -54,7 +53,6 @@ def lay(settings: Settings) -> None:
 
 def _named(file: File, value: Value, key: str, pool: Sequence[PoolEntry]) -> tuple[str, str]:
     """Give the provider, by its own name, and the model that a key names."""
-    from loomstream.providers import plugins  # noqa: PLC0415 (30 ms)
     from loomstream.providers.yaml_file import fault  # noqa: PLC0415 (imports PyYAML)
 
     path = f"{MODELS}.{key[:_LONGEST]}"
@@ -64,11 +62,11 @@ def _named(file: File, value: Value, key: str, pool: Sequence[PoolEntry]) -> tup
     entry = next((entry for entry in pool if entry.name == name), None)
     if entry is not None and entry.provider:
         raise fault(file.path, value, path, f"{name} is a name of yours: write {entry.provider}:{model[:_LONGEST]}")
-    if entry is not None or name in plugins.names(plugins.PROVIDERS):
+    if entry is not None:
         return name, model
     try:
-        return (BY_NAME.get(name) or look_up(name)).name, model
-    except UnknownProvider as error:
+        return look_up(name).name, model
+    except ConfigError as error:  # unknown, or a package's row that cannot be used
         problem = str(error)
     raise fault(file.path, value, path, problem)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from loomstream.catalog.said import FIELDS
-from loomstream.config.kinds import KINDS
+from loomstream.config.kinds import KINDS, plain
 from loomstream.config.settings import SettingRow
 from loomstream.config.table import CALL_ROWS, MIDDLEWARE_ROWS, PROVIDER_ROWS, SETTINGS
 from loomstream.providers.custom import OF_A_CALL, OF_OTHERS
@@ -229,7 +229,7 @@ def _takes(row: SettingRow) -> str:
     if row.choices:
         return ", ".join(f"`{choice}`" for choice in row.choices)
     words = KINDS[row.kind].words.partition(" (")[0].partition(", as a")[0].partition(", such as")[0]
-    bounds = f", {row.least or 0:g} to {row.most:g}" if row.most is not None else ""
+    bounds = f", {row.least or 0:g} to {plain(row.most)}" if row.most is not None else ""
     return words + bounds
 
 

@@ -23,6 +23,11 @@ from loomstream.providers.table import BY_NAME, TABLE
 
 _PREFIX = "LOOM_"
 _OF_LLM = "LOOM_LLM_"
+_MOST_TOKENS = 1_000_000_000
+"""As in the catalog: no model has so long an answer, and what is far above fits in no host's integer."""
+_MOST_COUNT = 1_000_000_000
+_MOST_SUM = 10**15
+"""What is above these is a slip of the hand."""
 _ADDRESSES = ("_ENDPOINT", "_BASE_URL")
 """The two words that the variables have for an address: each stands for the other."""
 
@@ -42,7 +47,13 @@ def _row(path: str, kind: Kind, text: str, *also: str, **rest: object) -> Settin
 
 _CALL = (
     _row("llm.temperature", "number", "how varied answers are; not sent unless set", least=0, most=2),
-    _row("llm.max_tokens", "whole", "the most tokens of an answer; unset, the provider's own limit holds", least=0),
+    _row(
+        "llm.max_tokens",
+        "whole",
+        "the most tokens of an answer; unset, the provider's own limit holds",
+        least=0,
+        most=_MOST_TOKENS,
+    ),
     _row(
         "llm.timeout_seconds",
         "number",
@@ -51,7 +62,7 @@ _CALL = (
         least=0,
     ),
     _row("llm.total_timeout_seconds", "number", "seconds for the whole call; unset or 0, no limit", least=0),
-    _row("llm.concurrency_limit", "whole", "calls of one model at once; 0 is no limit", least=0),
+    _row("llm.concurrency_limit", "whole", "calls of one model at once; 0 is no limit", least=0, most=_MOST_COUNT),
     _row(
         "llm.allow_http",
         "flag",
@@ -69,7 +80,7 @@ _RATES = (
     ),
     _row("llm.rate_limit.burst_capacity", "number", "requests that may begin at once after a pause", least=0),
     _row("llm.rate_limit.min_delay_ms", "number", "milliseconds between the beginnings of two requests", least=0),
-    _row("llm.rate_limit.max_retries", "whole", "tries after the first one; 0: none", least=0),
+    _row("llm.rate_limit.max_retries", "whole", "tries after the first one; 0: none", least=0, most=_MOST_COUNT),
     _row("llm.rate_limit.retry_backoff_ms", "number", _DOUBLING, least=0),
     _row("llm.rate_limit.queue_timeout_seconds", "number", "seconds that a call may wait for its turn", least=0),
 )
@@ -170,16 +181,16 @@ _OBSERVABILITY = (
 _RESUMES = ("off", "prefill", "prompt", "restart")
 _PERIODS = ("call", "tag", "hour", "day", "month", "total")
 MIDDLEWARE_ROWS = (
-    _row("middleware.retry.max_retries", "whole", "tries after the first one; 0: none", least=0),
+    _row("middleware.retry.max_retries", "whole", "tries after the first one; 0: none", least=0, most=_MOST_COUNT),
     _row("middleware.retry.backoff_ms", "number", _DOUBLING, least=0),
     _row("middleware.retry.longest_wait_seconds", "number", "the longest pause that a host may ask for", least=0),
     _row("middleware.retry.resume", "text", "what follows an answer that broke in its middle", choices=_RESUMES),
     _row("middleware.limits.requests_per_minute", "number", "0 is no limit", least=0),
     _row("middleware.limits.tokens_per_minute", "number", "0 is no limit", least=0),
-    _row("middleware.limits.concurrency", "whole", "calls at once; 0 is no limit", least=0),
+    _row("middleware.limits.concurrency", "whole", "calls at once; 0 is no limit", least=0, most=_MOST_COUNT),
     _row("middleware.limits.burst", "number", "requests that may begin at once after a pause", least=0),
     _row("middleware.limits.min_delay_ms", "number", "milliseconds between the beginnings of two requests", least=0),
-    _row("middleware.limits.max_queue", "whole", "calls that may wait; 0: none", least=0),
+    _row("middleware.limits.max_queue", "whole", "calls that may wait; 0: none", least=0, most=_MOST_COUNT),
     _row("middleware.limits.max_wait_seconds", "number", "seconds that a call may wait for its turn", least=0),
     _row("middleware.timeout.connect_seconds", "number", "until a connection is up", least=0.001),
     _row("middleware.timeout.first_event_seconds", "number", "until the first content", least=0.001),
@@ -187,14 +198,16 @@ MIDDLEWARE_ROWS = (
     _row("middleware.timeout.whole_seconds", "number", "an answer that is not streamed", least=0.001),
     _row("middleware.timeout.total_seconds", "number", "each try in all", least=0.001),
     _row("middleware.budget.limit_usd", "money", "US dollars; 0 allows no call"),
-    _row("middleware.budget.limit_tokens", "whole", "tokens of every kind; 0 allows no call", least=0),
+    _row("middleware.budget.limit_tokens", "whole", "tokens of every kind; 0 allows no call", least=0, most=_MOST_SUM),
     _row("middleware.budget.per", "text", "what the limit runs over (UTC)", choices=_PERIODS, default="total"),
     _row("middleware.failover.to", "names", "who is asked next: entries of `providers:`, or PROVIDER:MODEL"),
     _row("middleware.failover.resume", "text", "what follows an answer that broke in its middle", choices=_RESUMES),
     _row("middleware.cache.ttl_seconds", "number", "how long an answer is kept", least=0.001),
-    _row("middleware.cache.max_entries", "whole", "how many answers are kept", least=1),
+    _row("middleware.cache.max_entries", "whole", "how many answers are kept", least=1, most=_MOST_COUNT),
     _row("middleware.cache.sampled", "flag", "also what a temperature above 0 asks for"),
-    _row("middleware.circuit_breaker.failures", "whole", "so many failures open the circuit", least=1),
+    _row(
+        "middleware.circuit_breaker.failures", "whole", "so many failures open the circuit", least=1, most=_MOST_COUNT
+    ),
     _row("middleware.circuit_breaker.window_seconds", "number", "within so many seconds", least=0.001),
     _row("middleware.circuit_breaker.open_seconds", "number", "how long it stays open", least=0.001),
 )

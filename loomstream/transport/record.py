@@ -17,7 +17,7 @@ import base64
 import os
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import unquote
@@ -73,6 +73,14 @@ _QUERY_SECRET = re.compile(
 )
 _QUERY_PAIR = re.compile(r"([?&;#])([^?&;#=]*+)=([^&;#]*+)")
 _USER = re.compile(r"(?<=://)[^/?#]*@")
+_FORM = "application/x-www-form-urlencoded"
+_FORM_PAIR = re.compile(rb"(?:(?<=&)|\A)([^&=]*+)=([^&]*+)")
+_FORM_SECRET = re.compile(rf"{_QUERY_SECRET.pattern}|assertion|ticket|otp", re.IGNORECASE)
+"""Fields of a form that hold credentials, as where a token is asked for (RFC 6749, RFC 7523)."""
+
+_PLAIN_HEADER = re.compile(r"accept|content-|user-agent|host$|.*-(?:version|beta|features?)$", re.IGNORECASE)
+_OPAQUE = re.compile(r"(?:\S+ )?(?=\S*\d)(?=\S*[A-Za-z])[\w.~+/=:-]{16,}", re.ASCII)
+"""A value that tells a reader nothing, under a name that says nothing: it may be a key."""
 
 
 class RecordedChunk(Struct, frozen=True, omit_defaults=True):
@@ -213,7 +221,7 @@ class RecordingTransport:
         exchange = Exchange(
             recorded_at_s=time.time(),
             request=request if self._request_bodies else structs.replace(request, body=""),
-            response=RecordedResponse(response.status, _headers(response.headers, mask)),
+            response=RecordedResponse(response.status, _headers(response.headers, mask, _is_named)),
             chunks=tuple(_chunks(received, mask)),
             outcome=received.outcome,
         )
@@ -248,15 +256,18 @@ class _Recorded:
 # --- masking -------------------------------------------------------------------------------------
 
 
-def masked_request(asked: WireRequest) -> RecordedRequest:
-    """Give a request as a recording has it: its credentials, and what looks like a key, are masked."""
+def masked_request(asked: WireRequest, secrets: Iterable[str] = ()) -> RecordedRequest:
+    """Give a request as a recording has it: its credentials, `secrets`, and what looks like a key, are masked."""
     patterns = tuple(re.compile(pattern.encode()) for pattern in SECRET_PATTERNS)
-    return _masked(asked, _mask_for(asked, (), patterns))
+    return _masked(asked, _mask_for(asked, secrets, patterns))
 
 
 def _masked(asked: WireRequest, mask: _Mask) -> RecordedRequest:
-    body = mask(_without_members(asked.body)).decode(errors="replace")
-    return RecordedRequest(asked.method, mask.text(_plain_url(asked.url)), _headers(asked.headers, mask), body)
+    without = _without_fields if _is_form(asked) else _without_members
+    body = mask(without(asked.body)).decode(errors="replace")
+    return RecordedRequest(
+        asked.method, mask.text(_plain_url(asked.url)), _headers(asked.headers, mask, _is_credential), body
+    )
 
 
 def _mask_for(asked: WireRequest, secrets: Iterable[str], patterns: Sequence[re.Pattern[bytes]]) -> _Mask:
@@ -321,6 +332,21 @@ def _without_members(body: bytes) -> bytes:
     return bytes(out)
 
 
+def _is_form(asked: WireRequest) -> bool:
+    types = (value for name, value in asked.headers.items() if name.lower() == "content-type")
+    return any(isinstance(value, str) and value.lower().startswith(_FORM) for value in types)
+
+
+def _without_fields(body: bytes) -> bytes:
+    """Mask the fields of a form whose names say that they are credentials."""
+    out = bytearray(body)
+    for field in _FORM_PAIR.finditer(body):
+        if _FORM_SECRET.search(unquote(field[1].decode(errors="replace"))):
+            start, end = field.span(2)
+            out[start:end] = _MASK * (end - start)
+    return bytes(out)
+
+
 def _chunks(received: _Recorded, mask: _Mask) -> Iterator[RecordedChunk]:
     """Give the chunks, masked as one body and cut again as they were."""
     body = mask(b"".join(chunk for _, chunk in received.kept))
@@ -334,17 +360,31 @@ def _chunks(received: _Recorded, mask: _Mask) -> Iterator[RecordedChunk]:
             yield RecordedChunk(round(after_s, 6), base64=base64.b64encode(data).decode())
 
 
-def _headers(headers: Mapping[str, str | Secret], mask: _Mask) -> dict[str, str]:
+def _headers(
+    headers: Mapping[str, str | Secret], mask: _Mask, is_secret: Callable[[str, str | Secret], bool]
+) -> dict[str, str]:
     return {
-        name: "***" if isinstance(value, Secret) or _MASKED_HEADER.search(name) else mask.text(value)
+        name: mask.text(value) if isinstance(value, str) and not is_secret(name, value) else "***"
         for name, value in headers.items()
     }
+
+
+def _is_named(name: str, value: str | Secret) -> bool:
+    """Say whether the value is a credential, by its kind or its name."""
+    return isinstance(value, Secret) or _MASKED_HEADER.search(name) is not None
+
+
+def _is_credential(name: str, value: str | Secret) -> bool:
+    """The same of what is sent; also where it looks as if it were one."""
+    if isinstance(value, Secret) or _MASKED_HEADER.search(name):
+        return True
+    return not _PLAIN_HEADER.match(name) and _OPAQUE.fullmatch(value.strip()) is not None
 
 
 def _secrets_of(asked: WireRequest) -> Iterable[str]:
     """Give the credentials of a request, each also without the word of its scheme."""
     for name, value in asked.headers.items():
-        if isinstance(value, Secret) or _MASKED_HEADER.search(name):
+        if _is_credential(name, value):
             revealed = value.reveal() if isinstance(value, Secret) else value
             yield revealed
             yield revealed.rpartition(" ")[2]

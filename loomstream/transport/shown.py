@@ -1,15 +1,16 @@
 """Shows on standard error what is sent: for who looks into a provider's wire, by a variable alone.
 
 Contract: a `Transport` around another one, which changes nothing of what passes. A request is shown before it is sent:
-its method and address, its headers and its body, credentials masked as in a recording, and nothing that could drive a
-terminal. Prompts are in it, for that is what was asked for. `LOOM_DEBUG_BEDROCK=1` is the seed's variable, for which
-the seed system prints to standard output; every provider has one (`LOOM_DEBUG_` and its name), and what is piped stays
-clean.
+its method and address, its headers and its body, and nothing that could drive a terminal. Credentials are masked as in
+a recording, and with them whatever variables hold that are named as keys, tokens or secrets. Prompts are in it, for
+that is what was asked for. `LOOM_DEBUG_BEDROCK=1` is the seed's variable, for which the seed system prints to standard
+output; every provider has one (`LOOM_DEBUG_` and its name), and what is piped stays clean.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -59,9 +60,10 @@ class ShownTransport:
 
 
 def _shown(asked: WireRequest, variable: str) -> str:
-    from loomstream.transport.record import masked_request  # noqa: PLC0415 (only where it is asked for)
+    from loomstream.transport.record import SECRET_HEADER, masked_request  # noqa: PLC0415 (only where it is asked for)
 
-    request = masked_request(asked)
+    known = [value.strip() for name, value in os.environ.items() if SECRET_HEADER.search(name)]
+    request = masked_request(asked, known)
     lines = [f"{variable}: {request.method} {request.url}"]
     lines += [f"  {name}: {value}" for name, value in request.headers.items()]
     lines += [f"  {line}" for line in request.body.splitlines()]

@@ -12,7 +12,8 @@ from loomstream.auth.signs import sign_of
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    for name in (".aws/credentials", ".config/gcloud/application_default_credentials.json", "key.json"):
+    for name in (".aws/credentials", ".config/gcloud/application_default_credentials.json", "key.json",
+                 "work/azureProfile.json", "nobody-of-this-name/work/azureProfile.json"):  # fmt: skip
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
@@ -34,6 +35,10 @@ def home(tmp_path: Path) -> Path:
         ("google", {"CLOUDSDK_CONFIG": "{home}/empty"}, ""),
         ("google", {"GOOGLE_APPLICATION_CREDENTIALS": "{home}/key.json"}, "GOOGLE_APPLICATION_CREDENTIALS"),
         ("google", {"GOOGLE_APPLICATION_CREDENTIALS": "{home}/nothing"}, ""),
+        ("aws", {"AWS_SHARED_CREDENTIALS_FILE": "~/key.json"}, "AWS_SHARED_CREDENTIALS_FILE"),
+        ("google", {"GOOGLE_APPLICATION_CREDENTIALS": "~/key.json"}, ""),
+        ("azure", {"AZURE_CONFIG_DIR": "~/work"}, "~/work/azureProfile.json"),
+        ("azure", {"AZURE_CONFIG_DIR": "~nobody-of-this-name/work"}, ""),
         ("azure", {}, ""),
         ("azure", {"AZURE_CLIENT_SECRET": "s"}, "AZURE_CLIENT_SECRET"),
         ("azure", {"IDENTITY_ENDPOINT": "http://169.254.169.254"}, "IDENTITY_ENDPOINT"),

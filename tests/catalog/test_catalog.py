@@ -193,7 +193,11 @@ def test_documented_aliases_are_found(provider: str, name: str, model: str) -> N
     ("provider", "model"),
     [
         ("openai", "gpt-4o-audio-preview"),
-        ("openai", "ft:gpt-4o:acme::1"),
+        ("openai", "ft:gpt-5:acme::1"),
+        ("openai", "gpt-4o:acme::1"),
+        ("openai", "ft:"),
+        ("openai", "ft:gpt-3.5-turbo-"),
+        ("openai", "gpt-4o-mini-2024-07-18.ft-"),
         ("openai", "my-gpt-4o"),
         ("openai", "gpt-4.1-prod"),
         ("openai", "GPT-4o"),
@@ -326,3 +330,23 @@ else:
     raise SystemExit("no error")
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "priced_as"),
+    [
+        ("ft:gpt-4o-mini-2024-07-18:acme::B1x", "ft:gpt-4o-mini"),
+        ("ft:gpt-4o-2024-08-06:acme:support:B1x:ckpt-step-80", "ft:gpt-4o"),
+        ("ft:gpt-3.5-turbo:acme::B1x", "ft:gpt-3.5-turbo"),
+    ],
+)
+def test_a_fine_tuned_model_costs_what_its_kind_does_and_not_what_its_base_does(model: str, priced_as: str) -> None:
+    entry, base = found("openai", model), found("openai", priced_as.removeprefix("ft:"))
+    assert entry.price == found("openai", priced_as).price
+    assert entry.price is not None
+    assert base.price is not None
+    assert entry.price.input > base.price.input
+
+
+def test_no_id_is_the_beginning_of_one() -> None:
+    assert [entry.model for entry in entries() if entry.model.endswith("-")] == []

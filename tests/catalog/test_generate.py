@@ -207,3 +207,8 @@ def test_a_file_that_is_no_catalog_is_refused_and_nothing_changes(home: Path, da
     with pytest.raises(ConfigError, match="cannot be read"):
         update(home / "absent.json")
     assert not (home / "data").exists()
+
+
+def test_the_beginning_of_ids_is_no_id() -> None:
+    catalog = made(given(model("ft:m-1-", USUAL), model("m-1-2024-07-18.ft-", USUAL), model("m-1", USUAL)))
+    assert [entry.model for entry in catalog] == ["ft:m-1", "m-1"]

@@ -242,3 +242,33 @@ def test_batch_and_flex_have_their_own_tiers() -> None:
     assert price(entry, Usage(input_tokens=1_000), "flex") == Decimal("0.00125")
     assert price(entry, Usage(input_tokens=300_000), "batch") == Decimal("0.75")
     assert price(entry, Usage(input_tokens=1_000), "auction") is None
+
+
+def test_what_a_thread_still_finds_of_before_is_no_answer_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    override({"openai:gpt-4o": {"context_tokens": 1}})
+    laid_over = catalog._with_overrides
+
+    def meanwhile_another_says_more(entry: Entry, asked: str, laid: catalog._Laid) -> Entry:
+        found = laid_over(entry, asked, laid)
+        monkeypatch.undo()
+        override({"openai:gpt-4o": {"context_tokens": 2}})
+        return found
+
+    monkeypatch.setattr(catalog, "_with_overrides", meanwhile_another_says_more)
+    look_up("openai", "gpt-4o")
+    assert known("openai", "gpt-4o").context_tokens == 2
+
+
+@pytest.mark.parametrize(
+    "given",
+    [-0.0, "-0.0", "-0", "1_0", "\u0661", "1e", "", ".", "0x1", "Infinity", "nan", pytest.param(10**5000, id="long")],
+)
+def test_what_is_no_rate(given: object) -> None:
+    with pytest.raises(ConfigError, match=r"models\.openai:x\.input: this must be US dollars per million tokens"):
+        override({"openai:x": {"input": given, "output": 1}})
+
+
+@pytest.mark.parametrize("given", [0, 0.0, "0", " 2.5 ", "+1", ".5", "1.", 1e-7, Decimal("1E+3"), "25e-1"])
+def test_what_is_a_rate(given: object) -> None:
+    override({"openai:x": {"input": given, "output": 1}})
+    assert known("openai", "x").price is not None

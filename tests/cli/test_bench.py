@@ -120,7 +120,7 @@ def test_at_a_terminal_there_is_a_live_table_and_ctrl_c_shows_what_was_measured(
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("--fault", "fire"), 3, "'fire' is no fault"),
+        (("--fault", "fire"), 2, "'fire' is no fault"),
         (("--profile", "nosuch"), 3, "nosuch"),
         (("--answer", "a", "--script", __file__), 2, "exclude each other"),
         (("--script", __file__), 3, "what is no event"),

@@ -364,7 +364,7 @@ def test_a_negative_number_is_a_value_and_no_option(home: Path) -> None:
     result = run("set", "llm.max_tokens", "-1")
     assert (result.exit_code, result.stderr) == (
         3,
-        "Error: llm.max_tokens: this must be a whole number of at least 0\n",
+        "Error: llm.max_tokens: this must be a whole number from 0 to 1,000,000,000\n",
     )
     assert "llm.temperature" in run("set", "llm.temperature", "-0.5").stderr
     assert run("set", "llm.max_tokens", "1", "--jsno").exit_code == 2

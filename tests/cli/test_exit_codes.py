@@ -2,9 +2,11 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from loomstream import errors
 from loomstream.cli.exit_codes import MEANINGS, exit_code
+from loomstream.cli.group import looms
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "cli.md"
 
@@ -57,3 +59,30 @@ def test_every_code_of_an_error_has_a_meaning() -> None:
 def test_the_documentation_shows_this_table() -> None:
     rows = re.findall(r"^\| (\d+) \| (.+) \|$", DOCUMENTATION.read_text("utf-8"), re.MULTILINE)
     assert {int(code): meaning for code, meaning in rows} == MEANINGS
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ask hello --max-tokens 0",
+        "ask hello --max-tokens 1000000001",
+        "ask hello --temperature hot",
+        "bench local --runs 0",
+        "chat --max-tokens 0",
+        "completion csh",
+        "cost hello --models gpt-4o",
+        "cost hello --models openai:",
+        "cost hello --max-tokens -1",
+        "log --since soon",
+        "log --totals colour",
+        "models --can fly",
+        "models --limit x",
+        "simulate --fault nonsense",
+        "simulate --fault status:429@x",
+        "simulate --port 65536",
+        "ui --port x",
+    ],
+)
+def test_a_value_that_an_option_cannot_have_is_wrong_usage(line: str) -> None:
+    result = CliRunner().invoke(looms, line.split())
+    assert result.exit_code == 2, result.output

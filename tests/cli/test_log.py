@@ -83,8 +83,8 @@ def test_filters_and_the_last_ones(run: Run) -> None:
 def test_sums(run: Run) -> None:
     titles, blue_or_red, _, total = run("--totals", "tag")[1].splitlines()
     assert titles.split("  ")[0] == "tag"
-    assert blue_or_red.split() == ["red", "2", "1", "0", "14", "10", "$0.02", "1", "calls"]
-    assert total.split() == ["total", "3", "1", "0", "21", "15", "$0.03", "1", "calls"]
+    assert blue_or_red.split() == ["red", "2", "1", "0", "14", "10", "$0.02", "1", "call"]
+    assert total.split() == ["total", "3", "1", "0", "21", "15", "$0.03", "1", "call"]
     [red, blue] = json.loads(run("--totals", "tag", "--json")[1])
     assert (red["name"], red["totals"]["calls"], blue["totals"]["amount_usd"]) == ("red", 2, "0.01")
 
@@ -133,3 +133,7 @@ def test_what_cannot_be_shown(run: Run, arguments: list[str], code: int, words: 
     ended, out, err = run(*arguments)
     assert (ended, out) == (code, "")
     assert words in err
+
+
+def test_one_call_is_no_calls() -> None:
+    assert [module._counted(calls) for calls in (0, 1, 2)] == ["-", "1 call", "2 calls"]

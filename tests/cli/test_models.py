@@ -75,7 +75,7 @@ def test_a_task_of_another_size_is_priced() -> None:
         (["models", "--max-usd", "NaN"], 2, "no amount"),
         (["models", "gpt", "--from", "x.json"], 2, "looms models update"),
         (["models", "update", "--from", "x.json"], 3, "cannot be read"),
-        (["cost", "x", "--models", "gpt-4o"], 3, "write PROVIDER:MODEL"),
+        (["cost", "x", "--models", "gpt-4o"], 2, "write PROVIDER:MODEL"),
         (["cost", "x", "--models", "openai:gpt-99"], 3, "looms models gpt-99"),
         (["cost", "x", "--from-log", "absent.jsonl"], 3, "there is no audit log at"),
     ],

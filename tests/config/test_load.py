@@ -176,7 +176,15 @@ def test_a_file_is_read_anew_when_it_changes(write: Write) -> None:
         ("llm: {litellm_extra_headers: {Host: x}}", "belongs to the connection itself"),
         ("llm: {litellm_endpoint: 'http://a', litellm_base_url: 'http://b'}", "the same as 'llm.litellm_endpoint'"),
         ("llm: {rate_limit: {max_retries: 1}}\nrate_limit: {max_retries: 1}", "which stands here too"),
-        ("rate_limit: {max_retries: -1}", "rate_limit.max_retries: this must be a whole number of at least 0"),
+        (
+            "rate_limit: {max_retries: -1}",
+            "rate_limit.max_retries: this must be a whole number from 0 to 1,000,000,000",
+        ),
+        (
+            "llm: {max_tokens: 1000000000000000000}",
+            "llm.max_tokens: this must be a whole number from 0 to 1,000,000,000",
+        ),
+        (f"llm: {{max_tokens: {'9' * 400}}}", "llm.max_tokens: this must be a whole number from 0 to 1,000,000,000"),
         ("llm: {rate_limit: {retries: 1}}", "llm.rate_limit.retries: there is no key 'retries': did you mean"),
         ("observability: {mode: hawk}", "observability.mode: this must be one of embedded, service, otel, none"),
         (f"observability: {{flush_interval: {'9' * 400}s}}", "this must be seconds, as a number or as 500ms, 30s, 5m"),

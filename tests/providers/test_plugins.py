@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
 import loomstream
+from loomstream.config.load import load
 from loomstream.dialects import Quirks
 from loomstream.errors import ConfigError, LoomstreamError, MiddlewareError, ServerFault, UnknownProvider
 from loomstream.events import Event, TextDelta
@@ -455,3 +457,19 @@ async def test_what_a_scheme_raises_becomes_typed(install: Install, code: str, w
             await model.prepare()
         with pytest.raises(ConfigError, match=what):
             await model.complete("x")
+
+
+def test_what_a_configuration_says_of_models_holds_under_each_name_of_a_row(install: Install, tmp_path: Path) -> None:
+    source = (
+        "from loomstream.providers import Provider\n"
+        "row = Provider(name='acme', aliases=('road',), base_url='https://acme.test/v1', dialect='openai_chat')\n"
+    )
+    install("acme_rows", source, "acme = acme_rows:row", "road = acme_rows:row", "bad = acme_rows:nothing")
+    file = tmp_path / "looms.yaml"
+    for name, provider in (("acme", "acme"), ("road", "acme"), ("azureopenai", "azure-openai")):
+        file.write_text(f"models: {{'{name}:m': {{context_tokens: 7}}}}\n", "utf-8")
+        entry = load(file, environ={}).models[0]
+        assert (entry.provider, entry.model) == (look_up(name).name, "m") == (provider, "m")
+    file.write_text("models: {'bad:m': {context_tokens: 7}}\n", "utf-8")
+    with pytest.raises(ConfigError, match=r"looms\.yaml:1:\d+: models\.bad:m: the entry point 'bad'"):
+        load(file, environ={})

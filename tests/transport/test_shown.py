@@ -13,7 +13,9 @@ from models import ANSWER, CANARY
 from loomstream.config.load import load
 from loomstream.errors import AuthFailed
 from loomstream.model import connect
-from loomstream.transport.shown import is_asked_for
+from loomstream.testing.replay import ReplayTransport
+from loomstream.transport.shown import ShownTransport, is_asked_for
+from loomstream.wire import WireRequest
 
 Answer = Callable[[httpx.Request], httpx.Response]
 
@@ -90,3 +92,43 @@ class Full(io.StringIO):
 def test_what_asks_for_it(value: str, *, asked: bool) -> None:
     assert is_asked_for("azure-openai", {"LOOM_DEBUG_AZURE_OPENAI": value}) is asked
     assert not is_asked_for("openai", {"LOOM_DEBUG_AZURE_OPENAI": value})
+
+
+HIDDEN = "5b6c7d8e9f0a1b2c3d4e"
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "said"),
+    [
+        ({"x-acme": HIDDEN}, b"{}", "  x-acme: ***"),
+        ({"x-acme": f"acme {HIDDEN}"}, f'{{"text": "it is {HIDDEN}"}}'.encode(), "it is ****"),
+        ({"x-acme": "blue", "accept": "text/event-stream-1234"}, b"{}", "  accept: text/event-stream-1234"),
+        ({"x-acme": "blue", "acme-beta": "streaming-2025-05-14"}, b"{}", "  acme-beta: streaming-2025-05-14"),
+        ({"x-acme": "it is CANARY in words"}, b"CANARY", "in words"),
+        (
+            {"content-type": "application/x-www-form-urlencoded"},
+            f"grant_type=x&client%5Fsecret={HIDDEN}&assertion={HIDDEN}&refresh_token={HIDDEN}&scope=all".encode(),
+            "&scope=all",
+        ),
+        (
+            {"Content-Type": "application/x-www-form-urlencoded;charset=utf-8"},
+            f"password={HIDDEN}".encode(),
+            "password=**",
+        ),
+    ],
+)
+def test_a_credential_under_a_name_that_says_nothing(
+    headers: dict[str, str],
+    body: bytes,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("ACME_ACCESS_TOKEN", CANARY)
+    headers = {name: value.replace("CANARY", CANARY) for name, value in headers.items()}
+    asked = WireRequest(url="https://acme.test/v1", headers=headers, body=body.replace(b"CANARY", CANARY.encode()))
+    ShownTransport(ReplayTransport(), "acme").open(asked)
+    told = capfd.readouterr().err
+    assert said in told
+    assert HIDDEN not in told
+    assert CANARY not in told
