@@ -1,12 +1,14 @@
-"""What shells complete: through click, and through a real bash where there is one."""
+"""What shells complete: through click, and through real shells."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import pexpect
 import pytest
 from click.testing import CliRunner
 
@@ -95,28 +97,65 @@ def test_each_shell_has_a_script(shell: str) -> None:
     assert json.loads(CliRunner().invoke(looms, ["completion", shell, "--json"]).output)["script"] == script
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="NOT TESTED: there is no bash here")
-def test_a_real_bash_completes_behind_a_colon_and_a_point(tmp_path: Path) -> None:
+# --- real shells ---------------------------------------------------------------------------------
+
+LINES = {
+    "looms ask --provider anth": "anthropic",
+    "looms chat --model anthropic:claude-sonnet-4-5-2": "anthropic:claude-sonnet-4-5-20250929",
+    "looms config get llm.anthropic_m": "llm.anthropic_model",
+    "looms config set-key anthropic": "anthropic_api_key",
+    "looms config set llm.provider anth": "anthropic",
+}
+"""What is typed, and the one word that fits."""
+
+
+@pytest.fixture
+def shells(tmp_path: Path) -> dict[str, str]:
+    """An environment in which `looms` is this one, and whose home is empty."""
     command = tmp_path / "looms"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m loomstream "$@"\n')
     command.chmod(0o755)
+    return os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path), "TERM": "dumb"}
+
+
+def found(shell: str, skip_loudly: Callable[[str, str], None]) -> str:
+    program = shutil.which(shell)
+    if program is None:
+        skip_loudly(f"the shell {shell}", f"apt-get install {shell}")
+    return str(program)
+
+
+def test_bash(shells: dict[str, str], skip_loudly: Callable[[str, str], None]) -> None:
     script = (
         'eval "$(looms completion bash)"; for COMP_LINE in "$@"; do '
         'COMP_POINT=${#COMP_LINE}; COMP_WORDS=(looms); _looms_completion; printf "%s|" "${COMPREPLY[@]}"; done'
     )
-    lines = (
-        "looms ask -m anthropic:claude-sonnet-4-5-2",
-        "looms config set-key anthropic",
-        "looms config set llm.anthropic_m",
-        "looms config set llm.provider anth",
-    )
-    env = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(
-        [shutil.which("bash") or "", "-c", script, "bash", *lines],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=30,
-    )
-    assert done.stdout == "claude-sonnet-4-5-20250929|anthropic_api_key|llm.anthropic_model|anthropic|"
+    out = subprocess.run(
+        [found("bash", skip_loudly), "-c", script, "bash", *LINES],
+        env=shells, capture_output=True, text=True, check=True, timeout=30,
+    ).stdout  # fmt: skip
+    assert out.split("|")[:-1] == [word.rpartition(":")[2] for word in LINES.values()]  # it replaces what is behind it
+
+
+def test_fish(shells: dict[str, str], skip_loudly: Callable[[str, str], None]) -> None:
+    script = "looms completion fish | source; for line in $argv; complete -C $line; end"
+    out = subprocess.run(
+        [found("fish", skip_loudly), "-c", script, *LINES],
+        env=shells, capture_output=True, text=True, check=True, timeout=30,
+    ).stdout  # fmt: skip
+    assert out.splitlines() == list(LINES.values())
+
+
+def test_zsh(shells: dict[str, str], skip_loudly: Callable[[str, str], None]) -> None:
+    program = found("zsh", skip_loudly)
+    child = pexpect.spawn(program, ["-f", "-i"], env=shells, encoding="utf-8", dimensions=(40, 200), timeout=30)
+    try:
+        child.sendline("PROMPT=READY; unsetopt zle_bracketed_paste; autoload -Uz compinit; compinit -u -D")
+        child.sendline('eval "$(looms completion zsh)"; echo LOADED >&2')
+        child.expect("LOADED\r\n")
+        for line, word in LINES.items():
+            child.send(f"{line}\t")
+            child.expect_exact(f"{line.rpartition(' ')[0]} {word} ")
+            child.send("\x15")  # empties the line
+    finally:
+        child.close(force=True)
