@@ -89,12 +89,31 @@ def test_a_thousand_silent_connections_are_let_go(monkeypatch: pytest.MonkeyPatc
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         assert hard == resource.RLIM_INFINITY or hard > 3 * MANY, "this needs 3,000 open files: ulimit -Hn"
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 3 * MANY), hard))
-    monkeypatch.setattr(page_server, "SILENCE_S", 0.5)
+    monkeypatch.setattr(page_server, "PATIENCE_S", 0.5)
     with live_page() as server, ExitStack() as stack:
         address = ("127.0.0.1", port_of(server))
         silent = [stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(MANY)]
         assert send(server, "GET", "/api/models").status == 200
         assert all(client.recv(1) == b"" for client in silent)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"GET / HTTP/1.1\r\nhost: 127.",
+        b"POST /login HTTP/1.1\r\nhost: 127.0.0.1:%d\r\ncontent-length: 20\r\n\r\ntoken=",
+        b"GET /style.css HTTP/1.1\r\nhost: 127.0.0.1:%d\r\n\r\nGET /app.js HTT",
+    ],
+    ids=["head", "body", "second head"],
+)
+def test_who_does_not_say_the_whole_of_a_request_is_let_go(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_server, "PATIENCE_S", 0.2)
+    with live_page() as server:
+        with socket.create_connection(("127.0.0.1", port_of(server)), timeout=20) as client:
+            client.sendall(said.replace(b"%d", str(port_of(server)).encode()))
+            while client.recv(100_000):
+                pass  # what it answers to the first of two
+        assert send(server, "GET", "/api/models").status == 200
 
 
 @pytest.mark.parametrize("last_id", ["garbage", "-1", "9" * 400, "1.5", "0x1", "1\t2", "é"])

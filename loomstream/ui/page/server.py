@@ -1,7 +1,8 @@
 """Serves the page until it is told to stop.
 
 Contract: the port is bound before anything else, so that what is announced is true. Ending closes every answer first:
-no connection is waited for that waits for us, and none is kept that says nothing. Needs the extra `serve`.
+no connection is waited for that waits for us, and none is kept that does not say what it wants. Needs the extra
+`serve`; leans on uvicorn's `cycle`, the request under way, and on what that says of itself.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from typing import Protocol
 
 from loomstream.errors import ConfigError
 from loomstream.ui.page.guard import Guard
@@ -23,8 +25,8 @@ except ImportError as error:
 
 _GRACE_S = 2
 """How long open connections have to end, in seconds."""
-SILENCE_S = 20.0
-"""How long a new connection may say nothing, in seconds; uvicorn itself waits for ever."""
+PATIENCE_S = 20.0
+"""How long a connection may take to say a whole request, in seconds; uvicorn itself waits for ever."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -47,20 +49,42 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
+class _Request(Protocol):
+    more_body: bool
+    response_complete: bool
+
+
 class _Impatient(AutoHTTPProtocol):
-    """Closes a connection on which nothing comes, so that silent ones cannot take all that a process may have open."""
+    """Closes a connection that does not get its request said, so that such cannot take all that a process may open."""
+
+    cycle: _Request | None
+    transport: asyncio.Transport
+    _patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._silence = asyncio.get_running_loop().call_later(SILENCE_S, transport.close)
+        self._wait()
 
     def data_received(self, data: bytes) -> None:
-        self._silence.cancel()
         super().data_received(data)
+        request = self.cycle
+        if request is None or request.more_body or request.response_complete:  # then it is the next one that begins
+            self._wait()
+        else:
+            self._stop_waiting()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._silence.cancel()
+        self._stop_waiting()
         super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        if self._patience is None:
+            self._patience = asyncio.get_running_loop().call_later(PATIENCE_S, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
 
 class _Server(uvicorn.Server):
