@@ -193,11 +193,10 @@ class _Child:
         timer.daemon = True
         timer.start()
         try:
-            self._stdin.write(msgspec.json.encode(self._settings) + b"\n")
-            self._stdin.flush()
+            with contextlib.suppress(BrokenPipeError):  # a child that has ended already may have said why
+                self._stdin.write(msgspec.json.encode(self._settings) + b"\n")
+                self._stdin.flush()
             return self._stdout.readline(_MAX_REPORT_BYTES)
-        except BrokenPipeError:
-            return b""
         finally:
             timer.cancel()
 
