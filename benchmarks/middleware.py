@@ -226,7 +226,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.middleware", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small counts: that it runs, not what it costs")
     quick = parser.parse_args(arguments).quick
-    sizes = {"events": 200, "calls": 5, "turns": 1} if quick else {}
+    sizes = {"events": 20, "calls": 1, "turns": 1} if quick else {}
     print(table(asyncio.run(measure(**sizes))))
     return 0
 

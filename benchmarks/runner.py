@@ -123,7 +123,7 @@ def _peer(measure: Measure, size: Size, name: str, clients: dict[str, Figures]) 
 
 def _round(measure: Measure, size: Size, clients: dict[str, Figures], gap_us: int = GAP_US) -> None:
     with ExitStack() as stack:
-        port = stack.enter_context(server())
+        port = 0 if measure.kind == "import" else stack.enter_context(server())
         path = measure.path.format(events=size.events, streams=size.streams, gap_us=gap_us)
         own = {FLOOR: measure.floor, OURS: measure.ours}
         takers: dict[str, _Taker] = {

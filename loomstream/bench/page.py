@@ -10,13 +10,12 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
-from html import escape
 from statistics import median
 
-from loomstream.bench.plots import SECONDS, Point, Series, distributions, scatter, timelines
+from loomstream.bench.plots import SECONDS, Point, Series, distributions, scatter, shown, timelines
 from loomstream.bench.samples import Report, Row, Sample
 from loomstream.bench.statistics import Interval
-from loomstream.bench.summary import Summary, summary, verdicts
+from loomstream.bench.summary import Summary, summary, told, verdicts
 
 NONE = "-"
 COLUMNS = (
@@ -58,12 +57,15 @@ body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)
 body{max-width:1320px;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;margin:2rem 0 .5rem}p{margin:.4rem 0}.soft{color:var(--soft)}
 .note{border-left:3px solid var(--mark);background:var(--tint);padding:.5rem .8rem;margin:1rem 0}
-.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:12.5px}
+.wide{overflow-x:auto}table{border-collapse:separate;border-spacing:0;width:100%;font-variant-numeric:tabular-nums;font-size:12.5px}
 th,td{padding:.4rem .35rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap;vertical-align:top}
 th{color:var(--soft);font-weight:500}th:first-child,td:first-child{text-align:left;white-space:normal;min-width:9rem}
-td small{display:block;color:var(--soft)}.failed{color:var(--mark);text-align:left;white-space:normal}
+td small{display:block;color:var(--soft);white-space:normal}th,td:last-child,td:nth-last-child(2){white-space:normal}
+th:first-child,td:first-child{position:sticky;left:0;background:var(--paper)}td:first-child{overflow-wrap:anywhere}
+.failed{color:var(--mark);text-align:left;white-space:normal}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,520px),1fr));gap:1rem}
 .plots svg{width:100%;height:auto;border:1px solid var(--line);border-radius:8px}
+@media(max-width:600px){.plots{display:block;overflow-x:auto}.plots svg{width:560px;margin-bottom:1rem}}
 li{margin:.2rem 0}blockquote{margin:.4rem 0;padding:.3rem .8rem;border-left:3px solid var(--line);white-space:pre-wrap}
 """
 
@@ -123,10 +125,10 @@ def _rate(found: Interval | None) -> str:
     return NONE if found is None else f"{found.value:.1f}"
 
 
-def _bounds(found: Interval | None, shown: Callable[[float], str]) -> str:
+def _bounds(found: Interval | None, words: Callable[[float], str]) -> str:
     if found is None or found.low is None or found.high is None:
         return ""
-    return f"{shown(found.low)} to {shown(found.high)}"
+    return f"{words(found.low)} to {words(found.high)}"
 
 
 def notes(report: Report) -> list[str]:
@@ -228,8 +230,8 @@ def html(report: Report) -> str:
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>Benchmark{marked}</title><style>{_STYLE}</style></head><body>
-<h1>Benchmark{marked}</h1><p class="soft">{escape(how)}</p>
-{"".join(f'<p class="note">{escape(note)}</p>' for note in notes(report))}
+<h1>Benchmark{marked}</h1><p class="soft">{shown(how)}</p>
+{"".join(f'<p class="note">{shown(note)}</p>' for note in notes(report))}
 <h2>Figures</h2><div class="wide">{_table(report)}</div>
 <p class="soft">Medians, with the range that holds the true one in 95 of 100 cases (bootstrap). Gaps lie between events
 that carry content. Tokens a second leave out the wait for the first. Errors and costs are of all answers, those that
@@ -239,7 +241,7 @@ opened connections among them; the other figures are of whole answers.</p>
 hollow and dashed was simulated.</p><div class="plots">{"".join(drawn.values())}</div>
 {_failures(report)}
 <h2>Prompt</h2><details{"" if len(report.prompt) > _LONG else " open"}>
-<summary>{len(report.prompt)} characters</summary><blockquote>{escape(report.prompt)}</blockquote></details>
+<summary>{len(report.prompt)} characters</summary><blockquote>{shown(report.prompt)}</blockquote></details>
 </body></html>
 """
 
@@ -253,28 +255,28 @@ def _size(report: Report) -> str:
 
 
 def _table(report: Report) -> str:
-    head = "".join(f"<th>{escape(title)}</th>" for title in COLUMNS)
+    head = "".join(f"<th>{shown(title)}</th>" for title in COLUMNS)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(map(_table_row, report.rows))}</tbody></table>"
 
 
 def _table_row(row: Row) -> str:
     if row.failure and not row.samples:
-        reason = f'<td class="failed" colspan="{len(COLUMNS) - 1}">{escape(row.failure)}</td>'
-        return f"<tr><td>{escape(row.label)}</td>{reason}</tr>"
+        reason = f'<td class="failed" colspan="{len(COLUMNS) - 1}">{shown(row.failure)}</td>'
+        return f"<tr><td>{shown(row.label)}</td>{reason}</tr>"
     why = row.label.removeprefix(row.spec).strip() + (f" {row.failure}" if row.failure else "")
-    shown = (
-        f"<td>{escape(value)}{f'<small>{escape(small)}</small>' if small else ''}</td>"
+    drawn = (
+        f"<td>{shown(value)}{f'<small>{shown(small)}</small>' if small else ''}</td>"
         for value, small in cells(row, summary(row))[1:]
     )
-    return f"<tr><td>{escape(row.spec)}<small>{escape(why)}</small></td>{''.join(shown)}</tr>"
+    return f"<tr><td>{shown(row.spec)}<small>{shown(why)}</small></td>{''.join(drawn)}</tr>"
 
 
 def _verdicts(report: Report) -> str:
     found = verdicts(report)
     if not found:
         return '<p class="soft">There is nothing to compare with.</p>'
-    told = "".join(f"<li>{escape(verdict.words)}</li>" for verdict in found)
-    return f'<ul>{told}</ul><p class="soft">{escape(_HOW_TOLD)}</p>'
+    lines = "".join(f"<li>{shown(line)}</li>" for line in told(found))
+    return f'<ul>{lines}</ul><p class="soft">{shown(_HOW_TOLD)}</p>'
 
 
 _HOW_TOLD = (
@@ -285,7 +287,7 @@ _HOW_TOLD = (
 
 def _failures(report: Report) -> str:
     lines = [
-        f"<li>{escape(row.label)}, run {one.number}: {escape(one.error)}: {escape(one.message)}</li>"
+        f"<li>{shown(row.label)}, run {one.number}: {shown(one.error)}: {shown(one.message)}</li>"
         for row in report.rows
         for one in row.samples
         if not one.ok

@@ -7,6 +7,7 @@ a file of its own. Simulated rows are hollow and dashed, and say so in their lab
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from statistics import median
@@ -79,8 +80,17 @@ def _number(value: float) -> str:
     return f"{value:.4g}"
 
 
+_FORBIDDEN = re.compile(r"[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\ufdd0-\ufdef]")
+"""What XML 1.0 does not allow (section 2.2), lone surrogates among it, and controls that it discourages."""
+
+
+def shown(text: str) -> str:
+    """Give text from outside for SVG and HTML: escaped, with a mark in place of each character that XML forbids."""
+    return escape(_FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text))
+
+
 def _svg(title: str, height: int, body: Iterable[str]) -> str:
-    name = escape(title)
+    name = shown(title)
     return (
         f'<svg class="plot" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
         f'aria-label="{name}"><style>{_STYLE}</style><rect class="paper" width="{_WIDTH}" height="{height}"/>'
@@ -88,16 +98,20 @@ def _svg(title: str, height: int, body: Iterable[str]) -> str:
     )
 
 
-def _across(axis: _Axis, top: int, bottom: int, unit: str) -> list[str]:
+def _across(axis: _Axis, top: int, bottom: int, unit: str, *, clear: int = 0) -> list[str]:
+    """Draw the axis along the bottom, its words `clear` further down than they need be."""
     drawn: list[str] = []
     for tick in axis.ticks():
         x = axis.at(tick)
         drawn += [
             f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>',
-            f'<text class="soft" x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{_number(tick)}</text>',
+            f'<text class="soft" x="{x:.1f}" y="{bottom + clear + 16}" text-anchor="middle">{_number(tick)}</text>',
         ]
     middle = (axis.start + axis.end) / 2
-    return [*drawn, f'<text class="soft" x="{middle:.1f}" y="{bottom + 34}" text-anchor="middle">{escape(unit)}</text>']
+    return [
+        *drawn,
+        f'<text class="soft" x="{middle:.1f}" y="{bottom + clear + 34}" text-anchor="middle">{shown(unit)}</text>',
+    ]
 
 
 _LABEL_CHARS = 34
@@ -110,10 +124,10 @@ def _label(text: str, y: float) -> str:
     top = y + 4 - 7 * (len(lines) - 1)
     drawn = "".join(
         f'<text class="{("name", "soft")[number]}" x="{_LEFT - 12}" y="{top + 14 * number:.1f}" text-anchor="end">'
-        f"{escape(_short(line))}</text>"
+        f"{shown(_short(line))}</text>"
         for number, line in enumerate(lines)
     )
-    return f"<g>{drawn}<title>{escape(text)}</title></g>"
+    return f"<g>{drawn}<title>{shown(text)}</title></g>"
 
 
 def _short(name: str) -> str:
@@ -182,36 +196,39 @@ def _timeline(row: Series, axis: _Axis, y: float) -> list[str]:
 def scatter(title: str, units: tuple[str, str], points: Sequence[Point]) -> str:
     """Draw rows as numbered points: across the first unit, upwards the second; near the corner is better."""
     bottom = 320
-    across = _axis((point.x for point in points), 90, _WIDTH - _RIGHT)
+    across = _axis((point.x for point in points), 98, _WIDTH - _RIGHT)
     upwards = _axis((point.y for point in points), bottom, _TOP)
-    body = _across(across, _TOP, bottom, units[0])
+    body = _across(across, _TOP, bottom, units[0], clear=_MARK)
+    words_end = across.start - _MARK - 4
     for tick in upwards.ticks():
         y = upwards.at(tick)
         body += [
             f'<line class="grid" x1="{across.start}" x2="{across.end}" y1="{y:.1f}" y2="{y:.1f}"/>',
-            f'<text class="soft" x="82" y="{y + 4:.1f}" text-anchor="end">{_number(tick)}</text>',
+            f'<text class="soft" x="{words_end}" y="{y + 4:.1f}" text-anchor="end">{_number(tick)}</text>',
         ]
     body.append(
         f'<text class="soft" transform="translate(22 {(bottom + _TOP) / 2:.0f}) rotate(-90)" '
-        f'text-anchor="middle">{escape(units[1])}</text>'
+        f'text-anchor="middle">{shown(units[1])}</text>'
     )
-    legend = bottom + _BOTTOM + 12
+    legend = bottom + _BOTTOM + _MARK + 12
     for number, point in enumerate(points):
         y = legend + _LINE * number
         body += [
             _numbered(number, point, across.at(point.x), upwards.at(point.y)),
-            _numbered(number, point, 98, y),
-            f'<text x="114" y="{y + 4:.1f}">{escape(point.label)}</text>',
+            _numbered(number, point, 106, y),
+            f'<text x="122" y="{y + 4:.1f}">{shown(point.label)}</text>',
         ]
     return _svg(title, legend + _LINE * len(points), body)
 
 
 _LINE = 22
+_MARK = 9
+"""The radius of a numbered mark; the words of the axes keep clear of it where it stands at 0."""
 
 
 def _numbered(number: int, point: Point, x: float, y: float) -> str:
     kind = f"c{number % _COLOURS}{' sim' if point.simulated else ''}"
     return (
-        f'<g class="{kind}"><circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="9"/></g>'
+        f'<g class="{kind}"><circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="{_MARK}"/></g>'
         f'<text class="count" x="{x:.1f}" y="{y + 3.5:.1f}" text-anchor="middle">{number + 1}</text>'
     )

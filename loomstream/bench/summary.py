@@ -5,7 +5,7 @@ Contract: pure. A difference is claimed only where a test finds one; else the ve
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from itertools import combinations
 from typing import NamedTuple
@@ -164,6 +164,16 @@ def verdicts(report: Report) -> list[Verdict]:
     chosen += [(one, row) for one in alike for row in rows if row not in alike and row.spec == one.spec]
     pairs = [_side_by_side(one, other, measure) for one, other in chosen for measure in _MEASURES]
     return _judged(pairs, [paired(pair.left, pair.right) for pair in pairs], least_paired)
+
+
+def told(found: Sequence[Verdict]) -> list[str]:
+    """Give the lines that say it: one for each that can be judged, and a single one for all that need more runs."""
+    lines = [verdict.words for verdict in found if verdict.probability is not None]
+    unjudged = {(verdict.one, verdict.other): verdict.needed for verdict in found if verdict.probability is None}
+    if not unjudged:
+        return lines
+    some = f"{len(unjudged)} pair{'s' * (len(unjudged) > 1)}"
+    return [*lines, f"too few runs to tell {some} apart: each needs at least {max(unjudged.values())} whole answers"]
 
 
 _MOST_ROWS = 6

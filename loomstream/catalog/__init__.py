@@ -26,6 +26,7 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from functools import cache, lru_cache
 from pathlib import Path
+from threading import Lock
 from time import time
 
 import msgspec
@@ -83,6 +84,8 @@ _Changes = Mapping[tuple[str, str], Change]
 _of_program: dict[str, _Changes] = {}
 _of_files: dict[str, _Changes] = {}
 """What `override` and `configure` were given, by source; of files the latest is the last."""
+
+_laying = Lock()
 
 
 class _Laid:
@@ -195,9 +198,10 @@ def override(models: Mapping[str, Mapping[str, object]], *, source: str = "your 
     without `input` and `output`; it names the place as `models.KEY.FIELD`.
     """
     changes = {_key(key): _checked(f"models.{key}", said) for key, said in models.items()}
-    _of_program.clear()
-    _of_program[source] = changes
-    _lay()
+    with _laying:
+        _of_program.clear()
+        _of_program[source] = changes
+        _lay()
 
 
 def configure(file: str, models: _Changes) -> None:
@@ -206,14 +210,15 @@ def configure(file: str, models: _Changes) -> None:
     It takes the place of what the same file said before. Where several files speak of one model, the one that was laid
     last counts; `connect`, and the commands that read a configuration, lay what theirs says.
     """
-    if not models and file not in _of_files:
-        return
-    if models and _of_files.get(file) == models and next(reversed(_of_files)) == file:
-        return
-    _of_files.pop(file, None)
-    if models:
-        _of_files[file] = dict(models)
-    _lay()
+    with _laying:
+        if not models and file not in _of_files:
+            return
+        if models and _of_files.get(file) == models and next(reversed(_of_files)) == file:
+            return
+        _of_files.pop(file, None)
+        if models:
+            _of_files[file] = dict(models)
+        _lay()
 
 
 def _lay() -> None:

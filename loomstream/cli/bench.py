@@ -319,13 +319,10 @@ def _blocks(widths: Sequence[int], room: int) -> list[list[int]]:
 
 
 def _say(verdicts: list[Verdict]) -> None:
-    told = [verdict for verdict in verdicts if verdict.probability is not None]
-    for verdict in told:
-        _line(one_line(verdict.words))
-    if len(told) < len(verdicts):
-        needed = max(verdict.needed for verdict in verdicts)
-        pairs = len({(verdict.one, verdict.other) for verdict in verdicts if verdict.probability is None})
-        _line(f"too few runs to tell {pairs} pair{'s' * (pairs > 1)} apart: each needs at least {needed} whole answers")
+    from loomstream.bench.summary import told  # noqa: PLC0415 (see `bench`)
+
+    for line in told(verdicts):
+        _line(one_line(line))
 
 
 def _line(text: str) -> None:

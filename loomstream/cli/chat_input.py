@@ -100,10 +100,8 @@ def _interrupts_are_seen() -> Generator[None]:
         signal.setitimer(signal.ITIMER_REAL, _LOOK_S, _LOOK_S)
         yield
     finally:
-        try:
-            signal.setitimer(signal.ITIMER_REAL, *timer)
-        finally:
-            signal.signal(signal.SIGALRM, signal.SIG_IGN if handler is None else handler)  # None: it is not Python's
+        signal.setitimer(signal.ITIMER_REAL, *timer)  # first: an alarm that nobody handles ends the process
+        signal.signal(signal.SIGALRM, signal.SIG_IGN if handler is None else handler)  # None: it is not Python's
 
 
 def _look(_number: int, _frame: object) -> None:

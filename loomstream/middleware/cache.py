@@ -160,7 +160,7 @@ class _Flight:
 
     def _count(self) -> None:
         """See whether but one reader reads on, with no task beside it; who was that until now reads with care again."""
-        is_one = len(self.readers) == 1 and self._beside is None and not self.whole
+        is_one = len(self.readers) == 1 and self._beside is None and not (self.whole or self.cut)
         before, self.only = self.only, next(iter(self.readers)) if is_one else None
         if before is not None and before is not self.only:
             before.passing = None
@@ -191,6 +191,7 @@ class _Flight:
             self._fail(error)
         except BaseException:
             self.cut = not self.whole
+            self._count()
             self._land()
             raise
         else:

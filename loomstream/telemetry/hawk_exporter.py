@@ -5,13 +5,15 @@ thread, not a task, sends them: a model is made outside of any event loop, one e
 and trio, and what is left must go out after the last loop has ended. It is a daemon, begins with the first span, and is
 given `exit_s` at the interpreter's exit; a process that is killed loses what was not sent. Spans are redacted before
 they leave. 429, 5xx and a failed connection are tried again, with full jitter; any 2xx is a success, anything else
-loses the batch. Source: the seed system's client (batches of 100, every 10 s, four attempts); of Hawk itself nothing is
+loses the batch, a redirect too: neither key nor spans follow it. Of an answer's body no more is read than 64 KiB, and
+none is decoded. Source: the seed system's client (batches of 100, every 10 s, four attempts); of Hawk itself nothing is
 known but what that client sends.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import random
 import threading
@@ -41,6 +43,8 @@ DEFAULT_PATH = "/v1/traces"
 _PORTS = {"http": 80, "https": 443}
 _AGAIN = frozenset((429, *range(500, 600)))
 _LONGEST_WAIT_S = 60.0
+_LONGEST_BODY = 65_536
+"""So many bytes of an answer are read, that a connection may be kept for them."""
 
 
 class HawkEvent(Struct, frozen=True, omit_defaults=True):
@@ -274,7 +278,7 @@ class HawkExporter:
         answer = _Answer("nothing was tried")
         for attempt in range(self._attempts):
             try:
-                answer = _answer(client.post(self.endpoint, content=body, headers=headers))
+                answer = self._post(client, body, headers)
             except httpx.HTTPError as error:
                 answer = _Answer(f"{type(error).__name__}: {error}", again=True)
             if answer.taken:
@@ -283,6 +287,22 @@ class HawkExporter:
             if is_last or self._is_over(self._wait_s(attempt, answer.retry_after_s)):
                 break
         return answer.words
+
+    def _post(self, client: httpx.Client, body: bytes, headers: dict[str, str]) -> _Answer:
+        """Send once. What follows the head is not looked at, only read, undecoded, so that the connection is kept."""
+        began_s = time.monotonic()
+        with client.stream("POST", self.endpoint, content=body, headers=headers) as response:
+            self._drain(response, began_s + self._timeout_s)
+            return _answer(response)
+
+    def _drain(self, response: httpx.Response, until_s: float) -> None:
+        """Read a short body to its end; leave one that is long or slow, or breaks off: the status has told all."""
+        import httpx  # noqa: PLC0415 (it is loaded already)
+
+        with contextlib.suppress(httpx.HTTPError):
+            for _ in response.iter_raw():
+                if response.num_bytes_downloaded > _LONGEST_BODY or time.monotonic() > until_s:
+                    return
 
     def _wait_s(self, attempt: int, retry_after_s: float) -> float:
         jittered = random.uniform(0, self._first_wait_s * 2**attempt)  # noqa: S311 (no cryptography)

@@ -7,6 +7,7 @@ What the conventions have no name for is under `loomstream.`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
@@ -20,7 +21,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvid
 from opentelemetry.util.types import AttributeValue
 
 from loomstream.errors import ConfigError, LoomstreamError, ProviderError
-from loomstream.events import Cost, Notice, Usage
+from loomstream.events import Cost, Notice, Stop, StopReason, Usage
 from loomstream.messages import Request, Response
 from loomstream.providers import look_up
 from loomstream.telemetry.calls import Call, Watcher, own_words
@@ -255,8 +256,33 @@ def _answer_attributes(response: Response) -> Attributes:
     if response.request_id:
         attributes["loomstream.request_id"] = response.request_id
     if response.stop is not None:
-        attributes["gen_ai.response.finish_reasons"] = (response.stop.reason,)
+        attributes["gen_ai.response.finish_reasons"] = (_finish_reason(response.stop),)
+        attributes["loomstream.stop_reason"] = response.stop.reason
     return attributes if response.usage is None else attributes | _usage_attributes(response.usage)
+
+
+_PLAIN_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,63}")
+_FINISH_REASONS: Mapping[StopReason, str] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "context_window": "length",
+    "tool_use": "tool_calls",
+    "content_filter": "content_filter",
+    "refusal": "content_filter",
+    "pause": "pause",
+    "other": "other",
+}
+"""What a reason is called where the provider gave no word of its own."""
+
+
+def _finish_reason(stop: Stop) -> str:
+    """Give the provider's own word, for the attribute holds the model's reasons; the usual one where it gave no word.
+
+    What is no plain word may quote something: it does not leave. Source: the GenAI conventions,
+    `gen_ai.response.finish_reasons`, whose examples are `stop` and `length`.
+    """
+    return stop.raw if _PLAIN_WORD.fullmatch(stop.raw) else _FINISH_REASONS[stop.reason]
 
 
 def _usage_attributes(usage: Usage) -> Attributes:

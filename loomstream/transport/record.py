@@ -216,7 +216,8 @@ class RecordingTransport:
             self._failure = _unusable(self._path, "written", error)
 
     def _line(self, asked: WireRequest, response: ByteResponse, received: _Recorded) -> bytes:
-        mask = _mask_for(asked, self._secrets, self._patterns)
+        # what only looks like a credential may be a model's name, which an answer says too: masked in its header alone
+        mask = _mask_for((*self._secrets, *_secrets_of(asked, _is_named)), self._patterns)
         request = _masked(asked, mask)
         exchange = Exchange(
             recorded_at_s=time.time(),
@@ -256,10 +257,14 @@ class _Recorded:
 # --- masking -------------------------------------------------------------------------------------
 
 
+_IsSecret = Callable[[str, str | Secret], bool]
+"""Says of a header's name and value whether the value is a credential."""
+
+
 def masked_request(asked: WireRequest, secrets: Iterable[str] = ()) -> RecordedRequest:
     """Give a request as a recording has it: its credentials, `secrets`, and what looks like a key, are masked."""
     patterns = tuple(re.compile(pattern.encode()) for pattern in SECRET_PATTERNS)
-    return _masked(asked, _mask_for(asked, secrets, patterns))
+    return _masked(asked, _mask_for((*secrets, *_secrets_of(asked, _is_credential)), patterns))
 
 
 def _masked(asked: WireRequest, mask: _Mask) -> RecordedRequest:
@@ -270,9 +275,8 @@ def _masked(asked: WireRequest, mask: _Mask) -> RecordedRequest:
     )
 
 
-def _mask_for(asked: WireRequest, secrets: Iterable[str], patterns: Sequence[re.Pattern[bytes]]) -> _Mask:
-    all_of_them = (*secrets, *_secrets_of(asked))
-    return _Mask([secret.encode() for secret in all_of_them if len(secret) >= _LEAST_SECRET_CHARS], patterns)
+def _mask_for(secrets: Iterable[str], patterns: Sequence[re.Pattern[bytes]]) -> _Mask:
+    return _Mask([secret.encode() for secret in secrets if len(secret) >= _LEAST_SECRET_CHARS], patterns)
 
 
 class _Mask:
@@ -360,9 +364,7 @@ def _chunks(received: _Recorded, mask: _Mask) -> Iterator[RecordedChunk]:
             yield RecordedChunk(round(after_s, 6), base64=base64.b64encode(data).decode())
 
 
-def _headers(
-    headers: Mapping[str, str | Secret], mask: _Mask, is_secret: Callable[[str, str | Secret], bool]
-) -> dict[str, str]:
+def _headers(headers: Mapping[str, str | Secret], mask: _Mask, is_secret: _IsSecret) -> dict[str, str]:
     return {
         name: mask.text(value) if isinstance(value, str) and not is_secret(name, value) else "***"
         for name, value in headers.items()
@@ -381,10 +383,10 @@ def _is_credential(name: str, value: str | Secret) -> bool:
     return not _PLAIN_HEADER.match(name) and _OPAQUE.fullmatch(value.strip()) is not None
 
 
-def _secrets_of(asked: WireRequest) -> Iterable[str]:
+def _secrets_of(asked: WireRequest, is_secret: _IsSecret) -> Iterable[str]:
     """Give the credentials of a request, each also without the word of its scheme."""
     for name, value in asked.headers.items():
-        if _is_credential(name, value):
+        if is_secret(name, value):
             revealed = value.reveal() if isinstance(value, Secret) else value
             yield revealed
             yield revealed.rpartition(" ")[2]

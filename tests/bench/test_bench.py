@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from loomstream import bench
@@ -246,6 +247,33 @@ def test_the_page_is_whole_in_itself_and_safe() -> None:
     assert not re.search(r"https?://(?!www\.w3\.org)", page)
     for drawn in bench.plots(report).values():
         ET.fromstring(drawn)  # noqa: S314 (our own)
+
+
+@pytest.mark.parametrize("bad", list(map(chr, (*range(32), 0x7F, 0x9B, 0xFFFE, 0xFFFF, 0xD800, 0xDFFF))))
+def test_a_name_with_any_character_gives_well_formed_plots(bad: str) -> None:
+    report = report_of(row(f"a{bad}b", STEADY))
+    bench.html(report).encode()
+    for drawn in bench.plots(report).values():
+        assert "a" in "".join(ET.fromstring(drawn.encode()).itertext())  # noqa: S314 (our own)
+
+
+def test_what_needs_more_runs_is_said_once() -> None:
+    page = bench.html(report_of(row("a", [1.0, 2.0]), row("b", [1.5, 2.5]), row("c", [1.5, 2.5])))
+    assert page.count("too few runs") == 1
+    assert "too few runs to tell 3 pairs apart: each needs at least 9 whole answers" in page
+
+
+def test_a_mark_at_nothing_leaves_the_words_of_the_axes_free() -> None:
+    free = row("a", STEADY)
+    free = msgspec.structs.replace(
+        free, samples=tuple(msgspec.structs.replace(one, cost_usd=Decimal(0)) for one in free.samples)
+    )
+    drawn = ET.fromstring(bench.plots(report_of(free))["cost"])  # noqa: S314 (our own)
+    mark = next(one for one in drawn.iter() if one.get("class") == "dot")
+    below = float(mark.attrib["cy"]) + float(mark.attrib["r"])
+    ticks = [float(one.attrib["y"]) for one in drawn.iter() if one.get("class") == "soft" and "y" in one.attrib]
+    letters = 10
+    assert min(y for y in ticks if y > below) - letters >= below
 
 
 def test_csv_has_a_line_for_each_answer_and_no_formula() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -60,7 +61,10 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
         def do_POST(self) -> None:
             key = self.headers.get("authorization") or self.headers.get("x-key") or ""
             seen.append((self.path, key, self.rfile.read(int(self.headers["content-length"]))))
-            self.send_response(200)
+            status = re.match(r"/redirect/(\d+)", self.path)
+            self.send_response(int(status[1]) if status else 200)
+            if status:
+                self.send_header("location", "/elsewhere")
             self.send_header("content-length", "0")
             self.end_headers()
 
@@ -145,6 +149,15 @@ async def test_a_keyring_that_cannot_be_asked_is_told_and_spans_go_without_a_key
 async def test_a_collector_by_its_endpoint_alone(seen: Seen, here: str) -> None:
     await ask(Observability(otlp_endpoint=here.removeprefix("http://"), otlp_headers={"x-key": Secret("k")}))
     assert sorted({(path, key) for path, key, _ in seen}) == [("/v1/metrics", "k"), ("/v1/traces", "k")]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_nothing_follows_a_collector_that_points_elsewhere(status: int, seen: Seen, here: str) -> None:
+    elsewhere = f"{here}/redirect/{status}"
+    await ask(Observability(otlp_endpoint=elsewhere, otlp_headers={"x-key": Secret("k")}))
+    await ask(Observability(hawk_endpoint=f"{elsewhere}/v1/traces", hawk_api_key=Secret("sk-hawk")))
+    assert {path for path, _, _ in seen} == {f"/redirect/{status}/v1/{signal}" for signal in ("traces", "metrics")}
 
 
 @pytest.mark.anyio

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import gzip
 import json
 import logging
 import os
@@ -316,6 +317,71 @@ def test_what_is_tried_again(statuses: list[int], requests: int, sent: int, capl
     server.close()
     assert (len(server.requests), exporter.sent, exporter.dropped) == (requests, sent, 1 - sent)
     assert bool(caplog.records) == (not sent)
+
+
+class Answering(Server):
+    """Stands in for Hawk; answers with this head and body, and writes on until the client is gone."""
+
+    def __init__(self, head: str, piece: bytes, *, endless: bool = False, stalls: bool = False) -> None:
+        super().__init__()
+        self.gone = threading.Event()
+        self.requests = requests = []
+        gone = self.gone
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["content-length"]))
+                requests.append((self.path, dict(self.headers.items()), {"spans": []}))
+                self.close_connection = True
+                try:
+                    self.wfile.write(head.encode() + b"\r\n\r\n" + piece)
+                    while endless:
+                        self.wfile.write(piece)
+                    if stalls:
+                        self.connection.recv(1)  # until the client has had enough of waiting
+                except OSError:
+                    pass
+                gone.set()
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._http.RequestHandlerClass = Handler
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_neither_key_nor_spans_follow_a_redirect(server: Server, status: int, caplog: pytest.LogCaptureFixture) -> None:
+    head = f"HTTP/1.1 {status} Elsewhere\r\nlocation: {server.url}/v1/traces\r\ncontent-length: 0"
+    first = Answering(head, b"")
+    with HawkExporter(first.url, api_key=CANARY) as exporter:
+        exporter.put([a_span()])
+    first.close()
+    assert (server.requests, exporter.sent, exporter.dropped, len(first.requests)) == ([], 0, 1, 1)
+    assert f"HTTP {status}" in caplog.text
+    assert CANARY not in caplog.text
+
+
+BOMB = gzip.compress(bytes(20_000_000))
+
+
+@pytest.mark.parametrize(
+    ("head", "piece", "endless", "stalls"),
+    [
+        ("HTTP/1.1 200 OK", b"x" * 65_536, True, False),
+        (f"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {len(BOMB)}", BOMB, False, False),
+        ("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 7", b"rubbish", False, False),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 9", b"cut", False, False),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 9", b"slow", False, True),
+    ],
+    ids=["endless", "bomb", "no gzip", "cut", "slow"],
+)
+def test_the_status_tells_whatever_body_follows(*, head: str, piece: bytes, endless: bool, stalls: bool) -> None:
+    hawk_server = Answering(head, piece, endless=endless, stalls=stalls)
+    with HawkExporter(hawk_server.url, timeout_s=0.1 if stalls else 30.0) as exporter:
+        exporter.put([a_span()])
+        assert exporter.flush()
+    assert hawk_server.gone.wait(5)
+    hawk_server.close()
+    assert (exporter.sent, exporter.dropped, len(hawk_server.requests)) == (1, 0, 1)
 
 
 def test_nobody_there(caplog: pytest.LogCaptureFixture) -> None:

@@ -129,7 +129,8 @@ async def test_the_span_of_a_whole_answer(sdk: SDK) -> None:
         "gen_ai.request.stream": True,
         "gen_ai.response.id": "resp-1",
         "gen_ai.response.model": "gpt-4o-2024-08-06",
-        "gen_ai.response.finish_reasons": ("end_turn",),
+        "gen_ai.response.finish_reasons": ("stop",),
+        "loomstream.stop_reason": "end_turn",
         "gen_ai.response.time_to_first_chunk": 2.0,
         "gen_ai.usage.input_tokens": 8,
         "gen_ai.usage.output_tokens": 20,
@@ -197,6 +198,24 @@ async def test_without_names_the_span_is_named_by_the_answer(sdk: SDK) -> None:
 )
 def test_providers_have_the_names_of_the_conventions(name: str, expected: str) -> None:
     assert otel_name(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("stop", "told"),
+    [
+        (Stop("end_turn", "STOP"), "STOP"),
+        (Stop("end_turn"), "stop"),
+        (Stop("max_tokens"), "length"),
+        (Stop("tool_use"), "tool_calls"),
+        (Stop("other", f"because of {CANARY}"), "other"),
+        (Stop("other", "x" * 65), "other"),
+    ],
+)
+async def test_a_reason_is_the_models_own_word(sdk: SDK, stop: Stop, told: str) -> None:
+    script: Script = [*HEAD, TextDelta(0, "Hel"), *TAIL[:-1], stop]
+    await scripted_model(script, middleware=[sdk.otel("openai", "gpt-4o")]).complete("hi")
+    assert sdk.attributes["gen_ai.response.finish_reasons"] == (told,)
+    assert sdk.attributes["loomstream.stop_reason"] == stop.reason
 
 
 async def test_a_broken_answer_is_an_error_with_what_had_come(sdk: SDK) -> None:

@@ -194,6 +194,15 @@ async def test_a_key_is_masked_however_chunks_and_deltas_cut_it(
     assert [len(chunk.data) for chunk in read_recording(path)[0].chunks] == [len(chunk) for chunk in body]
 
 
+async def test_a_value_that_only_looks_like_a_key_stays_in_the_answer(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    transport = RecordingTransport(ReplayTransport(Recording([answer("I am gpt-4o-2024-11-20")])), path)
+    events = await ask(transport, extra_headers={"x-wanted": "gpt-4o-2024-11-20"})
+    assert text_of(events) == text_of(await ask(ReplayTransport(*recorded(path)))) == "I am gpt-4o-2024-11-20"
+    [exchange] = read_recording(path)
+    assert exchange.request.headers["x-wanted"] == "***"
+
+
 async def test_patterns_and_secrets_of_yours_are_masked_and_prompts_left_out(tmp_path: Path) -> None:
     written = await exchange_of(
         tmp_path / "r.jsonl",
