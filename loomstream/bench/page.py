@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from statistics import median
@@ -265,10 +266,18 @@ def _table_row(row: Row) -> str:
         return f"<tr><td>{shown(row.label)}</td>{reason}</tr>"
     why = row.label.removeprefix(row.spec).strip() + (f" {row.failure}" if row.failure else "")
     drawn = (
-        f"<td>{shown(value)}{f'<small>{shown(small)}</small>' if small else ''}</td>"
+        f"<td>{shown(value)}{f'<small>{_kept_together(small)}</small>' if small else ''}</td>"
         for value, small in cells(row, summary(row))[1:]
     )
     return f"<tr><td>{shown(row.spec)}<small>{shown(why)}</small></td>{''.join(drawn)}</tr>"
+
+
+_UNIT = re.compile(r"(?<=\d) (?=[mµ]?s\b)")
+
+
+def _kept_together(text: str) -> str:
+    """Give text for a cell that may wrap, but never between a number and its unit."""
+    return shown(_UNIT.sub("\N{NO-BREAK SPACE}", text))
 
 
 def _verdicts(report: Report) -> str:

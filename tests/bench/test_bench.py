@@ -257,6 +257,14 @@ def test_a_name_with_any_character_gives_well_formed_plots(bad: str) -> None:
         assert "a" in "".join(ET.fromstring(drawn.encode()).itertext())  # noqa: S314 (our own)
 
 
+def test_no_line_of_a_cell_breaks_between_a_number_and_its_unit() -> None:
+    page = bench.html(report_of(row("a", [1.0, 1.1, 1.2, 1.3, 1.4, 1.5])))
+    smalls = re.findall("<small>([^<]* to [^<]*)</small>", page)
+    assert smalls
+    assert not [small for small in smalls if re.search(r"\d [mµ]?s\b", small)]
+    assert "\N{NO-BREAK SPACE}s to " in page
+
+
 def test_what_needs_more_runs_is_said_once() -> None:
     page = bench.html(report_of(row("a", [1.0, 2.0]), row("b", [1.5, 2.5]), row("c", [1.5, 2.5])))
     assert page.count("too few runs") == 1
