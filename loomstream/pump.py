@@ -14,6 +14,7 @@ from msgspec import Raw as RawJSON
 from loomstream.dialects import Dialect, Target
 from loomstream.dialects.fields import as_object
 from loomstream.dialects.http_errors import limits, request_id
+from loomstream.dialects.shortcut import Shortcut
 from loomstream.errors import Failure, LoomstreamError, RedirectRefused, UnexpectedContent, UsageError
 from loomstream.events import CONTENT_EVENTS, Event, EventBase, Raw, Start, Stop, Usage, places_of
 from loomstream.providers import dialect_module, dialects_of, framing, look_up, route
@@ -37,7 +38,6 @@ _DECODERS: dict[str, Callable[[], Decoder]] = {
     "ndjson": NDJSONDecoder,
     "json": JSONBodyDecoder,
 }
-_ENDS: frozenset[type] = frozenset((Stop, Failure))
 _CHECKED: frozenset[type] = frozenset((Start, Stop, Failure))
 """What the pump looks at one by one, in a list of a stream's events."""
 _CHECKED_WHOLE = _CHECKED | {Usage}
@@ -72,6 +72,8 @@ class Pump:
         "_head_bytes",
         "_raw_events",
         "_secrets",
+        "_shortcut",
+        "_sse",
         "_translator",
         "_warnings",
         "_whole",
@@ -109,6 +111,10 @@ class Pump:
         plain = self._feed_all is None and not raw_events
         self._feed_one = self._translator.feed if plain else None
         """The way of a frame that comes alone, where it becomes what the translator makes of it and nothing else."""
+        self._sse: SSEDecoder | None = None
+        """The decoder, where a chunk may be compared with the translator's pattern of a text frame."""
+        self._shortcut: Shortcut | None = None
+        """That pattern, where the translator has one."""
         self._head: list[bytes] = []
         """The chunks that came while it was not known what the body is."""
         self._head_bytes = 0
@@ -124,18 +130,36 @@ class Pump:
         """Take a chunk of the body, give its events."""
         if self.over:
             return []
+        sse, shortcut = self._sse, self._shortcut
+        if sse is None or shortcut is None or not sse.between_frames:
+            return self._translate(self._decoded(chunk))
+        repeated = shortcut.events(chunk, shortcut.written)
+        if repeated is not None:  # most reads
+            self.progressed = bool(repeated)
+            return repeated
+        frames = sse.feed(chunk)
+        out = self._translate(frames)
+        if len(frames) == 1 and sse.between_frames and isinstance(frame := frames[0], Frame):
+            shortcut.learn_written(chunk, frame.data)
+        return out
+
+    def _decoded(self, chunk: bytes) -> list[Frame | Failure]:
+        """Give the frames of a chunk; the first ones say which decoder the body needs."""
         if self._decoder is None:
             chosen = self._choose(chunk)
             if chosen is None:
                 return []
             chunk, self._head = b"".join(self._head), []
             if isinstance(chosen, Failure):
-                return self._checked([chosen])
+                return [chosen]
             self._decoder = _DECODERS[chosen]()
             self._whole = chosen == "json"
             if self._whole:
                 self._feed_one = None
-        return self._translate(self._decoder.feed(chunk))
+            elif self._feed_one is not None and isinstance(self._decoder, SSEDecoder):
+                self._sse = self._decoder
+                self._shortcut = getattr(self._translator, "shortcut", None)
+        return self._decoder.feed(chunk)
 
     def _choose(self, chunk: bytes) -> str | Failure | None:
         """Keep a chunk of the head; say which decoder the body needs, None while that does not show."""
@@ -158,29 +182,33 @@ class Pump:
     def _translate(self, frames: list[Frame | Failure]) -> _Out:
         if len(frames) == 1 and self._feed_one is not None and type(frame := frames[0]) is Frame:  # most reads
             return self._checked(self._feed_one(frame))
-        out: _Out = []
-        translate, raw_events, whole = self._translator.feed, self._raw_events, self._whole
         failure = frames.pop() if frames and isinstance(frames[-1], Failure) else None
         good: list[Frame] = frames  # pyright: ignore[reportAssignmentType] (a failure is the last of its list)
-        if self._feed_all is not None and not raw_events and not whole:
-            out, good = self._feed_all(good), []
-        for frame in good:
-            if raw_events:
-                out.append(Raw(frame.name, frame.data.decode("utf-8", "replace")))
-            if whole and frame.name == BODY:
-                out += self.dialect.parse_response(frame.data, self.target)
-            else:
+        out: _Out = []
+        if self._raw_events or self._whole:
+            for frame in good:
+                out += self._frame_events(frame)
+        elif self._feed_all is not None:
+            out = self._feed_all(good)
+        else:
+            translate = self._translator.feed
+            for frame in good:
                 out += translate(frame)
-            if out and out[-1].__class__ in _ENDS:
-                return self._checked(out)
-        if isinstance(failure, Failure) and not (out and out[-1].__class__ in _ENDS):
+        if isinstance(failure, Failure):
             out.append(failure)
         return self._checked(out)
+
+    def _frame_events(self, frame: Frame) -> _Out:
+        """Give the events of a frame of a stream whose frames are given too, or of an answer that came whole."""
+        raw: _Out = [Raw(frame.name, frame.data.decode("utf-8", "replace"))] if self._raw_events else []
+        if self._whole and frame.name == BODY:
+            return raw + self.dialect.parse_response(frame.data, self.target)
+        return raw + self._translator.feed(frame)
 
     def _checked(self, out: _Out) -> _Out:
         """Note progress and the end; complete each `Start` and the failure with what the response's head told.
 
-        Nothing leaves the pump behind a failure, whatever a translator gave.
+        Nothing leaves the pump behind the end, whatever a translator gave.
         """
         if len(out) == 1 and out[0].__class__ in _CONTENT:  # what most reads bring
             self.progressed = True
@@ -190,17 +218,19 @@ class Pump:
             event = out[position]
             if isinstance(event, Start):
                 out[position] = self._completed(event)
-            elif isinstance(event, Failure):
-                self.over = True
-                self.complete_error(event.error)
-                del out[position + 1 :]
-                self.progressed = not _CONTENT.isdisjoint(map(type, out))
-                break
             elif isinstance(event, Usage):
                 if self.target.quirks.cost_header:
                     out[position] = self._billed(event)
             else:
-                self.over = self.ended_well = True
+                self.over = True
+                if isinstance(event, Failure):
+                    self.complete_error(event.error)
+                else:
+                    self.ended_well = True
+                if position + 1 < len(out):
+                    del out[position + 1 :]
+                    self.progressed = not _CONTENT.isdisjoint(map(type, out))
+                break
         return out
 
     def _billed(self, usage: Usage) -> Usage:

@@ -219,7 +219,7 @@ def test_nothing_leaves_the_pump_behind_a_failure(monkeypatch: pytest.MonkeyPatc
     start, failure = made.feed(b"data: why\n\n")
     assert isinstance(start, Start)
     assert isinstance(failure, Failure)
-    assert (made.over, made.ended_well, made.finish()) == (True, False, [])
+    assert (made.over, made.ended_well, made.progressed, made.finish()) == (True, False, False, [])
 
 
 def test_every_start_is_completed() -> None:

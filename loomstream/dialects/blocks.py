@@ -252,7 +252,7 @@ class Sealer:
     def seal(self, events: list[Event | Failure]) -> list[Event | Failure]:
         """Give the events as they may leave the translator."""
         reader = self.reader
-        if len(events) == 1 and not reader.carried and not reader.replaced and events[0].__class__ is not Failure:
+        if not (reader.carried or reader.replaced) and Failure not in map(type, events):
             return events
         if reader.carried:
             joiner = self._joiner = self._joiner or SurrogateJoiner()

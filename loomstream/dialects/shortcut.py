@@ -6,6 +6,8 @@ kind is the pattern. Where a frame begins with its head and ends with its tail, 
 JSON string, then the frame is the same JSON document with another text, and means the same; anything else is read in
 full. So that the string is the one that the full reading gave, the key must occur once in the pattern, its value must
 be that text, and the rest may hold no Unicode escape, by which a second such key could be written.
+A read that brings one frame is compared whole: what stands around the payload is then part of the head and the tail. A
+JSON string holds no line end, so such a chunk is cut into lines and fields just as the one that was decoded.
 
 `PlainReader` reads a frame of one exact shape: a type that names every member and refuses any other. What it gives
 holds all that the frame says, so that nothing else need be looked for. It serves the wires whose frames differ in a
@@ -18,10 +20,14 @@ have the measurements.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from typing import Generic, Literal, TypeVar
 
 import msgspec
+
+from loomstream.errors import Failure
+from loomstream.events import Event, TextDelta
 
 _UNICODE_ESCAPE = rb"\u"
 # possessive: a repeated choice would keep a way back for each byte of the text
@@ -30,6 +36,8 @@ _MEMBERS = {key: re.compile(b'"%b"' % key + _STRING, re.DOTALL) for key in (b"co
 _GIVE_UP_AFTER = 8
 """Patterns that matched nothing before patterns are no longer learnt (a host whose every frame differs elsewhere)."""
 
+_LONGEST_WRITTEN = 64 * 1024
+"""A larger chunk goes through its decoder, which knows the limit of a frame."""
 _UNREADABLE = (msgspec.DecodeError, UnicodeError)
 UNFIT = (ValueError, RecursionError)
 """What a decoder raises at a frame that is not of its shape; msgspec's errors and UnicodeError are ValueErrors."""
@@ -37,37 +45,57 @@ _T = TypeVar("_T")
 _decode_string = msgspec.json.Decoder(str).decode
 
 
+class Pattern:
+    """What the frames of a text have in common: the bytes before the JSON string and those behind it."""
+
+    __slots__ = ("between", "head", "longest", "tail")
+
+    def __init__(self, head: bytes, tail: bytes, longest: int = sys.maxsize) -> None:
+        self.head = head
+        self.tail = tail
+        self.between = slice(len(head), -len(tail) or None)
+        """Where the string stands in what fits."""
+        self.longest = longest
+        """What has more bytes does not fit."""
+
+
+_NO_PATTERN = Pattern(b"", b"", 0)
+"""Fits nothing."""
+
+
 class Shortcut:
     """The pattern of the last text frame."""
 
-    __slots__ = ("_between", "_head", "_key", "_member", "_misses", "_shortest", "_tail")
+    __slots__ = ("_key", "_member", "_misses", "frame", "index", "written")
 
     def __init__(self, key: Literal[b"content", b"text"]) -> None:
         self._key = b'"%b"' % key
         self._member = _MEMBERS[key]
-        self._head = b""
-        self._tail = b""
-        self._between = slice(0)
-        """What stands between the two."""
-        self._shortest = 0
         self._misses = 0
+        self.index = -1
+        """The block to which a frame that fits adds; -1 where none may be read so."""
+        self.frame = _NO_PATTERN
+        """The pattern of a frame's payload."""
+        self.written = _NO_PATTERN
+        """The same with all that was written around the payload, for a chunk that begins with a frame."""
 
-    def text(self, data: bytes) -> str | None:
-        """Give the text of a frame that fits the pattern, else None."""
-        if not self._shortest or not data.startswith(self._head) or not data.endswith(self._tail):
+    def events(self, data: bytes, pattern: Pattern) -> list[Event | Failure] | None:
+        """Give the events of bytes that fit one of the patterns, else None."""
+        if self.index < 0 or not data.startswith(pattern.head) or not data.endswith(pattern.tail):
             return None
-        if len(data) < self._shortest:
+        if len(data) > pattern.longest:
             return None
         try:
-            text = _decode_string(data[self._between])
+            text = _decode_string(data[pattern.between])
         except _UNREADABLE:
             return None
         self._misses = 0
-        return text
+        return [TextDelta(self.index, text)] if text else []
 
-    def learn(self, data: bytes, text: str) -> None:
-        """Take a frame that was read in full, and whose only content is this text, as the pattern."""
-        self._shortest = 0
+    def learn(self, data: bytes, delta: TextDelta) -> None:
+        """Take a frame that was read in full, and whose only event is this one, as the pattern."""
+        self.index = -1
+        self.frame = self.written = _NO_PATTERN
         if self._misses >= _GIVE_UP_AFTER:
             return
         self._misses += 1
@@ -77,11 +105,16 @@ class Shortcut:
             return
         start, end = member.span(1)
         head, tail = data[:start], data[end:]
-        if _UNICODE_ESCAPE in head or _UNICODE_ESCAPE in tail or _read_string(member[1]) != text:
+        if _UNICODE_ESCAPE in head or _UNICODE_ESCAPE in tail or _read_string(member[1]) != delta.text:
             return
-        self._head, self._tail = head, tail
-        self._between = slice(len(head), -len(tail) or None)
-        self._shortest = len(head) + len(tail) + len(b'""')
+        self.index = delta.index
+        self.frame = Pattern(head, tail)
+
+    def learn_written(self, chunk: bytes, data: bytes) -> None:
+        """Take how a frame was written: `chunk` is this payload, no other, and what its framing adds."""
+        if self.index >= 0 and chunk.count(data) == 1:  # not also in a comment
+            before, _, behind = chunk.partition(data)
+            self.written = Pattern(before + self.frame.head, self.frame.tail + behind, _LONGEST_WRITTEN)
 
 
 def _read_string(literal: bytes) -> str | None:

@@ -6,15 +6,14 @@ a session adds exists: redirects, cookies, netrc, automatic headers, decompressi
 error is a `LoomstreamError`, mapped by the phase in which it came. Leans on these parts of aiohttp 3.14 that are not
 public: `ClientRequest`, `TCPConnector.connect`, `_create_connection`, `_factory` and `_get`,
 `ResponseHandler.set_response_params`, `read`, `should_close`, `_payload`, `_exception` and `_reading_paused`,
-`StreamReader._buffer`, `_size`, `_cursor`, `_http_chunk_splits`, `_eof`, `_waiter`, `_loop` and `_protocol`; and on
-`max_size` of asyncio's selector transports.
+`StreamReader._buffer`, `_size`, `_high_water`, `_eof`, `_waiter`, `_loop` and `_protocol`, and that a reader may change
+its class; and on `max_size` of asyncio's selector transports.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
@@ -49,8 +48,6 @@ _NO_THRESHOLD = float("inf")  # aiohttp rounds time-outs above its threshold up 
 _READ_BYTES = 64 * 1024
 """asyncio takes 256 KiB for each read, which glibc maps anew each time: 20 µs, most of what an event costs."""
 _NO_TIMER = TimerNoop()
-_NO_SPLITS: deque[int] = deque(maxlen=0)
-"""Stands where aiohttp notes the end of each HTTP chunk, for readers of single ones: it keeps nothing."""
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods whose empty body has no length (RFC 9110 section 8.6)."""
 _INTERIM = range(100, 200)
@@ -95,6 +92,78 @@ class _Handler(ResponseHandler):
         super().set_exception(exc, exc_cause)
         if self._payload is not None and not self._payload.is_eof() and self._payload.exception() is None:
             self._payload.set_exception(exc)
+
+
+class _Body(aiohttp.StreamReader):
+    """aiohttp's reader of a body, less the books that it keeps for readers of some bytes and of single HTTP chunks.
+
+    Nobody here is one. The parser makes a plain reader, which becomes one of these when its head has been read.
+    """
+
+    __slots__ = ()
+
+    def feed_data(self, data: bytes, size: int = 0) -> bool:  # noqa: ARG002 (aiohttp's signature)
+        """Take bytes from the parser; wake who waits for them."""
+        if data:
+            self._buffer.append(data)
+            self._size += len(data)
+            waiter, self._waiter = self._waiter, None
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+            if self._size > self._high_water:
+                self._protocol.pause_reading()
+        return False
+
+    def begin_http_chunk_receiving(self) -> None:
+        """Note nothing: where a chunk begins is of no interest."""
+
+    def end_http_chunk_receiving(self) -> None:
+        """Note nothing, and wake nobody: its bytes have."""
+
+    def arrival(self) -> asyncio.Future[None] | None:
+        """Give what ends when bytes, the end or an error have come; None where bytes or the end are there.
+
+        What `readany` does, less three coroutines and a timer that is never set, for each read.
+        """
+        if self._buffer or self._eof:
+            return None
+        failure = self.exception()
+        if failure is not None:
+            raise failure
+        if not self._protocol.connected or self._waiter is not None:
+            raise ConnectionError
+        waiter = self._waiter = self._loop.create_future()
+        return waiter
+
+    def leave(self) -> None:
+        """Say that nobody waits any more."""
+        self._waiter = None
+
+    def take(self) -> bytes:
+        """Give all bytes that have come."""
+        pieces = self._buffer
+        if not pieces:
+            return b""
+        data = b"".join(pieces)
+        while pieces:  # `clear` takes another block of memory, for each stream
+            pieces.popleft()
+        self._size = 0
+        self._protocol.resume_reading()
+        return data
+
+    def wake(self, error: Exception) -> None:
+        """Make a read that waits raise the error, unless bytes have arrived for it."""
+        if not self._buffer:
+            self.set_exception(error)
+
+
+def _as_body(content: aiohttp.StreamReader) -> _Body | None:
+    """Give the reader with our way to read; None for the one that stands for no body."""
+    if content is EMPTY_PAYLOAD:
+        return None
+    content.__class__ = _Body
+    assert isinstance(content, _Body)  # noqa: S101 (for the type checker)
+    return content
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -313,7 +382,7 @@ def _connect_limit(connect_s: float | None) -> aiohttp.ClientTimeout:
 class AiohttpAnswer:
     """A response whose body is read straight from aiohttp's buffer; see `loomstream.transport.lanes.Answer`."""
 
-    __slots__ = ("_connection", "_content", "_failure", "_peer", "_taken_bytes", "headers", "notices", "status")
+    __slots__ = ("_body", "_connection", "_failure", "_peer", "headers", "notices", "status")
 
     def __init__(
         self, connection: Connection, message: RawResponseMessage, content: aiohttp.StreamReader, peer: Peer
@@ -322,12 +391,9 @@ class AiohttpAnswer:
         self.headers = plain(message.raw_headers)
         self.notices: tuple[str, ...] = ()
         self._connection: Connection | None = connection
-        self._content: aiohttp.StreamReader | None = None if content is EMPTY_PAYLOAD else content
+        self._body = _as_body(content)
         self._peer = peer
-        self._taken_bytes = 0
         self._failure: LoomstreamError | None = None
-        if self._content is not None:
-            content._http_chunk_splits = _NO_SPLITS  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (no public way)
         content.on_eof(self._release)
 
     @property
@@ -350,42 +416,39 @@ class AiohttpAnswer:
         return self
 
     async def __anext__(self) -> bytes:
-        content, failure = self._content, self._failure
+        body, failure = self._body, self._failure
         if failure is not None:
             raise failure
-        if content is None:
+        if body is None:
             raise StopAsyncIteration
         try:
-            while not content._buffer and not content._eof:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (no public way)
-                waiter = _waiter(content)
+            while (arrival := body.arrival()) is not None:
                 try:
-                    await waiter
+                    await arrival
                 finally:
-                    content._waiter = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
-            data = _taken(content)
+                    body.leave()
+            data = body.take()
         except Exception as error:  # noqa: BLE001 (RuntimeError and ValueError come out of aiohttp as well)
-            data = self._fail(error, content)
+            data = self._fail(error, body)
         if data:
-            self._taken_bytes += len(data)
             return data
         if self._failure is not None:
             raise self._failure
         raise StopAsyncIteration
 
-    def _fail(self, error: Exception, content: aiohttp.StreamReader) -> bytes:
+    def _fail(self, error: Exception, body: _Body) -> bytes:
         """Keep the failure for the next read; give first what had arrived before it, which aiohttp would drop."""
         self._failure = translate(error, "body", self._peer)
-        return _taken(content)
+        return body.take()
 
     def wake(self, error: Exception) -> None:
         """Make a read that waits raise the error, unless bytes have arrived for it."""
-        content = self._content
-        if content is not None and content.total_bytes == self._taken_bytes:
-            content.set_exception(error)
+        if self._body is not None:
+            self._body.wake(error)
 
     def at_end(self) -> bool:
         """Say whether the whole body has come and was read, so that the connection is free again."""
-        return self._content is None or self._content.at_eof()
+        return self._body is None or self._body.at_eof()
 
     async def aclose(self) -> None:
         """End the exchange; where the body was not read to its end, the connection too, before this returns."""
@@ -393,39 +456,7 @@ class AiohttpAnswer:
         if connection is None:
             return
         _abort(connection)
-        if self._content is not None:
-            self._content.set_exception(aiohttp.ClientConnectionError("closed"))
+        if self._body is not None:
+            self._body.set_exception(aiohttp.ClientConnectionError("closed"))
         with anyio.CancelScope(shield=True):
             await anyio.lowlevel.checkpoint()  # the socket closes one turn of the loop later
-
-
-def _taken(content: aiohttp.StreamReader) -> bytes:
-    """Give all bytes that have come.
-
-    aiohttp's own reading keeps books for readers of some bytes and of single HTTP chunks, piece by piece: nobody here
-    is one, so the books are closed at once.
-    """
-    pieces = content._buffer  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (no public way)
-    if not pieces:
-        return b""
-    data = b"".join(pieces)
-    while pieces:  # `clear` takes another block of memory, for each stream
-        pieces.popleft()
-    content._size = 0  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
-    content._cursor = content.total_bytes  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
-    content._protocol.resume_reading()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
-    return data
-
-
-def _waiter(content: aiohttp.StreamReader) -> asyncio.Future[None]:
-    """Give what ends when bytes, the end or an error have come.
-
-    What `readany` does, less three coroutines and a timer that is never set, for each read.
-    """
-    failure = content.exception()
-    if failure is not None:
-        raise failure
-    if not content._protocol.connected or content._waiter is not None:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (no public way)
-        raise ConnectionError
-    waiter = content._waiter = content._loop.create_future()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (the same)
-    return waiter

@@ -50,7 +50,6 @@ class SSEDecoder:
     """
 
     __slots__ = (
-        "_between_frames",
         "_data",
         "_field",
         "_has_data",
@@ -65,6 +64,7 @@ class SSEDecoder:
         "_strict",
         "_value",
         "_value_begins",
+        "between_frames",
         "last_event_id",
         "retry_ms",
     )
@@ -79,8 +79,8 @@ class SSEDecoder:
         self._names = _UNNAMED
         """The names seen so far; only those are split fast. Bounded, as a peer may send ever new ones."""
         self._over = False
-        self._between_frames = False
-        """Nothing is pending: the next chunk may be split whole."""
+        self.between_frames = False
+        """Nothing is pending: the next chunk begins with a frame, and may be split whole."""
         self._opening: bytes | None = b""
         """The body's first bytes while they may still become a byte order mark, None afterwards."""
         self._skip_newline = False
@@ -103,7 +103,7 @@ class SSEDecoder:
     def feed(self, chunk: bytes) -> list[Frame | Failure]:
         """Take a chunk of the body, give the frames that it completed; `LimitExceeded` as the last item ends it."""
         if (
-            self._between_frames
+            self.between_frames
             and chunk.endswith(b"\n\n")
             and _CARRIAGE_RETURN not in chunk
             and len(chunk) <= self._max_frame_bytes
@@ -133,7 +133,7 @@ class SSEDecoder:
     def _feed_any(self, chunk: bytes, out: list[Frame | Failure]) -> None:
         if self._opening is not None:
             self._opening, chunk = skip_byte_order_mark(self._opening, chunk)
-            self._between_frames = self._opening is None
+            self.between_frames = self._opening is None
         if self._skip_newline and chunk:
             self._skip_newline = False
             chunk = chunk.removeprefix(b"\n")
@@ -145,7 +145,7 @@ class SSEDecoder:
     def _take(self, text: bytes, out: list[Frame | Failure]) -> None:
         """Take text whose newlines are all LF."""
         size = len(text)
-        start = 0 if self._between_frames else self._take_lines(text, 0, out)
+        start = 0 if self.between_frames else self._take_lines(text, 0, out)
         if start == size:
             return
         end = text.rfind(b"\n\n", start) + 2
@@ -201,7 +201,7 @@ class SSEDecoder:
 
     def _take_lines(self, text: bytes, start: int, out: list[Frame | Failure]) -> int:
         """Take lines up to and with the next blank one, or all that is left; give the position behind them."""
-        self._between_frames = False
+        self.between_frames = False
         while (end := text.find(b"\n", start)) >= 0:
             self._grow_line(text[start:end], complete=True)
             start = end + 1
@@ -279,7 +279,7 @@ class SSEDecoder:
             self._has_data = False
             self._data.clear()
         self._name = ""
-        self._between_frames = True
+        self.between_frames = True
 
     def _is_whole(self) -> bool:
         """Say whether the frame that the end of the body left pending cannot have been cut."""
@@ -290,7 +290,7 @@ class SSEDecoder:
 
     def _end(self) -> None:
         self._over = True
-        self._between_frames = self._has_data = False
+        self.between_frames = self._has_data = False
         self._head = b""
         self._data.clear()
         self._value.clear()

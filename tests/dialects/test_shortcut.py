@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from loomstream.dialects import Target
 from loomstream.dialects.openai_chat import translator
 from loomstream.dialects.shortcut import Shortcut
+from loomstream.errors import Failure
 from loomstream.events import Event, TextDelta, ToolCallStart, Usage
+from loomstream.testing import check_order
 from loomstream.wire import Frame
 
 
@@ -23,7 +25,13 @@ def frame(content: object, **extra: object) -> bytes:
 def feed(*frames: bytes) -> list[Event]:
     """Feed frames to one translator."""
     under_test = translator(Target(provider="openai", model="m"))
-    return [event for data in frames for event in under_test.feed(Frame("", data))]  # type: ignore[misc]
+    events = [event for data in frames for event in under_test.feed(Frame("", data))]
+    check_order(events, complete=False)  # type: ignore[arg-type]
+    return events  # type: ignore[return-value]
+
+
+def fitting(shortcut: Shortcut, data: bytes) -> list[Event | Failure] | None:
+    return shortcut.events(data, shortcut.frame)
 
 
 def texts(*frames: bytes) -> list[str]:
@@ -51,9 +59,9 @@ NEAR_MISSES = [
 @pytest.mark.parametrize("data", NEAR_MISSES)
 def test_a_near_miss_is_read_in_full(data: bytes) -> None:
     shortcut = Shortcut(b"content")
-    shortcut.learn(frame("a"), "a")
-    assert shortcut.text(frame("b")) == "b"
-    assert shortcut.text(data) is None
+    shortcut.learn(frame("a"), TextDelta(0, "a"))
+    assert fitting(shortcut, frame("b")) == [TextDelta(0, "b")]
+    assert fitting(shortcut, data) is None
 
 
 def test_what_a_near_miss_says_is_not_lost() -> None:
@@ -68,15 +76,15 @@ def test_what_a_near_miss_says_is_not_lost() -> None:
 @pytest.mark.parametrize("literal", [b'"a" "b"', b'"a","content":"b"', b'"a\\"', b'"\xff"', b'"\\ud800"', b'"', b""])
 def test_what_is_no_single_string_does_not_fit(literal: bytes) -> None:
     shortcut = Shortcut(b"content")
-    shortcut.learn(frame("a"), "a")
-    assert shortcut.text(frame("a").replace(b'"a"', literal)) is None
+    shortcut.learn(frame("a"), TextDelta(0, "a"))
+    assert fitting(shortcut, frame("a").replace(b'"a"', literal)) is None
 
 
 def test_a_second_content_key_makes_no_pattern() -> None:
     shortcut = Shortcut(b"content")
     data = frame("a", other={"content": "a"})
-    shortcut.learn(data, "a")
-    assert shortcut.text(data) is None
+    shortcut.learn(data, TextDelta(0, "a"))
+    assert fitting(shortcut, data) is None
 
 
 @pytest.mark.parametrize(
@@ -91,14 +99,14 @@ def test_a_second_content_key_makes_no_pattern() -> None:
 )
 def test_a_frame_whose_text_may_stand_elsewhere_makes_no_pattern(data: bytes) -> None:
     shortcut = Shortcut(b"content")
-    shortcut.learn(data, "a")
-    assert shortcut.text(data) is None
+    shortcut.learn(data, TextDelta(0, "a"))
+    assert fitting(shortcut, data) is None
 
 
 def test_white_space_around_the_colon_is_part_of_the_pattern() -> None:
     shortcut = Shortcut(b"content")
-    shortcut.learn(b'{"choices": [{"delta": {"content" :\t"a"}}]}', "a")
-    assert shortcut.text(b'{"choices": [{"delta": {"content" :\t"b"}}]}') == "b"
+    shortcut.learn(b'{"choices": [{"delta": {"content" :\t"a"}}]}', TextDelta(0, "a"))
+    assert fitting(shortcut, b'{"choices": [{"delta": {"content" :\t"b"}}]}') == [TextDelta(0, "b")]
 
 
 def test_a_surrogate_over_two_frames_is_joined_after_a_pattern() -> None:
@@ -106,9 +114,15 @@ def test_a_surrogate_over_two_frames_is_joined_after_a_pattern() -> None:
     assert "".join(texts(frame("a"), frame("b"), half, other, frame("c"))) == "ab😀!c"
 
 
+@pytest.mark.parametrize("extra", [{}, {"usage": {"prompt_tokens": 1, "completion_tokens": 2}}])
+def test_half_a_character_stays_in_its_place(extra: dict[str, object]) -> None:
+    half = frame("X", **extra).replace(b"X", rb"\ud83d")
+    assert "".join(texts(frame("a"), frame("b"), half, frame("c"), frame("d"))) == "ab\ufffdcd"
+
+
 def test_a_host_that_pads_differently_is_given_up_on() -> None:
     shortcut = Shortcut(b"content")
     for number in range(20):
-        assert shortcut.text(frame("a", pad="x" * number)) is None
-        shortcut.learn(frame("a", pad="x" * number), "a")
-    assert shortcut.text(frame("a", pad="x" * 19)) is None
+        assert fitting(shortcut, frame("a", pad="x" * number)) is None
+        shortcut.learn(frame("a", pad="x" * number), TextDelta(0, "a"))
+    assert fitting(shortcut, frame("a", pad="x" * 19)) is None

@@ -248,6 +248,16 @@ async def test_bytes_that_arrived_before_a_cut_are_given_to_a_slow_reader(
     assert b"".join(received) == b"hello"
 
 
+async def test_a_body_in_http_chunks_of_one_byte_comes_whole(
+    serve: Serve, transport: HttpTransport, post: Post
+) -> None:
+    """Tens of thousands of them, in the read that brought the head and in later ones."""
+    text = b"0123456789" * 5_000
+    server = await serve(answering(CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in text) + b"0\r\n\r\n"))
+    response, body, error = await read_all(transport, post(server.url))
+    assert (response.status, body, error) == (200, text, None)
+
+
 async def test_a_malformed_chunk_header_in_its_own_segment_does_not_hang(
     serve: Serve, transport: HttpTransport, post: Post
 ) -> None:

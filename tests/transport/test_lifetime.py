@@ -45,7 +45,8 @@ def only_new_objects() -> Iterator[None]:
 def tasks_and_sockets(backend: str) -> tuple[int, int]:
     gc.collect()
     tasks = len(asyncio.all_tasks()) if backend == "asyncio" else trio.lowlevel.current_statistics().tasks_living
-    return tasks, len([item for item in gc.get_objects() if type(item).__name__ == "StreamReader"])
+    bases = (type(item).__mro__ for item in gc.get_objects())
+    return tasks, sum(any(base.__name__ == "StreamReader" for base in mro) for mro in bases)
 
 
 async def streaming(connection: Connection) -> None:

@@ -53,9 +53,7 @@ class MessagesTranslator:
         self._reader = Reader(stream_event_decoder)
         self._sealer = Sealer(self._reader)
         self._started = False
-        self._shortcut = Shortcut(b"text")
-        self._growing = -1
-        """The index of the text that the last frame added to, and to which one that fits the shortcut adds."""
+        self.shortcut = Shortcut(b"text")
         self._new_epoch()
 
     def _new_epoch(self) -> None:
@@ -67,11 +65,11 @@ class MessagesTranslator:
     def feed(self, frame: Frame) -> list[Event | Failure]:
         """Take a frame, give its events."""
         data = frame.data
-        if self._growing >= 0:
-            text = self._shortcut.text(data)
-            if text is not None:
-                return [TextDelta(self._growing, text)] if text else []
-            self._growing = -1
+        shortcut = self.shortcut
+        repeated = shortcut.events(data, shortcut.frame)
+        if repeated is not None:
+            return repeated
+        shortcut.index = -1
         if self._sealer.over or data == _DONE:
             return []
         event = self._reader.read(data)
@@ -81,8 +79,7 @@ class MessagesTranslator:
         elif event.type == _DELTA:
             self._block_delta(event, frame, out)
             if len(out) == 1 and isinstance(delta := out[0], TextDelta) and not self._reader.carried:
-                self._growing = delta.index
-                self._shortcut.learn(data, delta.text)
+                shortcut.learn(data, delta)
         else:
             self._dispatch(event, frame, out)
         return self._sealer.seal(out)

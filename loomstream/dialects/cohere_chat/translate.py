@@ -78,18 +78,16 @@ class ChatTranslator:
         self._sealer = Sealer(self._reader)
         self._parts = Parts(target)
         self._started = False
-        self._shortcut = Shortcut(b"text")
-        self._growing = -1
-        """The index of the text that the last frame added to, and to which one that fits the shortcut adds."""
+        self.shortcut = Shortcut(b"text")
 
     def feed(self, frame: Frame) -> list[Event | Failure]:
         """Take a frame, give its events."""
         data = frame.data
-        if self._growing >= 0:
-            text = self._shortcut.text(data)
-            if text is not None:
-                return [TextDelta(self._growing, text)] if text else []
-            self._growing = -1
+        shortcut = self.shortcut
+        repeated = shortcut.events(data, shortcut.frame)
+        if repeated is not None:
+            return repeated
+        shortcut.index = -1
         if self._sealer.over or data == _DONE:
             return []
         read = self._reader.read(data)
@@ -106,8 +104,7 @@ class ChatTranslator:
 
     def _learn(self, data: bytes, delta: TextDelta) -> None:
         if not self._reader.carried:
-            self._growing = delta.index
-            self._shortcut.learn(data, delta.text)
+            self.shortcut.learn(data, delta)
 
     def finish(self) -> list[Event | Failure]:
         """Say that the body is over, give what was still to come."""

@@ -95,11 +95,9 @@ class ChatTranslator:
         "_early",
         "_executed",
         "_fault",
-        "_growing",
         "_read",
         "_reader",
         "_sealer",
-        "_shortcut",
         "_sources",
         "_started",
         "_target",
@@ -107,6 +105,7 @@ class ChatTranslator:
         "_unfinished",
         "_usage",
         "_usage_raw",
+        "shortcut",
     )
 
     def __init__(self, target: Target) -> None:
@@ -114,9 +113,7 @@ class ChatTranslator:
         self._reader = Reader(chunk_decoder)
         self._read = self._reader.read
         self._blocks = Blocks()
-        self._shortcut = Shortcut(b"content")
-        self._growing = -1
-        """The index of the text block that the shortcut's pattern belongs to."""
+        self.shortcut = Shortcut(b"content")
         self._sealer = Sealer(self._reader)
         self._choices: dict[int, _ChoiceState] = {}
         self._unfinished = 0
@@ -137,10 +134,10 @@ class ChatTranslator:
         if self._sealer.over:
             return []
         data = frame.data
-        if self._growing in self._blocks.open:
-            text = self._shortcut.text(data)
-            if text is not None:
-                return [TextDelta(self._growing, text)] if text else []
+        shortcut = self.shortcut
+        repeated = shortcut.events(data, shortcut.frame)
+        if repeated is not None:
+            return repeated
         if data == _DONE:
             return self._end(marker=True)
         chunk = self._read(data)
@@ -157,10 +154,11 @@ class ChatTranslator:
         if side_fields or self._fault is not None:
             self._side_fields(chunk, frame, out)
         if self._reader.carried:
-            self._growing = -1
+            shortcut.index = -1
         elif not side_fields and out and type(delta := out[-1]) is TextDelta and _says_no_more(out):
-            self._growing = delta.index
-            self._shortcut.learn(data, delta.text)
+            shortcut.learn(data, delta)
+        elif shortcut.index not in self._blocks.open:
+            shortcut.index = -1
         return self._sealer.seal(out)
 
     def finish(self) -> list[Event | Failure]:
