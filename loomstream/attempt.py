@@ -278,6 +278,10 @@ class _Attempt:
     def __loomstream_idle__(self) -> bool:
         return self._opening is not None and self._pump.ended_well and is_at_end(self._response)
 
+    @property
+    def __loomstream_over__(self) -> bool:
+        return isinstance(self._events, _Streamed) and self._events.is_over
+
     async def _open(self, watch: Watch) -> tuple[AbstractAsyncContextManager[ByteResponse], ByteResponse]:
         """Send the request; whoever calls leaves the context manager."""
         try:
@@ -483,6 +487,11 @@ class _Streamed:
             self._failure = last.error
             del events[-1]
         return events  # pyright: ignore[reportReturnType] (a failure is the last of its list)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more comes."""
+        return self._over and not self._ready and self._failure is None
 
     def close(self) -> None:
         """Give nothing more."""

@@ -52,6 +52,14 @@ def is_idle(context: object) -> bool:
     return getattr(context, "__loomstream_idle__", False) is True
 
 
+def is_over(context: object) -> bool:
+    """Say whether nothing more comes out of an entered context of a handler: to read on would only find that out.
+
+    It can say so by a true attribute `__loomstream_over__`, once its `Stop` was given.
+    """
+    return getattr(context, "__loomstream_over__", False) is True
+
+
 def compose(handler: Handler, *middleware: Middleware) -> Handler:
     """Wrap a handler in middleware; the first one listed is the outermost."""
     for wrap in reversed(middleware):

@@ -28,7 +28,7 @@ from loomstream.errors import (
     UsageError,
 )
 from loomstream.events import CONTENT_EVENTS, Cost, Event, EventBase, Start, Stop, TextDelta, TextStart, Usage
-from loomstream.handler import Handler, NextBatch, batches, is_idle
+from loomstream.handler import Handler, NextBatch, batches, is_idle, is_over
 from loomstream.messages import Request, Response, Timing
 from loomstream.tools.outputs import Objects, Partial
 from loomstream.transport.interrupt import Interrupt, interrupt
@@ -314,6 +314,8 @@ class Stream:
         now_s = self._interrupt.now() - self._began_s
         if isinstance(event, Stop):
             self._total_s = now_s
+            if is_over(self._context):
+                self._next = _nothing
             return
         if self._first_event_s is None:
             self._first_event_s = now_s
@@ -401,6 +403,11 @@ class _Text:
                     return text
                 case _:
                     pass
+
+
+async def _nothing() -> list[Event]:
+    """Give no more events."""
+    raise StopAsyncIteration
 
 
 def _typed(error: Exception) -> LoomstreamError:

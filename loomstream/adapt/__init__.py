@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from loomstream.adapt.history import history
 from loomstream.adapt.output import output
-from loomstream.adapt.plan import Adaptation, Adapted, EventStage
+from loomstream.adapt.plan import Adaptation, Adapted, EventStage, has_calls
 from loomstream.adapt.prompted_tools import prompted_tools
 from loomstream.adapt.tool_names import tool_names
 from loomstream.dialects import Target
@@ -36,6 +36,8 @@ class Plan(NamedTuple):
 
 def adapted(request: Request, target: Target) -> Plan:
     """Give the request as the target's dialect is to see it, and how its answer is read back."""
+    if request.output is None and not request.tools and not has_calls(request):
+        return Plan(request)  # most requests; all adaptations are about these three
     stages: tuple[EventStage, ...] = ()
     warnings: tuple[str, ...] = ()
     for adaptation in ADAPTATIONS:

@@ -43,10 +43,21 @@ NAMES: Mapping[type[ContentBlock], str] = {
 }
 """What kinds of blocks are called in warnings."""
 
+_SPEAKERS = frozenset(("system", "user", "assistant"))
+
 NAMED_ALONE: tuple[type[ContentBlock], ...] = (
     *(Audio, Document, CachePoint, FileBlock, ServerToolCallBlock, ServerToolResultBlock),
 )
 """Kinds that the wires of text and images name by themselves, whatever the turn."""
+
+
+def is_plain(messages: Iterable[Message]) -> bool:
+    """Say whether a conversation is texts of system, user and model without sources: every wire has a place for them."""
+    for message in messages:
+        for block in message.content:
+            if type(block) is not Text or block.citations or message.role not in _SPEAKERS:
+                return False
+    return True
 
 
 def misplaced(messages: Iterable[Message], places: Mapping[str, Collection[type[ContentBlock]]]) -> list[str]:

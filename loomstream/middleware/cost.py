@@ -33,7 +33,7 @@ from msgspec import Struct
 from loomstream import catalog
 from loomstream.errors import LoomstreamError, Timeout
 from loomstream.events import Cost, Event, EventBase, Notice, Start, Stop, TextDelta, Usage, places_of
-from loomstream.handler import Handler, Middleware, NextBatch, Stage, batches, is_idle
+from loomstream.handler import Handler, Middleware, NextBatch, Stage, batches, is_idle, is_over
 from loomstream.messages import Request
 from loomstream.middleware.bills import billed_usage, reported_cost, served_tier
 from loomstream.middleware.estimates import CHARS_PER_TOKEN, TEXT_OF, prompt_tokens
@@ -169,6 +169,10 @@ class _Metered:
     @property
     def __loomstream_idle__(self) -> bool:
         return is_idle(self._context)
+
+    @property
+    def __loomstream_over__(self) -> bool:
+        return not self._ahead and is_over(self._context)
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
@@ -414,19 +418,21 @@ class _Meter:
         done = 0
         for place in places_of(WATCHED, events):
             event = events[place]
-            out += events[done : place + 1]
-            done = place + 1
             if too_early and isinstance(event, Usage) and not event.final:
                 untold = event
                 continue
             if untold is not None:
                 self._set(untold)
                 untold = None
-            out[-1:] = self(event)
+            told = self(event)
+            if len(told) > 1:
+                out += events[done:place]
+                out += told
+                done = place + 1
             too_early = isinstance(event, Usage) and not event.final and self._now_s < self._next_s
         if untold is not None:
             self._set(untold)
-        return out + events[done:]
+        return out + events[done:] if done else events
 
     def look(self, events: list[Event]) -> list[Event]:
         """Add a running cost where one is due by the text that came."""

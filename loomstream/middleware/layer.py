@@ -16,7 +16,7 @@ from typing import Any
 
 from loomstream.errors import LoomstreamError
 from loomstream.events import Event
-from loomstream.handler import Handler, NextBatch, batches, is_idle
+from loomstream.handler import Handler, NextBatch, batches, is_idle, is_over
 from loomstream.messages import Request
 
 _log = logging.getLogger(__name__)
@@ -92,6 +92,10 @@ class Layer:
     @property
     def __loomstream_idle__(self) -> bool:
         return self._context is not None and self.is_free and is_idle(self._context)
+
+    @property
+    def __loomstream_over__(self) -> bool:
+        return self.passing is not None and not self._ahead and is_over(self._context)
 
     @property
     def is_free(self) -> bool:

@@ -24,7 +24,7 @@ def with_tools(options: RequestOptions) -> RequestOptions:
     function of which no tool can be made.
     """
     given = cast("Mapping[str, object]", options).get("tools")
-    if not isinstance(given, Iterable):
+    if given is None or not isinstance(given, Iterable):
         return options
     tools = [_as_tool(item) for item in cast("Iterable[object]", given)]
     return {**options, "tools": cast("list[Tool | AsTool]", tools)}

@@ -50,7 +50,9 @@ def with_output(options: RequestOptions) -> RequestOptions:
     that JSON Schema cannot say, with the path to the field.
     """
     given = cast("Mapping[str, object]", options).get("output")
-    return {**options, "output": Expected.of(given).output} if _is_type(given) else options
+    if given is None or not _is_type(given):
+        return options
+    return {**options, "output": Expected.of(given).output}
 
 
 def _is_type(value: object) -> bool:

@@ -48,6 +48,7 @@ _NO_THRESHOLD = float("inf")  # aiohttp rounds time-outs above its threshold up 
 _READ_BYTES = 64 * 1024
 """asyncio takes 256 KiB for each read, which glibc maps anew each time: 20 µs, most of what an event costs."""
 _NO_TIMER = TimerNoop()
+_END_OF_HEAD = b"\r\n\r\n"
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods whose empty body has no length (RFC 9110 section 8.6)."""
 _INTERIM = range(100, 200)
@@ -75,9 +76,15 @@ class _Handler(ResponseHandler):
         self.data_received = self._receive_first
 
     def _receive_first(self, data: bytes) -> None:
+        """Give the head to the parser before the body, so that the body's reader is ours when its first bytes come."""
         self.answered = True
         del self.data_received
-        self.data_received(data)
+        head, end, rest = data.partition(_END_OF_HEAD)
+        self.data_received(head + end)
+        if self._payload is not None:
+            _as_body(self._payload)
+        if rest and self.exception() is None:
+            self.data_received(rest)
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 (aiohttp's signature)
         """Resume where something was paused: it is asked for after each read, and aiohttp would parse no bytes anew."""
@@ -97,7 +104,7 @@ class _Handler(ResponseHandler):
 class _Body(aiohttp.StreamReader):
     """aiohttp's reader of a body, less the books that it keeps for readers of some bytes and of single HTTP chunks.
 
-    Nobody here is one. The parser makes a plain reader, which becomes one of these when its head has been read.
+    Nobody here is one. The parser makes a plain reader, which becomes one of these when the head has been read.
     """
 
     __slots__ = ()

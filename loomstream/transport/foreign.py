@@ -206,11 +206,12 @@ _NAMES = {spelt.encode(): name for name in _COMMON for spelt in (name, name.titl
 
 def plain(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     """Give headers by their lower-case names; the values of a name that came twice are joined by a comma."""
-    headers: dict[str, str] = {}
-    for name_bytes, value_bytes in raw:
-        name = _NAMES.get(name_bytes) or name_bytes.decode("latin-1").lower()
-        value = value_bytes.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    pairs = [(_NAMES.get(name) or name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in raw]
+    headers = dict(pairs)
+    if len(headers) < len(pairs):
+        headers.clear()
+        for name, value in pairs:
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 
 

@@ -102,6 +102,9 @@ class SSEDecoder:
 
     def feed(self, chunk: bytes) -> list[Frame | Failure]:
         """Take a chunk of the body, give the frames that it completed; `LimitExceeded` as the last item ends it."""
+        if self._opening is not None:
+            self._opening, chunk = skip_byte_order_mark(self._opening, chunk)
+            self.between_frames = self._opening is None
         if (
             self.between_frames
             and chunk.endswith(b"\n\n")
@@ -131,9 +134,6 @@ class SSEDecoder:
         return out
 
     def _feed_any(self, chunk: bytes, out: list[Frame | Failure]) -> None:
-        if self._opening is not None:
-            self._opening, chunk = skip_byte_order_mark(self._opening, chunk)
-            self.between_frames = self._opening is None
         if self._skip_newline and chunk:
             self._skip_newline = False
             chunk = chunk.removeprefix(b"\n")
@@ -168,8 +168,11 @@ class SSEDecoder:
         """
         if _NEWLINE not in text:
             return [Frame("", text)]
+        pieces = text.split(b"\n\ndata: ")
+        if text.count(b"\n") == 2 * (len(pieces) - 1):  # none but those between the frames
+            return [Frame("", piece) for piece in pieces]
         out: list[Frame | Failure] = []
-        for piece in text.split(b"\n\ndata: "):
+        for piece in pieces:
             if _NEWLINE in piece:
                 self._take_whole(_DATA_PREFIX + piece + b"\n\n", out)
             else:

@@ -12,14 +12,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from loomstream.dialects import Target, bedrock_converse, gemini, ollama_chat
+from loomstream.dialects import Target, bedrock_converse, gemini, ollama_chat, openai_chat
 from loomstream.dialects.shortcut import PlainReader
 from loomstream.errors import Failure
 from loomstream.events import Event, Notice, ReasoningDelta, Stop, TextDelta, Usage
 from loomstream.wire import Frame
 
 JSON = dict[str, Any]
-DIALECTS = {"gemini": gemini, "bedrock_converse": bedrock_converse, "ollama_chat": ollama_chat}
+DIALECTS = {
+    "gemini": gemini,
+    "bedrock_converse": bedrock_converse,
+    "ollama_chat": ollama_chat,
+    "openai_chat": openai_chat,
+}
 UNKNOWN = {"aMemberThatNobodyKnows": 0}
 
 
@@ -45,6 +50,11 @@ def line(content: object = "", *, done: object = False, **more: object) -> JSON:
 
 def delta(index: int = 0, **delta: object) -> JSON:
     return {"name": "contentBlockDelta", "contentBlockIndex": index, "delta": delta, "p": "abcdef"}
+
+
+def said(content: object = None, *, finish: object = None, index: object = 0, **delta: object) -> JSON:
+    choice = {"index": index, "delta": {"role": "assistant", "content": content, **delta}, "finish_reason": finish}
+    return {"id": "r", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
 
 
 def event(name: str, **fields: object) -> JSON:
@@ -138,6 +148,52 @@ CASES: dict[str, tuple[str, list[JSON]]] = {
     ),
     "ollama odd": ("ollama_chat", [line("a"), line("b", done=0), line("c", done=None), {"error": "boom"}]),
     "ollama cut": ("ollama_chat", [line("a"), line("b")]),
+    "chat": (
+        "openai_chat",
+        [said(""), said("a"), said("b"), said(""), said(), {**said("c"), "usage": None}, said(finish="stop")],
+    ),
+    "chat, text with its end": ("openai_chat", [said("a"), said("b", finish="length")]),
+    "chat, nothing but an end": ("openai_chat", [said(finish="stop")]),
+    "chat, an end twice": ("openai_chat", [said("a"), said("b", finish="stop"), said("c", finish="length"), said("d")]),
+    "chat, an end that says nothing": ("openai_chat", [said("a"), said("b", finish=""), said(finish="stop")]),
+    "chat, an end that is an error": ("openai_chat", [said("a"), said(finish="error"), said("b")]),
+    "chat, an error at once": ("openai_chat", [said("a", finish="error")]),
+    "chat, two choices": (
+        "openai_chat",
+        [said("a"), said("x", index=1), said("b"), said(index=1, finish="stop"), said(finish="stop")],
+    ),
+    "chat, the second choice first": ("openai_chat", [said("x", index=1, finish="stop"), said("a", finish="stop")]),
+    "chat, no such index": ("openai_chat", [said("a"), said("b", index=None), said("c")]),
+    "chat, a name that is none": ("openai_chat", [{**said("a"), "model": None, "id": 7}, said(finish="stop")]),
+    "chat, no name": ("openai_chat", [{"choices": said("a")["choices"]}, said(finish="stop")]),
+    "chat, thoughts": (
+        "openai_chat",
+        [said(reasoning_content="t"), said("", reasoning_content=""), said("a", reasoning_content=None), said("b")],
+    ),
+    "chat, a refusal": ("openai_chat", [said(refusal=None), said(refusal="no"), said(finish="stop", refusal=None)]),
+    "chat, a call": (
+        "openai_chat",
+        [
+            said("a", tool_calls=None, function_call=None),
+            said(tool_calls=[{"index": 0, "id": "i", "function": {"name": "f", "arguments": "{"}}]),
+            said(tool_calls=[{"index": 0, "function": {"arguments": "}"}}]),
+            said("b"),
+            said(finish="tool_calls"),
+        ],
+    ),
+    "chat, counts": (
+        "openai_chat",
+        [
+            said("a"),
+            {**said("b"), "usage": {"prompt_tokens": 1, "completion_tokens": 2}},
+            said(finish="stop"),
+            {**said(), "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 3}},
+        ],
+    ),
+    "chat, odd": ("openai_chat", [said("a"), said(["b"]), said(5)]),
+    "chat, no choice": ("openai_chat", [said("a"), {**said(), "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}, said("b")]),
+    "chat, two at once": ("openai_chat", [{**said(), "choices": said("a")["choices"] + said("x", index=1)["choices"]}]),
+    "chat, cut": ("openai_chat", [said("a"), said("b")]),
     "converse": (
         "bedrock_converse",
         [*OPENED, delta(text=""), delta(text="é"), {**delta(text="c"), "p": 1}, *CLOSED, METADATA],
@@ -185,7 +241,7 @@ def frames_of(values: list[JSON], **unknown: object) -> Iterator[Frame]:
 def read(dialect: str, frames: list[Frame], *, at_once: bool) -> list[object]:
     """Give what comes out; a failure as the kind of its error, since its words quote the frame."""
     translator = DIALECTS[dialect].translator(Target(provider="p", model="m"))
-    if at_once:
+    if at_once and hasattr(translator, "feed_all"):
         out: list[Event | Failure] = translator.feed_all(frames)
     else:
         out = [item for frame in frames for item in translator.feed(frame)]
@@ -211,6 +267,7 @@ HALVES = {
     "gemini": [chunk({"text": text}) for text in ("a", "X", "Y", "c")] + [END],
     "ollama_chat": [line(text) for text in ("a", "X", "Y", "c")] + [line(done=True)],
     "bedrock_converse": [*OPENED, *(delta(text=text) for text in ("X", "Y", "c")), *CLOSED],
+    "openai_chat": [*(said(text, finish=None) for text in ("a", "X", "Y", "c")), said(finish="stop")],
 }
 
 

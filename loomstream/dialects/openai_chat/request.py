@@ -13,7 +13,7 @@ from loomstream.dialects.bodies import encode_body
 from loomstream.dialects.fields import JSONObject
 from loomstream.dialects.function_tools import function_tool
 from loomstream.dialects.honoured import NO_CACHE_TIME, unhonoured
-from loomstream.dialects.left_out import lost_citations, lost_signatures, misplaced
+from loomstream.dialects.left_out import is_plain, lost_citations, lost_signatures, misplaced
 from loomstream.dialects.openai_chat.turns import WRITERS, goes_back, messages_of
 from loomstream.dialects.strict import output_format
 from loomstream.messages import ContentBlock, Reasoning, Request, ToolChoice, ToolResult
@@ -153,15 +153,20 @@ def _tool_choice(choice: ToolChoice, target: Target) -> object:
 
 def _warnings(request: Request, target: Target) -> list[str]:
     """Say what else of the request Chat Completions, or this host, cannot honour."""
-    left_out = misplaced(request.messages, WRITERS) + lost_signatures(request.messages, target)
-    left_out += lost_citations(request.messages)
-    blocks = [block for message in request.messages for block in message.content]
     asked = _settings(request) != _UNSET
     said = [text for applies, text in _SETTINGS if applies(request, target)] if asked else []
     if target.quirks.system_role == "user" and _has_system(request):
         said.append("system turns are sent as the user's: this model takes none")
+    return said if is_plain(request.messages) else said + _of_blocks(request, target)
+
+
+def _of_blocks(request: Request, target: Target) -> list[str]:
+    """Say what blocks of the conversation it has no place for."""
+    left_out = misplaced(request.messages, WRITERS) + lost_signatures(request.messages, target)
+    left_out += lost_citations(request.messages)
+    blocks = [block for message in request.messages for block in message.content]
     kinds = set(map(type, blocks))
-    said += [
+    said = [
         text for kind, applies, text in _BLOCKS if kind in kinds and any(applies(block, target) for block in blocks)
     ]
     return said + left_out

@@ -18,8 +18,18 @@ from loomstream.dialects.openai_chat.errors import stream_error
 from loomstream.dialects.openai_chat.logprobs import read_logprobs
 from loomstream.dialects.openai_chat.parts import citation, file_of
 from loomstream.dialects.openai_chat.usage import read_usage
-from loomstream.dialects.openai_chat.wire import Choice, Chunk, ContentPart, Delta, chunk_decoder, part_decoder
-from loomstream.dialects.shortcut import Shortcut
+from loomstream.dialects.openai_chat.wire import (
+    Choice,
+    Chunk,
+    ContentPart,
+    Delta,
+    PlainChoice,
+    PlainChunk,
+    chunk_decoder,
+    part_decoder,
+    plain_chunk_decoder,
+)
+from loomstream.dialects.shortcut import PlainReader, Shortcut
 from loomstream.errors import BadFrame, Failure, LimitExceeded, StreamTruncated
 from loomstream.events import (
     NULL,
@@ -95,7 +105,7 @@ class ChatTranslator:
         "_early",
         "_executed",
         "_fault",
-        "_read",
+        "_plain",
         "_reader",
         "_sealer",
         "_sources",
@@ -111,7 +121,7 @@ class ChatTranslator:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._reader = Reader(chunk_decoder)
-        self._read = self._reader.read
+        self._plain = PlainReader(plain_chunk_decoder)
         self._blocks = Blocks()
         self.shortcut = Shortcut(b"content")
         self._sealer = Sealer(self._reader)
@@ -140,19 +150,13 @@ class ChatTranslator:
             return repeated
         if data == _DONE:
             return self._end(marker=True)
-        chunk = self._read(data)
-        if isinstance(chunk, Failure):
-            return self._sealer.seal([chunk])
         out: _Out = []
-        choices = chunk.choices
-        side_fields = not choices or _has_side_fields(chunk)
-        if choices:
-            if not self._started:
-                self._start(chunk, out)
-            for choice in choices:
-                self._choice(choice, choice.delta, out)
-        if side_fields or self._fault is not None:
-            self._side_fields(chunk, frame, out)
+        plain = None if self._finished() else self._plain.read(data)  # behind the last choice comes the usage
+        if plain is not None and (choice := plain.choices[0]).finish_reason != _ERROR:
+            side_fields = False
+            self._plain_choice(plain, choice, out)
+        else:
+            side_fields = self._read_in_full(frame, out)
         if self._reader.carried:
             shortcut.index = -1
         elif not side_fields and out and type(delta := out[-1]) is TextDelta and _says_no_more(out):
@@ -160,6 +164,33 @@ class ChatTranslator:
         elif shortcut.index not in self._blocks.open:
             shortcut.index = -1
         return self._sealer.seal(out)
+
+    def _plain_choice(self, chunk: PlainChunk, choice: PlainChoice, out: _Out) -> None:
+        """Give the events of a frame that says nothing beside this choice."""
+        if not self._started:
+            self._start(chunk.id, chunk.model, out)
+        state = self._choices.get(choice.index) or self._open_choice(choice.index, out)
+        if choice.delta.content:
+            self._text(state, choice.delta.content, out)
+        if choice.finish_reason:
+            self._finish_choice(state, choice.finish_reason, out)
+
+    def _read_in_full(self, frame: Frame, out: _Out) -> bool:
+        """Give the events of any frame; say whether it may hold more than its choices."""
+        chunk = self._reader.read(frame.data)
+        if isinstance(chunk, Failure):
+            out.append(chunk)
+            return True
+        choices = chunk.choices
+        side_fields = not choices or _has_side_fields(chunk)
+        if choices:
+            if not self._started:
+                self._start(read_text(chunk.id), read_text(chunk.model), out)
+            for choice in choices:
+                self._choice(choice, choice.delta, out)
+        if side_fields or self._fault is not None:
+            self._side_fields(chunk, frame, out)
+        return side_fields
 
     def finish(self) -> list[Event | Failure]:
         """Say that the body is over, give what was still to come."""
@@ -173,7 +204,7 @@ class ChatTranslator:
         if chunk.choices is None or not is_null(chunk.error):
             return [Failure(stream_error(self._target, loads(body), body) or _no_answer(body))]
         out: _Out = []
-        self._start(chunk, out)
+        self._start(read_text(chunk.id), read_text(chunk.model), out)
         for choice in chunk.choices:
             self._choice(choice, choice.message or choice.delta, out)
         self._side_fields(chunk, Frame("", body), out)
@@ -183,10 +214,10 @@ class ChatTranslator:
 
     # --- start and side fields -------------------------------------------------------------------
 
-    def _start(self, chunk: Chunk, out: _Out) -> None:
+    def _start(self, response_id: str, model: str, out: _Out) -> None:
         self._started = True
-        model = read_text(chunk.model) or self._target.model
-        out.append(Start(provider=self._target.provider, model=model, response_id=read_text(chunk.id)))
+        target = self._target
+        out.append(Start(provider=target.provider, model=model or target.model, response_id=response_id))
         out += self._early or ()
 
     def _place(self, out: _Out) -> _Out:

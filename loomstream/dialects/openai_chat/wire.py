@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta, Struct
 from msgspec import Raw as RawJSON
-from msgspec import Struct
 
 from loomstream.events import NULL
 
@@ -69,6 +71,41 @@ class Chunk(Struct, gc=False):
     prompt_filter_results: RawJSON = NULL
 
 
+class PlainDelta(Struct, gc=False, forbid_unknown_fields=True):
+    """A delta that says a text or nothing: what else hosts send in it is null."""
+
+    role: str | None = None
+    content: str | None = None
+    reasoning_content: None = None
+    reasoning: None = None
+    refusal: None = None
+    tool_calls: None = None
+    function_call: None = None
+
+
+class PlainChoice(Struct, gc=False, forbid_unknown_fields=True):
+    """A choice that says a text, its end or nothing."""
+
+    delta: PlainDelta
+    index: int = 0
+    finish_reason: str | None = None
+    logprobs: None = None
+
+
+class PlainChunk(Struct, gc=False, forbid_unknown_fields=True):
+    """A frame that says a text or the end of a choice, and nothing beside."""
+
+    choices: Annotated[list[PlainChoice], Meta(min_length=1, max_length=1)]
+    id: str = ""
+    object: str | None = None
+    created: int | None = None
+    model: str = ""
+    usage: None = None
+    system_fingerprint: str | None = None
+    service_tier: str | None = None
+    obfuscation: str | None = None
+
+
 class ContentPart(Struct, gc=False):
     """One part of a content list (Mistral): text, thinking that is a list of text parts itself, or something else."""
 
@@ -78,5 +115,6 @@ class ContentPart(Struct, gc=False):
     signature: RawJSON = NULL
 
 
+plain_chunk_decoder = msgspec.json.Decoder(PlainChunk)
 chunk_decoder = msgspec.json.Decoder(Chunk)
 part_decoder = msgspec.json.Decoder(ContentPart)
