@@ -164,6 +164,7 @@ def _taker(stack: ExitStack, measure: Measure, size: Size, client: str, base_url
         "base_url": base_url,
         "events": size.events,
         "streams": size.streams,
+        "settled": measure.settled,
     }
     return stack.enter_context(_Child(f"{client}, {measure.name}", "-m", "benchmarks.child", json.dumps(job)))
 

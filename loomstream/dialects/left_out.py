@@ -52,7 +52,7 @@ NAMED_ALONE: tuple[type[ContentBlock], ...] = (
 
 
 def is_plain(messages: Iterable[Message]) -> bool:
-    """Say whether a conversation is texts of system, user and model without sources: every wire has a place for them."""
+    """Say whether a conversation is texts of system, user and model without sources, which every wire can hold."""
     for message in messages:
         for block in message.content:
             if type(block) is not Text or block.citations or message.role not in _SPEAKERS:

@@ -91,6 +91,9 @@ class _Handler(ResponseHandler):
         if self._reading_paused or self._buffer_paused:
             super().resume_reading(resume_parser)
 
+    def _reschedule_timeout(self) -> None:
+        """Set no timer at each read: aiohttp is asked for no read time-out, the limits are the Watch's."""
+
     def set_exception(self, exc: BaseException, exc_cause: BaseException = _NO_CAUSE) -> None:
         """Pass an error on to the body's reader too.
 
