@@ -151,8 +151,17 @@ def test_dialect_rows_have_no_peers() -> None:
         "many",
         "bench",
         "re-emission",
+        "paced-as-found",
+        "request-as-found",
         *(f"at-once-{dialect}" for dialect in client.WIRE_CLIENTS),
     }
+
+
+def test_what_is_measured_as_found_is_else_the_same_and_has_the_same_bar() -> None:
+    by_name = {measure.name: measure for measure in measures.MEASURES}
+    for name in ("paced", "request"):
+        found = by_name[f"{name}-as-found"]
+        assert found._replace(name=name, title=by_name[name].title, peers=True, settled=True) == by_name[name]
 
 
 def test_a_client_that_loses_an_event_has_no_figure() -> None:

@@ -191,7 +191,10 @@ CASES: dict[str, tuple[str, list[JSON]]] = {
         ],
     ),
     "chat, odd": ("openai_chat", [said("a"), said(["b"]), said(5)]),
-    "chat, no choice": ("openai_chat", [said("a"), {**said(), "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}, said("b")]),
+    "chat, no choice": (
+        "openai_chat",
+        [said("a"), {**said(), "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}, said("b")],
+    ),
     "chat, two at once": ("openai_chat", [{**said(), "choices": said("a")["choices"] + said("x", index=1)["choices"]}]),
     "chat, cut": ("openai_chat", [said("a"), said("b")]),
     "converse": (
