@@ -25,6 +25,9 @@ def script(*citations: Citation) -> list[Event]:
     ("spec", "dialect", "cited"),
     [
         ("anthropic:m", None, [WEB, QUOTED]),
+        ("bedrock:anthropic.m", "bedrock_converse", [WEB, QUOTED]),
+        ("cohere:m", None, [WEB, PLACED, QUOTED]),
+        ("gemini:m", None, [WEB, PLACED, QUOTED]),
         ("openai:m", "openai_chat", [PLACED]),
         ("openai:m", "openai_responses", [PLACED, PLACED]),
     ],
@@ -44,9 +47,21 @@ def told(citation: Citation) -> tuple[object, ...]:
     return citation.url, citation.title, citation.cited_text, citation.start, citation.end
 
 
-@pytest.mark.parametrize("name", sorted(set(WIRES) - {"anthropic_messages", "bedrock_invoke"}))
-def test_what_a_wire_cannot_cite_is_refused(name: str) -> None:
-    answer = answer_of(script(QUOTED))
+EARLIER = [*script(WEB)[:-1], TextStart(1), TextDelta(1, "More."), TextEnd(1), Stop("end_turn")]
+
+
+@pytest.mark.parametrize(
+    ("name", "events"),
+    [
+        ("ollama_chat", script(WEB)),
+        ("openai_chat", script(QUOTED)),
+        ("openai_responses", script(QUOTED)),
+        ("bedrock_converse", script(PLACED)),
+        ("gemini", EARLIER),
+    ],
+)
+def test_what_a_wire_cannot_cite_is_refused(name: str, events: list[Event]) -> None:
+    answer = answer_of(events)
     for write in (WIRES[name].frames, WIRES[name].whole):
         with pytest.raises(UsageError, match=r"cites|citations"):
             write(answer)

@@ -117,7 +117,9 @@ def arguments_of(block: Block) -> object:
         return block.text
 
 
-_CITING = frozenset(("anthropic_messages", "openai_chat", "openai_responses"))
+_CITING = frozenset(
+    ("anthropic_messages", "bedrock_converse", "cohere_chat", "gemini", "openai_chat", "openai_responses")
+)
 """The wires whose writers write citations."""
 
 
@@ -128,6 +130,11 @@ def web_citation(citation: Citation, wire: str) -> JSON:
         raise UsageError(msg)
     start, end = citation.start or 0, citation.end or 0
     return {"url": citation.url, "title": citation.title, "start_index": start, "end_index": end}
+
+
+def given(**members: object) -> JSON:
+    """Give the members that say something."""
+    return {name: value for name, value in members.items() if value not in (None, "")}
 
 
 def reason_of(answer: Answer, reasons: dict[StopReason, str], wire: str) -> str:

@@ -11,7 +11,8 @@ import base64
 import struct
 from zlib import crc32
 
-from loomstream.events import StopReason, Usage
+from loomstream.errors import UsageError
+from loomstream.events import Citation, StopReason, Usage
 from loomstream.testing.wires import anthropic
 from loomstream.testing.wires.answers import (
     JSON,
@@ -21,6 +22,7 @@ from loomstream.testing.wires.answers import (
     Wire,
     arguments_of,
     compact,
+    given,
     prompt_total,
     reason_of,
 )
@@ -82,10 +84,22 @@ def _usage(usage: Usage) -> JSON:
     }
 
 
+def _citation(citation: Citation) -> JSON:
+    """Give a citation of a page, or of a place in a document. Else `UsageError`."""
+    place = given(start=citation.start, end=citation.end)
+    if citation.url and place:
+        msg = f"bedrock_converse cites an address, or a place (start, end) in a document: {citation!r}"
+        raise UsageError(msg)
+    location: JSON = {"web": {"url": citation.url}} if citation.url else {"documentChar": {"documentIndex": 0, **place}}
+    source = [{"text": citation.cited_text}] if citation.cited_text else []
+    return {**given(title=citation.title), "location": location, "sourceContent": source}
+
+
 def _deltas(block: Block) -> list[JSON]:
     match block.kind:
         case "text":
-            return [{"text": piece} for piece in block.pieces]
+            texts: list[JSON] = [{"text": piece} for piece in block.pieces]
+            return [*texts, *({"citation": _citation(one)} for one in block.citations)]
         case "reasoning":
             deltas: list[JSON] = [{"reasoningContent": {"text": piece}} for piece in block.pieces]
             return [*deltas, {"reasoningContent": {"signature": block.signature}}] if block.signature else deltas
@@ -111,6 +125,9 @@ def _converse_frames(answer: Answer) -> list[Sent]:
 
 def _full(block: Block) -> JSON:
     match block.kind:
+        case "text" if block.citations:
+            cited = [_citation(one) for one in block.citations]
+            return {"citationsContent": {"content": [{"text": block.text}], "citations": cited}}
         case "text":
             return {"text": block.text}
         case "reasoning":

@@ -5,7 +5,8 @@ Contract: pure functions, answer to bytes. Source: https://ai.google.dev/api/gen
 
 from __future__ import annotations
 
-from loomstream.events import StopReason, Usage
+from loomstream.errors import UsageError
+from loomstream.events import Citation, StopReason, Usage
 from loomstream.testing.wires.answers import (
     JSON,
     Answer,
@@ -15,6 +16,7 @@ from loomstream.testing.wires.answers import (
     arguments_of,
     compact,
     data_event,
+    given,
     prompt_total,
     reason_of,
 )
@@ -61,11 +63,37 @@ def _parts(block: Block) -> list[JSON]:
             return [{"functionCall": {"id": block.id, **call} if block.id else call}]
 
 
+def _grounding(answer: Answer) -> JSON:
+    """Give the metadata that names the sources of the last text: the wire has them for a whole candidate."""
+    texts = [block for block in answer.blocks if block.kind == "text"]
+    if any(block.citations for block in texts[:-1]):
+        msg = "gemini cites sources of the last text alone: there is no place for those of an earlier one"
+        raise UsageError(msg)
+    cited = texts[-1].citations if texts else ()
+    if not cited:
+        return {}
+    supports = [
+        {"segment": _segment(citation), "groundingChunkIndices": [number]} for number, citation in enumerate(cited)
+    ]
+    return {"groundingChunks": list(map(_source, cited)), "groundingSupports": supports}
+
+
+def _source(citation: Citation) -> JSON:
+    kind = "web" if citation.url else "retrievedContext"
+    return {kind: given(uri=citation.url, title=citation.title)}
+
+
+def _segment(citation: Citation) -> JSON:
+    return given(startIndex=citation.start, endIndex=citation.end, text=citation.cited_text)
+
+
 def _chunk(answer: Answer, parts: list[JSON], finish: str = "") -> JSON:
     candidate: JSON = {"content": {"role": "model", "parts": parts}, "index": 0}
     chunk: JSON = {"candidates": [candidate], "modelVersion": answer.model, "responseId": answer.id}
     if finish:
         candidate["finishReason"] = finish
+        if grounding := _grounding(answer):
+            candidate["groundingMetadata"] = grounding
         chunk["usageMetadata"] = _usage(answer.usage)
     return chunk
 

@@ -6,7 +6,7 @@ https://docs.cohere.com/v2/docs/streaming.
 
 from __future__ import annotations
 
-from loomstream.events import StopReason
+from loomstream.events import Citation, StopReason
 from loomstream.testing.wires.answers import (
     JSON,
     Answer,
@@ -15,6 +15,7 @@ from loomstream.testing.wires.answers import (
     Wire,
     arguments_of,
     compact,
+    given,
     named_event,
     prompt_total,
     reason_of,
@@ -105,6 +106,23 @@ def _cohere_call(block: Block, arguments: str) -> JSON:
     return {"id": block.id, "type": "function", "function": {"name": block.name, "arguments": arguments}}
 
 
+def _cohere_citation(index: int, citation: Citation) -> JSON:
+    """Give a citation of the text with this index: its one source is a document of your own."""
+    document = {"id": "doc:0", **given(title=citation.title, url=citation.url)}
+    place = given(start=citation.start, end=citation.end)
+    source = {"type": "document", "id": "doc:0", "document": document}
+    return {**place, "text": citation.cited_text, "sources": [source], "content_index": index, "type": "TEXT_CONTENT"}
+
+
+def _cohere_cited(index: int, block: Block) -> list[tuple[JSON, bool]]:
+    cited: list[JSON] = []
+    for number, citation in enumerate(block.citations):
+        said: JSON = {"message": {"citations": _cohere_citation(index, citation)}}
+        cited.append({"type": "citation-start", "index": number, "delta": said})
+        cited.append({"type": "citation-end", "index": number})
+    return [(event, False) for event in cited]
+
+
 def _cohere_content(index: int, block: Block) -> list[tuple[JSON, bool]]:
     kind, field = ("text", "text") if block.kind == "text" else ("thinking", "thinking")
 
@@ -114,6 +132,7 @@ def _cohere_content(index: int, block: Block) -> list[tuple[JSON, bool]]:
     return [
         (content("content-start", {"type": kind, field: ""}), False),
         *((content("content-delta", {field: piece}), True) for piece in block.pieces),
+        *_cohere_cited(index, block),
         ({"type": "content-end", "index": index}, False),
     ]
 
@@ -147,12 +166,15 @@ def _cohere_frames(answer: Answer) -> list[Sent]:
 
 
 def _cohere_whole(answer: Answer) -> bytes:
+    blocks = [block for block in answer.blocks if block.kind != "tool_call"]
     content = [
         {"type": "text", "text": block.text} if block.kind == "text" else {"type": "thinking", "thinking": block.text}
-        for block in answer.blocks
-        if block.kind != "tool_call"
+        for block in blocks
     ]
     message: JSON = {"role": "assistant", "content": content}
+    cited = [_cohere_citation(index, one) for index, block in enumerate(blocks) for one in block.citations]
+    if cited:
+        message["citations"] = cited
     if answer.has_calls:
         message["tool_calls"] = [
             _cohere_call(block, block.text) for block in answer.blocks if block.kind == "tool_call"
