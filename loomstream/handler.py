@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from typing import Any
 
 from loomstream.events import Event
 from loomstream.messages import Request
@@ -33,7 +34,7 @@ def batches(events: AsyncIterator[Event]) -> NextBatch:
     An iterator can by a method `__loomstream_batch__`. It is for those that have several events at hand after a read: a
     layer that has it costs next to nothing for each further event.
     """
-    own: NextBatch | None = getattr(events, "__loomstream_batch__", None)
+    own: NextBatch | None = _own(events, "__loomstream_batch__")
     if own is not None:
         return own
     following = events.__anext__
@@ -47,17 +48,22 @@ def batches(events: AsyncIterator[Event]) -> NextBatch:
 def is_idle(context: object) -> bool:
     """Say whether leaving this context of a handler now waits for nothing, so that it needs no time limit.
 
-    It can say so by a true attribute `__loomstream_idle__`, and then must keep to it.
+    Its class can say so by a property `__loomstream_idle__` that is true, and then it must keep to it.
     """
-    return getattr(context, "__loomstream_idle__", False) is True
+    return _own(context, "__loomstream_idle__") is True
 
 
 def is_over(context: object) -> bool:
     """Say whether nothing more comes out of an entered context of a handler: to read on would only find that out.
 
-    It can say so by a true attribute `__loomstream_over__`, once its `Stop` was given.
+    Its class can say so by a property `__loomstream_over__` that is true, once the `Stop` was given.
     """
-    return getattr(context, "__loomstream_over__", False) is True
+    return _own(context, "__loomstream_over__") is True
+
+
+def _own(thing: object, name: str) -> Any:  # noqa: ANN401 (what the attribute is depends on its name)
+    """Give the attribute where its class has it, else None: what a wrapper forwards says nothing of what it adds."""
+    return getattr(thing, name) if hasattr(type(thing), name) else None
 
 
 def compose(handler: Handler, *middleware: Middleware) -> Handler:

@@ -561,7 +561,7 @@ def make_request(prompt: Prompt, options: RequestOptions) -> Request:
     Raises `RequestError` for a prompt, a tool or a value that cannot be sent, `UsageError` for an unknown option.
     """
     fields = dict(cast("Mapping[str, object]", options))
-    if not fields:
+    if not fields and isinstance(prompt, str):
         return Request(messages=to_messages(prompt))
     _check_names(fields)
     if "stop_sequences" in fields:

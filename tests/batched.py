@@ -15,7 +15,11 @@ class Batched:
     def __init__(self, *reads: list[Event], idle: bool = True) -> None:
         self.reads = list(reads)
         self.left = False
-        self.__loomstream_idle__ = idle
+        self._idle = idle
+
+    @property
+    def __loomstream_idle__(self) -> bool:
+        return self._idle
 
     def __call__(self, _request: Request) -> Self:
         return self

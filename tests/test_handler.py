@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 
 import anyio
 import pytest
 
-from loomstream.errors import DeadlineExceeded, MiddlewareError, StreamCancelled, UsageError
+from loomstream.errors import DeadlineExceeded, MiddlewareError, ServerFault, StreamCancelled, UsageError
 from loomstream.events import Cost, Event, Notice, Start, TextDelta, TextStart
 from loomstream.handler import Handler, Middleware, Stage, batches, compose, is_idle, stage
 from loomstream.messages import Request, Timeouts, user
+from loomstream.middleware.cost import cost
 from loomstream.stream import Stream
-from loomstream.testing import scripted_model, text_events
+from loomstream.testing import replay_model, scripted_model, text_events
 from tests.batched import Batched
 
 pytestmark = pytest.mark.anyio
+ANSWER = b'data: {"id":"1","choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 
 
 def naming(name: str, log: list[str]) -> Middleware:
@@ -206,6 +208,37 @@ async def test_what_gives_no_lists_gives_one_event_at_a_time() -> None:
         assert await batch() == [TextDelta(0, "a")]
         with pytest.raises(StopAsyncIteration):
             await batch()
+
+
+class Forwarding:
+    """A context that forwards what it lacks to the one inside, and has work of its own behind the `Stop`."""
+
+    def __init__(self, inner: AbstractAsyncContextManager[AsyncIterator[Event]]) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._inner, name)
+
+    async def __aenter__(self) -> AsyncIterator[Event]:
+        return self._read(await self._inner.__aenter__())
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._inner.__aexit__(None, None, None)
+
+    async def _read(self, events: AsyncIterator[Event]) -> AsyncGenerator[Event]:
+        async for event in events:
+            yield event
+        msg = "refused by the audit"
+        raise ServerFault(msg)
+
+
+async def test_a_wrapper_that_forwards_attributes_is_read_to_its_end() -> None:
+    def wrap(handler: Handler) -> Handler:
+        return lambda request: Forwarding(handler(request))
+
+    model = replay_model("openai", ANSWER, middleware=[wrap, cost("openai", "gpt-4o")])
+    with pytest.raises(ServerFault, match="refused by the audit"):
+        await model.complete("hi")
 
 
 async def test_a_context_is_idle_only_where_it_says_so() -> None:

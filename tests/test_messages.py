@@ -85,6 +85,16 @@ def test_a_message_s_text_is_its_text_blocks() -> None:
     assert message.text == "ab"
 
 
+class Derived(Message):
+    """A message of a class that the request does not know."""
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.5}])
+def test_a_message_of_another_class_is_refused_with_options_and_without(options: dict[str, float]) -> None:
+    with pytest.raises(RequestError, match="the request cannot be built"):
+        make(Derived("user", (Text("a"),)), **options)
+
+
 @pytest.mark.parametrize("prompt", [[], (), iter([])])
 def test_an_empty_conversation_is_refused(prompt: object) -> None:
     with pytest.raises(RequestError, match="the prompt is empty"):

@@ -46,20 +46,20 @@ _decode_string = msgspec.json.Decoder(str).decode
 
 
 class Pattern:
-    """What the frames of a text have in common: the bytes before the JSON string and those behind it."""
+    """What the frames of a text have in common: the bytes up to the string's first quote, and from its last one."""
 
     __slots__ = ("between", "head", "longest", "tail")
 
     def __init__(self, head: bytes, tail: bytes, longest: int = sys.maxsize) -> None:
         self.head = head
         self.tail = tail
-        self.between = slice(len(head), -len(tail) or None)
-        """Where the string stands in what fits."""
+        self.between = slice(len(head) - 1, 1 - len(tail) or None)
+        """Where the string stands in what fits, with its quotes: no line end beside it belongs to it."""
         self.longest = longest
         """What has more bytes does not fit."""
 
 
-_NO_PATTERN = Pattern(b"", b"", 0)
+_NO_PATTERN = Pattern(b'"', b'"', 0)
 """Fits nothing."""
 
 
@@ -104,7 +104,7 @@ class Shortcut:
         if member is None:
             return
         start, end = member.span(1)
-        head, tail = data[:start], data[end:]
+        head, tail = data[: start + 1], data[end - 1 :]
         if _UNICODE_ESCAPE in head or _UNICODE_ESCAPE in tail or _read_string(member[1]) != delta.text:
             return
         self.index = delta.index
@@ -112,9 +112,12 @@ class Shortcut:
 
     def learn_written(self, chunk: bytes, data: bytes) -> None:
         """Take how a frame was written: `chunk` is this payload, no other, and what its framing adds."""
-        if self.index >= 0 and chunk.count(data) == 1:  # not also in a comment
+        frame = self.frame
+        if self.index < 0 or not data.startswith(frame.head) or not data.endswith(frame.tail):
+            return
+        if b"\n" not in data and chunk.count(data) == 1:  # of one line, and not also in a comment
             before, _, behind = chunk.partition(data)
-            self.written = Pattern(before + self.frame.head, self.frame.tail + behind, _LONGEST_WRITTEN)
+            self.written = Pattern(before + frame.head, frame.tail + behind, _LONGEST_WRITTEN)
 
 
 def _read_string(literal: bytes) -> str | None:

@@ -293,6 +293,7 @@ class SSEDecoder:
 
     def _end(self) -> None:
         self._over = True
+        self._opening = None
         self.between_frames = self._has_data = False
         self._head = b""
         self._data.clear()

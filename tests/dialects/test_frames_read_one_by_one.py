@@ -71,21 +71,63 @@ WRITTEN = (
 """How a piece of the body may be written: whole frames, cut ones, and what ends those."""
 
 TEXTS = ("a", "b", "", "é", 'q"q', "\\", "\n", "x" * 70_000)
-SPECIAL = (b"%b", b"[%b]", b"%b ", b'{"a":1}', b"[DONE]", b"{")
+SPECIAL = (b"%b", b'{"choices":[]}', b"[%b]", b"%b ", b'{"a":1}', b"[DONE]", b"{")
 """What stands in the place of an ordinary payload."""
 
 
 def read(dialect: str, chunks: Iterable[bytes]) -> list[Event | Failure]:
-    """Give the events, with the texts of one block joined where nothing stands between: cuts may part those."""
+    """Give the events, a failure as what its error says; check that the pump tells whether there was content."""
     pump = Pump(
         dialect=dialect_module(dialect), target=Target(provider="host", model="m"), expected="sse", content_type=""
     )
     out: list[Event | Failure] = []
     for chunk in chunks:
-        events = pump.feed(chunk)
-        assert pump.progressed == any(isinstance(event, TextDelta) for event in events)
+        over, events = pump.over, pump.feed(chunk)
+        assert over or pump.progressed == any(isinstance(event, TextDelta) for event in events)
         out += events
     return [repr(event.error) if isinstance(event, Failure) else event for event in out + pump.finish()]  # type: ignore[misc]
+
+
+def line(payload: bytes) -> bytes:
+    return b"data: %b\n\n" % payload
+
+
+def in_two(shown: str, said: str) -> bytes:
+    """Give a frame of two lines, whose payload stands in one piece only where nobody reads it."""
+    return b": %b\ndata: %b\n\n" % tuple(
+        chat(text).replace(b'"choices":', joint)
+        for text, joint in ((shown, b'"choices":\n'), (said, b'"choices":\ndata: '))
+    )
+
+
+MESSAGE = b'data: {"choices":[{"index":0,"message":{"content":"a"}}]}\n\n'
+A, B = line(chat("a")), line(chat("b"))
+NO_FRAMES = {
+    "a line end behind the string": [A, B, A.replace(b'"a"', b'"c"\n\n')],
+    "a line end before the string": [A, B, A.replace(b'"a"', b'\n"c"')],
+    "a return behind the string": [A, B, A.replace(b'"a"', b'"c"\r\n')],
+    "a payload in a comment": [A, in_two("b", "b"), in_two("other", "b")],
+    "the framing of a frame without text": [
+        A,
+        A,
+        b'data: {"choices":[]}\ndata:\n\n',
+        line(chat("c"))[:-2] + b"data:\n\n",
+    ],
+    "the lines of a frame without text": [
+        *(A, A, b"{\n}\ndata: {\ndata: }\n\n"),
+        chat("c") + b"\ndata: {\ndata: }\n\n",
+    ],
+}
+
+
+@pytest.mark.parametrize("chunks", NO_FRAMES.values(), ids=NO_FRAMES)
+def test_what_only_looks_like_the_frame_before_is_decoded(chunks: list[bytes]) -> None:
+    assert read("openai_chat", chunks) == read("openai_chat", [b"".join(chunks)])
+
+
+@pytest.mark.parametrize("chunks", [[MESSAGE, MESSAGE], [MESSAGE + MESSAGE]], ids=["one by one", "at once"])
+def test_a_message_in_the_place_of_a_delta_counts_once(chunks: list[bytes]) -> None:
+    assert texts("openai_chat", chunks) == ["a"]
 
 
 def texts(dialect: str, chunks: Iterable[bytes]) -> list[str]:

@@ -346,6 +346,12 @@ def test_a_body_that_is_only_the_beginning_of_a_mark_is_empty() -> None:
     assert decode(b"\xef", b"\xbb") == []
 
 
+def test_nothing_comes_after_an_end_that_nothing_preceded() -> None:
+    decoder = SSEDecoder()
+    assert decoder.finish() == []
+    assert decoder.feed(b"data: b\n\n") == []
+
+
 def test_nothing_comes_after_the_end() -> None:
     decoder = SSEDecoder()
     decoder.feed(b"data: a\n\ndata: {}\n")

@@ -188,6 +188,7 @@ class ChatTranslator:
                 self._start(read_text(chunk.id), read_text(chunk.model), out)
             for choice in choices:
                 self._choice(choice, choice.delta, out)
+                side_fields = side_fields or choice.delta is None  # a message counts once
         if side_fields or self._fault is not None:
             self._side_fields(chunk, frame, out)
         return side_fields
