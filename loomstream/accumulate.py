@@ -1,7 +1,7 @@
 """The fold: events to a `Response`. The only code that assembles a message.
 
 Contract: `Accumulator.add` is O(1) per event, `.response` an O(n) snapshot that is valid at any moment, also after an
-error or a break. A `reset` notice empties the fold. Pure: no I/O, no clock.
+error or a break. A `reset` notice empties the fold, but for what is billed. Pure: no I/O, no clock.
 """
 
 from __future__ import annotations
@@ -179,6 +179,7 @@ class Accumulator:
 
     def _on_start(self, start: Start) -> None:
         self._start_event = start
+        self.cost_is_current = False  # a cost that was told is that of the attempts before
         self.bills.append((start, None))
         self._limits = start.limits
 

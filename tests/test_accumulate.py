@@ -171,6 +171,15 @@ def test_a_hundred_thousand_deltas() -> None:
     assert accumulator.response.text == "0123456789" * 10_000
 
 
+def test_the_cost_of_an_epoch_is_not_that_of_the_next() -> None:
+    events = [Start(), Usage(output_tokens=1), Cost(provider="p", model="m", amount_usd=Decimal(1), exact=True)]
+    accumulator = Accumulator()
+    for event in (*events, Notice("reset"), Start()):
+        accumulator.add(event)
+    assert not accumulator.cost_is_current
+    assert [usage is None for _, usage in accumulator.bills] == [False, True]
+
+
 def test_a_reset_empties_the_fold() -> None:
     first = [
         *text_events("void")[:-1],

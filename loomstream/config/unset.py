@@ -17,7 +17,8 @@ from loomstream.config import edit
 from loomstream.config.private_file import locked, write_private
 from loomstream.config.table import row_of
 
-_COMMENT = re.compile(r"^\s*#", re.MULTILINE)
+_OWN_LINE = re.compile(r"^\s*#", re.MULTILINE)
+_COMMENT = re.compile(r"(?:^|\s)#")
 _COMMA_BEHIND = re.compile(r"\s*,[ \t]*")
 _COMMA_BEFORE = re.compile(r",\s*\Z")
 
@@ -71,11 +72,19 @@ def _without(text: str, root: yaml.Node, way: list[_Entry], file: Path, path: st
         raise edit.by_hand(file, way[-1].key, [path])
     for depth, entry in enumerate(way):
         start, end = _span(text, entry, file, path)
-        is_last = depth == len(way) - 1
-        alone = all(len(inner.parent.value) == 1 for inner in way[depth + 1 :])
-        if is_last or (alone and not _COMMENT.search(text, start, end)):
+        inner = way[depth + 1 :]
+        alone = all(len(each.parent.value) == 1 for each in inner)
+        if not inner or (alone and not _is_commented(text, start, end, way[depth:])):
             return text[:start] + text[end:]
     raise edit.by_hand(file, way[-1].key, [path])
+
+
+def _is_commented(text: str, start: int, end: int, way: list[_Entry]) -> bool:
+    """Say whether a comment stands in a section: on a line of its own, or behind what opens or closes a section."""
+    value = way[-1].key.start_mark.index
+    braces = next((each.parent for each in way[1:] if each.parent.flow_style), None)
+    behind = "" if braces is None else text[braces.end_mark.index : edit.line_end(text, braces.end_mark.index)]
+    return bool(_OWN_LINE.search(text, start, end) or _COMMENT.search(text, start, value) or _COMMENT.search(behind))
 
 
 def _span(text: str, entry: _Entry, file: Path, path: str) -> tuple[int, int]:

@@ -110,7 +110,7 @@ class _Smooth(Layer):
         if late or not (self._rate or self._gap_s):
             return batch
         self._plan(batch)
-        return await self._next_due()
+        return await self._next_due() if self._due else batch  # no piece comes of an empty text
 
     async def _open(self) -> NextBatch:
         loop = running_loop()

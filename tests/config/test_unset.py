@@ -74,6 +74,10 @@ def test_only_the_value_goes(file: Path, path: str, gone: str, left: str) -> Non
         ("llm:\n  provider: openai\n  temperature: 1", "llm:\n  provider: openai\n"),
         ("llm:\n  temperature:\n    1\n  provider: openai\n", "llm:\n  provider: openai\n"),
         ('llm: {provider: "a, b"}', None),
+        ("llm: {temperature: 1} # kept\n", "llm: {} # kept\n"),
+        ("llm: # kept\n  temperature: 1 # not kept\n", "llm: # kept\n"),
+        ("llm:\n  # kept\n  temperature: 1\n", "llm:\n  # kept\n"),
+        ("llm:\n  temperature: 1 # not kept\n", ""),
     ],
 )
 def test_files_of_every_form(tmp_path: Path, written: str, after: str | None) -> None:
@@ -101,6 +105,13 @@ def test_what_cannot_be_edited_safely_is_left_alone(tmp_path: Path, written: str
     with pytest.raises(ConfigError, match=r"looms\.yaml.*(edit the line|without changing more|there is no key)"):
         unset_value(file, "llm.temperature")
     assert file.read_text() == written
+
+
+def test_a_comment_behind_the_name_of_an_inner_section_stays_with_it(tmp_path: Path) -> None:
+    file = tmp_path / "looms.yaml"
+    file.write_text("llm:\n  rate_limit: # kept\n    max_retries: 1\n  provider: openai\n")
+    assert unset_value(file, "llm.rate_limit.max_retries")
+    assert file.read_text() == "llm:\n  rate_limit: # kept\n  provider: openai\n"
 
 
 def test_a_secret_can_be_taken_out(tmp_path: Path) -> None:

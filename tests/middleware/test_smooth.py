@@ -145,6 +145,13 @@ def _second(event: object) -> Event:
     return replace(event, index=1)  # type: ignore[type-var, return-value]
 
 
+async def test_an_empty_text_passes() -> None:
+    """No dialect sends one, but a handler of your own may."""
+    lumps = [Start(), TextStart(0), TextDelta(0, ""), TextDelta(0, "hi"), TextEnd(0), Stop("end_turn")]
+    seen = await timed([item for event in lumps for item in (event, Pause(0.1))], smooth(chars_per_second=50))
+    assert "".join(text for _, text in texts(seen)) == "hi"
+
+
 async def test_what_comes_with_its_end_is_given_at_once() -> None:
     answer = text_events("x" * 5000)
 
