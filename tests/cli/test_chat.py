@@ -301,6 +301,7 @@ def test_a_chat_at_a_terminal(stub: Stub, terminal: Open, home: Path) -> None:  
     child.expect("\n> ")
     child.sendline("/history")
     child.expect_exact("assistant: Half of")
+    child.expect("\n> ")  # Ctrl-D ends a chat that reads a line: typed before, the terminal turns it into a NUL
     child.sendeof()
     child.expect(pexpect.EOF)
     child.wait()
