@@ -252,12 +252,12 @@ class Simulator:
         received, found = self._note(request)
         try:
             if found is None:
-                _write_whole(writer, 404, _NOWHERE, {"content-type": "application/json"})
                 received.outcome = "whole"
+                _write_whole(writer, 404, _NOWHERE, {"content-type": "application/json"})
                 return True
             if (refused := self._refusal(received, found)) is not None:
-                _write_whole(writer, refused.status, refused.body, dict(refused.headers))
                 received.outcome = "refused"
+                _write_whole(writer, refused.status, refused.body, dict(refused.headers))
                 return True
             keeps = await self._answer_on(received, found, reader, writer)
         except (OSError, _ClientLeft):
@@ -318,8 +318,8 @@ class Simulator:
             await asyncio.sleep(waits[0] if waits else 0)
             body = found.wire.error(fault.status, "simulated failure") if fault.body is None else fault.body
             more = {} if fault.retry_after_s is None else {"retry-after": str(fault.retry_after_s)}
-            _write_whole(writer, fault.status, body, {"content-type": "application/json", **more})
             received.outcome = "fault"
+            _write_whole(writer, fault.status, body, {"content-type": "application/json", **more})
             await writer.drain()
             return True
         planned = plan(found.wire, sent, waits, fault)
@@ -342,20 +342,20 @@ class Simulator:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> bool:
-        begun = False
+        begun = opening.written(received.number)
         due_s = asyncio.get_running_loop().time()
-        for step in planned.steps:
+        for left, step in zip(range(len(planned.steps) - 1, -1, -1), planned.steps, strict=True):
             due_s += step.wait_s  # of the whole, so that what each sending takes does not add up
             await _until(due_s, reader)
-            if not begun:
-                begun = True
-                writer.write(opening.written(received.number))
-            writer.write(step.data if opening.size is not None else http_chunk(step.data))
             received.sent_frames += 1
+            if not left:
+                received.outcome = _outcome(received)  # before the client can have it: who has read all may ask
+            writer.write(begun + (step.data if opening.size is not None else http_chunk(step.data)))
+            begun = b""
             await writer.drain()
-        if not begun:
-            writer.write(opening.written(received.number))
-        return await _end(received, opening, planned, reader, writer)
+        received.outcome = _outcome(received)
+        writer.write(begun)
+        return await _end(opening, planned, reader, writer)
 
 
 class _Head(Struct):
@@ -382,10 +382,11 @@ async def _until(due_s: float, reader: asyncio.StreamReader) -> None:
         raise _ClientLeft
 
 
-async def _end(
-    received: Received, opening: _Head, planned: Plan, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> bool:
-    received.outcome = "fault" if received.fault is not None else "whole"
+def _outcome(received: Received) -> str:
+    return "whole" if received.fault is None else "fault"
+
+
+async def _end(opening: _Head, planned: Plan, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     match planned.ending:
         case "whole":
             writer.write(b"" if opening.size is not None else b"0\r\n\r\n")

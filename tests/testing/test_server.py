@@ -9,7 +9,9 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import closing
 from http.client import HTTPConnection
+from typing import Any
 
+import httpx
 import pytest
 
 import loomstream as ls
@@ -270,3 +272,18 @@ def test_faults_in_words() -> None:
 def test_the_fixture(loom_simulator: Callable[..., Simulator], fetch: Callable[[str], bytes]) -> None:
     server = loom_simulator("Hello")
     assert b"Hello" in fetch(server.url("anthropic") + "/v1/messages")
+
+
+@pytest.mark.parametrize(
+    ("settings", "outcome"),
+    [({}, "whole"), ({"api_key": "sk-right"}, "refused"), ({"faults": Fault("status", status=503)}, "fault")],
+)
+def test_who_has_the_answer_may_ask_how_it_went(settings: dict[str, Any], outcome: str) -> None:
+    with simulator("one", **settings) as server, httpx.Client() as client:
+        for number in range(200):
+            body = {"model": "m", "messages": [], "stream": number % 2 == 0}
+            with client.stream("POST", f"{server.url('openai')}/chat/completions", json=body) as response:
+                for line in response.iter_lines():
+                    if line == "data: [DONE]":
+                        break
+            assert server.requests[-1].outcome == outcome

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, NoReturn, TypeVar
 
 import msgspec
+from msgspec import Raw as RawJSON
 from msgspec import Struct
 from msgspec.structs import replace
 
 from loomstream.errors import UsageError
 from loomstream.events import (
+    NULL,
     Citation,
     Cost,
     Event,
@@ -25,6 +27,8 @@ from loomstream.events import (
     ReasoningDelta,
     ReasoningEnd,
     ReasoningStart,
+    ServerToolCall,
+    ServerToolResult,
     Start,
     Stop,
     StopReason,
@@ -37,14 +41,19 @@ from loomstream.events import (
     Usage,
 )
 
-BlockKind = Literal["text", "reasoning", "tool_call"]
+BlockKind = Literal["text", "reasoning", "tool_call", "server_call", "server_result"]
+"""The last two: a tool that the provider runs itself is called, and what it gave."""
 JSON = dict[str, object]
+T = TypeVar("T")
 _WORDS = re.compile(r"\s*\S+\s*$|\s*\S+|\s+")
 _SILENT = (Start, TextStart, TextEnd, ReasoningStart, Cost, Notice, Raw)
 
 
 class Block(Struct, frozen=True, kw_only=True):
-    """A content block: its text, or the JSON text of a call's arguments, in the pieces that are sent."""
+    """A content block: its text, or the JSON text of a call's arguments, in the pieces that are sent.
+
+    `id` is a call's, and a result's that of its call.
+    """
 
     kind: BlockKind
     pieces: tuple[str, ...] = ()
@@ -53,6 +62,9 @@ class Block(Struct, frozen=True, kw_only=True):
     signature: str = ""
     citations: tuple[Citation, ...] = ()
     """The sources of a text; of each its address, title, text and offsets are told, as far as the wire can."""
+    content: RawJSON = NULL
+    """What a provider's own tool gave, in the provider's own JSON."""
+    is_error: bool = False
 
     @property
     def text(self) -> str:
@@ -117,8 +129,35 @@ def arguments_of(block: Block) -> object:
         return block.text
 
 
+def object_of(block: Block) -> JSON:
+    """Give a call's arguments as an object. Raises `UsageError` for any others."""
+    return _read(block.text or "{}", JSON, block)
+
+
+def content_of(block: Block) -> JSON:
+    """Give what a provider's own tool gave, where the wire has an object for it. Raises `UsageError` for another."""
+    return _read(block.content, JSON, block)
+
+
+def contents_of(block: Block) -> list[object]:
+    """Give what a provider's own tool gave, where the wire has a list for it. Raises `UsageError` for another."""
+    return _read(block.content, list[object], block)
+
+
+def _read(text: str | RawJSON, shape: type[T], block: Block) -> T:
+    try:
+        return msgspec.json.decode(text, type=shape)
+    except msgspec.DecodeError as error:
+        what = "result" if block.kind == "server_result" else "arguments"
+        msg = f"the wire has no place for the {what} of {block.name!r}: {error}"
+        raise UsageError(msg) from error
+
+
 _UNCITING = frozenset(("ollama_chat",))
 """The wires that have no citations."""
+_WITHOUT_SERVER_TOOLS = frozenset(("cohere_chat", "ollama_chat", "openai_chat"))
+"""The wires whose providers run no tools, or tell of them each in its own way."""
+_SERVER_KINDS = frozenset(("server_call", "server_result"))
 
 
 def web_citation(citation: Citation, wire: str) -> JSON:
@@ -136,14 +175,22 @@ def given(**members: object) -> JSON:
 
 
 def reason_of(answer: Answer, reasons: dict[StopReason, str], wire: str) -> str:
-    """Give the wire's word for why the answer ends; `UsageError` where it has none, or none for its citations."""
+    """Give the wire's word for why the answer ends; `UsageError` where it has none, or none for what it says."""
     if wire in _UNCITING and any(block.citations for block in answer.blocks):
         msg = f"{wire} has no citations"
         raise UsageError(msg)
+    if wire in _WITHOUT_SERVER_TOOLS and any(block.kind in _SERVER_KINDS for block in answer.blocks):
+        refuse_server_tools(wire)
     if answer.stop not in reasons:
         msg = f"{wire} has no word for the stop reason {answer.stop!r}: it knows {', '.join(reasons)}"
         raise UsageError(msg)
     return reasons[answer.stop]
+
+
+def refuse_server_tools(wire: str) -> NoReturn:
+    """Raise `UsageError`: the wire has nothing for what a provider's own tools do."""
+    msg = f"{wire} has no words for a provider's own tools: play the bytes of such an answer as a Recording instead"
+    raise UsageError(msg)
 
 
 def prompt_total(usage: Usage) -> int:
@@ -166,8 +213,9 @@ def text_answer(text: str) -> Answer:
 def answer_of(script: str | Iterable[Event] | Answer) -> Answer:
     """Give the answer of a script: a text, or the events of one answer.
 
-    Raises `UsageError` for events that the simulator cannot write (files, a provider's own tools), for a citation of no
-    text, and for a script without its `Stop`.
+    A provider's own tools are told by name, arguments and result; the `raw` of their events is not looked at. Raises
+    `UsageError` for events that the simulator cannot write (files), for a citation of no text, and for a script without
+    its `Stop`.
     """
     match script:
         case Answer():
@@ -226,6 +274,10 @@ class _Gathered:
                 self._close("reasoning", index, signature=signature)
             case ToolCallEnd(index=index, id=id, name=name):
                 self._close("tool_call", index, id=id, name=name)
+            case ServerToolCall(id=id, name=name, arguments=arguments):
+                self._blocks.append(Block(kind="server_call", id=id, name=name, pieces=(arguments,)))
+            case ServerToolResult(tool_call_id=id, name=name, content=content, is_error=is_error):
+                self._blocks.append(Block(kind="server_result", id=id, name=name, content=content, is_error=is_error))
             case Usage():
                 self._usage = event
             case _ if isinstance(event, (*_SILENT, ToolCallStart, Stop)):

@@ -73,6 +73,10 @@ def _empty(block: Block) -> JSON:
             return {"type": "thinking", "thinking": "", "signature": ""}
         case "tool_call":
             return {"type": "tool_use", "id": block.id, "name": block.name, "input": {}}
+        case "server_call":
+            return {"type": "server_tool_use", "id": block.id, "name": block.name, "input": {}}
+        case "server_result":
+            return _full(block)
 
 
 def _full(block: Block) -> JSON:
@@ -84,6 +88,11 @@ def _full(block: Block) -> JSON:
             return {"type": "thinking", "thinking": block.text, "signature": block.signature}
         case "tool_call":
             return {"type": "tool_use", "id": block.id, "name": block.name, "input": arguments_of(block)}
+        case "server_call":
+            return {"type": "server_tool_use", "id": block.id, "name": block.name, "input": arguments_of(block)}
+        case "server_result":
+            result: JSON = {"type": f"{block.name}_tool_result", "tool_use_id": block.id, "content": block.content}
+            return {**result, "is_error": True} if block.is_error else result
 
 
 def _citation(citation: Citation) -> JSON:
@@ -105,12 +114,17 @@ _DELTAS = {
     "text": ("text_delta", "text"),
     "reasoning": ("thinking_delta", "thinking"),
     "tool_call": ("input_json_delta", "partial_json"),
+    "server_call": ("input_json_delta", "partial_json"),
 }
 
 
+def _delta(kind: str, piece: str) -> JSON:
+    name, field = _DELTAS[kind]
+    return {"type": name, field: piece}
+
+
 def _block_events(index: int, block: Block) -> list[tuple[JSON, bool]]:
-    kind, field = _DELTAS[block.kind]
-    deltas: list[JSON] = [{"type": kind, field: piece} for piece in block.pieces]
+    deltas = [_delta(block.kind, piece) for piece in block.pieces]
     for citation in block.citations:
         deltas.append({"type": "citations_delta", "citation": _citation(citation)})  # noqa: PERF401 (its type)
     if block.signature:

@@ -22,6 +22,7 @@ from loomstream.testing.wires.answers import (
     Wire,
     arguments_of,
     compact,
+    contents_of,
     given,
     prompt_total,
     reason_of,
@@ -105,14 +106,39 @@ def _deltas(block: Block) -> list[JSON]:
             return [*deltas, {"reasoningContent": {"signature": block.signature}}] if block.signature else deltas
         case "tool_call":
             return [{"toolUse": {"input": piece}} for piece in block.pieces]
+        case "server_call":
+            return [{"toolUse": {"input": block.text}}]
+        case "server_result":
+            return [{"toolResult": contents_of(block)}]
+
+
+def _start(block: Block) -> JSON:
+    """Give what announces a block; nothing where its first delta does."""
+    match block.kind:
+        case "text" | "reasoning":
+            return {}
+        case "tool_call":
+            return {"toolUse": {"toolUseId": block.id, "name": block.name}}
+        case "server_call":
+            return {"toolUse": _server_call(block)}
+        case "server_result":
+            return {"toolResult": _server_result(block)}
+
+
+def _server_call(block: Block) -> JSON:
+    return {"toolUseId": block.id, "name": block.name, "type": "server_tool_use"}
+
+
+def _server_result(block: Block) -> JSON:
+    status = "error" if block.is_error else "success"
+    return {"toolUseId": block.id, "type": f"{block.name}_result", "status": status}
 
 
 def _converse_frames(answer: Answer) -> list[Sent]:
     reason = reason_of(answer, _REASONS, "bedrock_converse")
     sent = [Sent(_event("messageStart", {"role": "assistant"}))]
     for index, block in enumerate(answer.blocks):
-        if block.kind == "tool_call":
-            start = {"toolUse": {"toolUseId": block.id, "name": block.name}}
+        if start := _start(block):
             sent.append(Sent(_event("contentBlockStart", {"contentBlockIndex": index, "start": start})))
         sent += [
             Sent(_event("contentBlockDelta", {"contentBlockIndex": index, "delta": delta}), is_delta=True)
@@ -139,6 +165,10 @@ def _full(block: Block) -> JSON:
             }
         case "tool_call":
             return {"toolUse": {"toolUseId": block.id, "name": block.name, "input": arguments_of(block)}}
+        case "server_call":
+            return {"toolUse": {**_server_call(block), "input": arguments_of(block)}}
+        case "server_result":
+            return {"toolResult": {**_server_result(block), "content": contents_of(block)}}
 
 
 def _converse_whole(answer: Answer) -> bytes:

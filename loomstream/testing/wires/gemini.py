@@ -15,8 +15,10 @@ from loomstream.testing.wires.answers import (
     Wire,
     arguments_of,
     compact,
+    content_of,
     data_event,
     given,
+    object_of,
     prompt_total,
     reason_of,
 )
@@ -35,6 +37,8 @@ _REASONS: dict[StopReason, str] = {
     "max_tokens": "MAX_TOKENS",
     "content_filter": "SAFETY",
 }
+_CODE = "code_execution"
+_CODE_OK = frozenset((None, "OUTCOME_OK"))
 
 
 def _error(status: int, message: str) -> bytes:
@@ -61,6 +65,23 @@ def _parts(block: Block) -> list[JSON]:
         case "tool_call":
             call: JSON = {"name": block.name, "args": arguments_of(block)}
             return [{"functionCall": {"id": block.id, **call} if block.id else call}]
+        case "server_call" if block.name == _CODE:
+            return [{"executableCode": {**object_of(block), **given(id=block.id)}}]
+        case "server_call":
+            return [{"toolCall": {**given(id=block.id), "toolType": block.name, "args": arguments_of(block)}}]
+        case "server_result":
+            return [_server_result(block)]
+
+
+def _server_result(block: Block) -> JSON:
+    """Give what a tool of the provider's gave. The wire says of code alone that it failed, by an `outcome`."""
+    fields = content_of(block)
+    if block.name == _CODE and block.is_error == (fields.get("outcome") not in _CODE_OK):
+        return {"codeExecutionResult": {**fields, **given(id=block.id)}}
+    if block.name == _CODE or block.is_error:
+        msg = f"gemini says that code failed by its outcome, and that of no other tool: {block!r}"
+        raise UsageError(msg)
+    return {"toolResponse": {**given(id=block.id), "toolType": block.name, "response": fields}}
 
 
 def _grounding(answer: Answer) -> JSON:

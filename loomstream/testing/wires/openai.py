@@ -6,8 +6,11 @@ Source: https://platform.openai.com/docs/api-reference/chat/streaming, .../respo
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from msgspec.structs import replace
 
+from loomstream.errors import UsageError
 from loomstream.events import StopReason, Usage
 from loomstream.testing.wires.answers import (
     JSON,
@@ -18,6 +21,7 @@ from loomstream.testing.wires.answers import (
     compact,
     data_event,
     named_event,
+    object_of,
     prompt_total,
     reason_of,
     web_citation,
@@ -150,6 +154,52 @@ def _flat_annotations(block: Block) -> list[JSON]:
     return [{"type": "url_citation", **web_citation(one, "openai_responses")} for one in block.citations]
 
 
+class _ServerTool(NamedTuple):
+    """Where the item of a provider's own tool has its arguments (empty: member by member) and its result."""
+
+    arguments: str = ""
+    result: str = ""
+
+
+_SERVER_TOOLS = {
+    "code_interpreter": _ServerTool(result="outputs"),
+    "file_search": _ServerTool(result="results"),
+    "web_search": _ServerTool(arguments="action"),
+}
+
+
+def _with_results(answer: Answer) -> Answer:
+    """Give the answer with each result in the block of its call: the wire has one item for both."""
+    out: list[Block] = []
+    for block in answer.blocks:
+        if block.kind != "server_result":
+            out.append(block)
+        elif out and out[-1].kind == "server_call" and out[-1].id == block.id and _server_tool(out[-1]).result:
+            out[-1] = replace(out[-1], content=block.content, is_error=block.is_error)
+        else:
+            msg = f"openai_responses has no place for this result: it goes with its call, of some tools: {block!r}"
+            raise UsageError(msg)
+    return replace(answer, blocks=tuple(out))
+
+
+def _server_tool(block: Block) -> _ServerTool:
+    if block.name not in _SERVER_TOOLS:
+        msg = f"the simulator cannot write {block.name!r} on openai_responses, only {', '.join(_SERVER_TOOLS)}"
+        raise UsageError(msg)
+    return _SERVER_TOOLS[block.name]
+
+
+def _server_item(block: Block, *, done: bool) -> JSON:
+    tool = _server_tool(block)
+    status = ("failed" if block.is_error else "completed") if done else "in_progress"
+    head: JSON = {"id": block.id, "type": f"{block.name}_call", "status": status}
+    if not done:
+        return head
+    arguments = object_of(block)
+    told: JSON = {tool.arguments: arguments} if tool.arguments else arguments
+    return {**head, **told, **({tool.result: block.content} if tool.result else {})}
+
+
 def _item(position: int, block: Block, *, done: bool) -> JSON:
     status = "completed" if done else "in_progress"
     text = block.text if done else ""
@@ -163,6 +213,8 @@ def _item(position: int, block: Block, *, done: bool) -> JSON:
         case "tool_call":
             head = {"id": f"fc_{position}", "type": "function_call", "status": status, "call_id": block.id}
             return {**head, "name": block.name, "arguments": text}
+        case "server_call" | "server_result":  # a result is in its call's block by now
+            return _server_item(block, done=done)
 
 
 def _response(answer: Answer, status: str) -> JSON:
@@ -209,14 +261,27 @@ def _cited(block: Block) -> JSON:
 
 
 def _block_events(position: int, block: Block) -> list[tuple[JSON, bool]]:
-    item = _item(position, block, done=False)
-    place: JSON = {"item_id": item["id"], "output_index": position}
+    begun, ended = (_item(position, block, done=done) for done in (False, True))
+    place: JSON = {"item_id": begun["id"], "output_index": position}
+    steps = _server_steps(place, block) if block.kind == "server_call" else _content_steps(place, block)
+    return [
+        ({"type": "response.output_item.added", "output_index": position, "item": begun}, False),
+        *((event, event["type"] == _DELTAS.get(block.kind)) for event in steps),
+        ({"type": "response.output_item.done", "output_index": position, "item": ended}, False),
+    ]
+
+
+def _server_steps(place: JSON, block: Block) -> list[JSON]:
+    return [{"type": f"response.{block.name}_call.{step}", **place} for step in ("in_progress", "completed")]
+
+
+def _content_steps(place: JSON, block: Block) -> list[JSON]:
     if block.kind != "tool_call":
         place["content_index" if block.kind == "text" else "summary_index"] = 0
     side: JSON = {"logprobs": []} if block.kind == "text" else {}
     name = _DELTAS[block.kind]
     whole: JSON = {"arguments": block.text, "name": block.name} if block.kind == "tool_call" else {"text": block.text}
-    events: list[JSON] = [{"type": "response.output_item.added", "output_index": position, "item": item}]
+    events: list[JSON] = []
     part_name, part = _PARTS.get(block.kind, ("", {}))
     if part_name:
         events.append({"type": f"{part_name}.added", **place, "part": part})
@@ -228,13 +293,11 @@ def _block_events(position: int, block: Block) -> list[tuple[JSON, bool]]:
     events.append({"type": name.removesuffix("delta") + "done", **place, **whole, **side})
     if part_name:
         events.append({"type": f"{part_name}.done", **place, "part": {**part, "text": block.text, **_cited(block)}})
-    events.append(
-        {"type": "response.output_item.done", "output_index": position, "item": _item(position, block, done=True)}
-    )
-    return [(event, event["type"] == name) for event in events]
+    return events
 
 
 def _responses_frames(answer: Answer) -> list[Sent]:
+    answer = _with_results(answer)
     status = _status(answer)
     events: list[tuple[JSON, bool]] = [
         ({"type": "response.created", "response": _response(answer, "in_progress")}, False),
@@ -263,7 +326,7 @@ RESPONSES = Wire(
     "openai_responses",
     _SSE,
     _responses_frames,
-    lambda answer: compact(_response(answer, _status(answer))),
+    lambda answer: compact(_response(_with_results(answer), _status(answer))),
     _error,
     _responses_failure,
 )

@@ -19,6 +19,7 @@ from loomstream.testing.wires.answers import (
     named_event,
     prompt_total,
     reason_of,
+    refuse_server_tools,
 )
 
 # --- Ollama --------------------------------------------------------------------------------------
@@ -36,6 +37,8 @@ def _ollama_messages(block: Block) -> list[JSON]:
         case "tool_call":
             call = {"id": block.id, "function": {"name": block.name, "arguments": arguments_of(block)}}
             return [{"role": "assistant", "content": "", "tool_calls": [call]}]
+        case "server_call" | "server_result":
+            return refuse_server_tools("ollama_chat")
 
 
 def _ollama_line(answer: Answer, message: JSON, *, done: bool = False) -> bytes:
