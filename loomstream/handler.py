@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from typing import Any
 
 from loomstream.events import Event
 from loomstream.messages import Request
@@ -28,14 +27,18 @@ NextBatch = Callable[[], Awaitable[list[Event]]]
 """Awaits the next events: at least one, in a list that is the caller's. Raises what `__anext__` raises."""
 
 
+_BATCH, _IDLE, _OVER = "__loomstream_batch__", "__loomstream_idle__", "__loomstream_over__"
+"""What the class of an iterator or a context may have; an instance's says nothing, as wrappers forward everything."""
+
+
 def batches(events: AsyncIterator[Event]) -> NextBatch:
     """Give what awaits the next events in a list: all that one wait brought, where the iterator can tell.
 
     An iterator can by a method `__loomstream_batch__`. It is for those that have several events at hand after a read: a
     layer that has it costs next to nothing for each further event.
     """
-    own: NextBatch | None = _own(events, "__loomstream_batch__")
-    if own is not None:
+    if hasattr(type(events), _BATCH):
+        own: NextBatch = getattr(events, _BATCH)
         return own
     following = events.__anext__
 
@@ -50,7 +53,7 @@ def is_idle(context: object) -> bool:
 
     Its class can say so by a property `__loomstream_idle__` that is true, and then it must keep to it.
     """
-    return _own(context, "__loomstream_idle__") is True
+    return hasattr(type(context), _IDLE) and getattr(context, _IDLE) is True
 
 
 def is_over(context: object) -> bool:
@@ -58,12 +61,7 @@ def is_over(context: object) -> bool:
 
     Its class can say so by a property `__loomstream_over__` that is true, once the `Stop` was given.
     """
-    return _own(context, "__loomstream_over__") is True
-
-
-def _own(thing: object, name: str) -> Any:  # noqa: ANN401 (what the attribute is depends on its name)
-    """Give the attribute where its class has it, else None: what a wrapper forwards says nothing of what it adds."""
-    return getattr(thing, name) if hasattr(type(thing), name) else None
+    return hasattr(type(context), _OVER) and getattr(context, _OVER) is True
 
 
 def compose(handler: Handler, *middleware: Middleware) -> Handler:
