@@ -97,6 +97,7 @@ class Accumulator:
     __slots__ = (
         "_blocks",
         "_limits",
+        "_others_billed",
         "_route",
         "_start_event",
         "_unknown_frames",
@@ -118,6 +119,8 @@ class Accumulator:
         self.stop: Stop | None = None
         self.has_content = False
         self._limits: Limits | None = None
+        self._others_billed = 0
+        """So many other attempts may be billed, as notices told."""
         self._route = ""
         self._begin()
 
@@ -243,6 +246,9 @@ class Accumulator:
         self.bills[-1:] = [(self._start_event, usage)]
 
     def _on_cost(self, cost: Cost) -> None:
+        if cost.exact and self._others_billed and cost.upper_usd != 0:  # told inside of who made the others
+            attempts = cost.attempts + self._others_billed
+            cost = msgspec.structs.replace(cost, upper_usd=None, exact=False, attempts=attempts)
         self.cost = cost
         self.cost_is_current = True
 
@@ -250,6 +256,8 @@ class Accumulator:
         self.stop = stop
 
     def _on_notice(self, notice: Notice) -> None:
+        if notice.may_be_billed or notice.kind == "hedge":
+            self._others_billed += 1
         if notice.kind == "reset":
             self._begin()
         elif notice.kind == "route":

@@ -20,6 +20,7 @@ from msgspec import Raw as RawJSON
 from loomstream import media
 from loomstream.errors import RequestError, UsageError
 from loomstream.events import NULL, Citation, Cost, Limits, Opaque, Stop, TokenLogprob, Usage
+from loomstream.numerals import is_number
 
 Role = Literal["system", "user", "assistant", "tool"]
 """Who speaks. A `tool` message holds tool results."""
@@ -224,8 +225,7 @@ class Timeouts(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             limit_s: object = getattr(self, name)
-            # a comparison with NaN is false
-            if limit_s is not None and not (isinstance(limit_s, int | float) and limit_s > 0):
+            if limit_s is not None and not (is_number(limit_s, infinite=True) and cast("float", limit_s) > 0):
                 msg = f"Timeouts({name}={limit_s!r}): give seconds above 0, or None for no limit"
                 raise RequestError(msg)
 

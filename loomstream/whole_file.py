@@ -10,10 +10,13 @@ import os
 import tempfile
 from pathlib import Path
 
+PART = ".part"
+"""How the name of a file ends that is being written."""
+
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file of mode 0600 beside `path`, and put it in its place. Raises `OSError`, `ValueError` for a NUL."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=PART)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)

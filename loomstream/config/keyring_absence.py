@@ -18,6 +18,8 @@ _BUS = ("DBUS_SESSION_BUS_ADDRESS", "DBUS_STARTER_ADDRESS", "DISPLAY", "WAYLAND_
 _FILE = "python_keyring/keyringrc.cfg"
 _FOLDERS = (("XDG_CONFIG_HOME", "~/.config"), ("XDG_DATA_HOME", "~/.local/share"))
 """Where the library looks for the file in which its user chooses a part."""
+_CACHE = ("XDG_CACHE_HOME", "~/.cache")
+"""GLib's folder for the bus where no other is set."""
 _GROUP = "keyring.backends"
 _OWN = "keyring.backends."
 
@@ -32,9 +34,15 @@ def is_plainly_absent(environ: Mapping[str, str]) -> bool:
 
 
 def _files(environ: Mapping[str, str]) -> list[str]:
-    buses = [f"{folder}/bus" for folder in (environ.get("XDG_RUNTIME_DIR"), f"/run/user/{os.getuid()}") if folder]
-    choices = [f"{environ.get(name) or os.path.expanduser(usual)}/{_FILE}" for name, usual in _FOLDERS]  # noqa: PTH111 (no error where there is no home)
-    return buses + choices
+    buses = (environ.get("XDG_RUNTIME_DIR"), f"/run/user/{os.getuid()}", _folder(environ, *_CACHE))
+    return [
+        *(f"{folder}/bus" for folder in buses if folder),
+        *(f"{_folder(environ, *place)}/{_FILE}" for place in _FOLDERS),
+    ]
+
+
+def _folder(environ: Mapping[str, str], name: str, usual: str) -> str:
+    return environ.get(name) or os.path.expanduser(usual)  # noqa: PTH111 (no error where there is no home)
 
 
 @lru_cache(maxsize=8)

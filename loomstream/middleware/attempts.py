@@ -141,8 +141,10 @@ class Attempts(Layer):
             return self._begun(events)
         notices: list[Event] = []
         for at, event in enumerate(events):
-            if event.__class__ is Notice:
+            if isinstance(event, Notice):
                 notices.append(event)
+                if event.kind == "reset":  # what was held back is void, and nobody has seen it
+                    self._held = []
                 continue
             self._held.append(event)
             if isinstance(event, Start):

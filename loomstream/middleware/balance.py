@@ -15,14 +15,16 @@ from typing import Literal, NamedTuple, get_args
 
 import anyio
 
-from loomstream.errors import ConfigError
+from loomstream.errors import ConfigError, LoomstreamError
 from loomstream.events import Event
 from loomstream.handler import Handler
 from loomstream.messages import Request
 from loomstream.middleware.attempts import COMMITTING
 from loomstream.middleware.candidates import Candidate, all_places, checked
-from loomstream.middleware.failover import When, elsewhere, in_turn
+from loomstream.middleware.failover import NOT_ELSEWHERE, When, elsewhere, in_turn
 from loomstream.middleware.layer import Layer
+from loomstream.middleware.outcomes import RECENT_S
+from loomstream.numerals import is_number
 
 Strategy = Literal["round_robin", "weighted", "least_busy", "lowest_latency", "lowest_cost"]
 """How the first candidate of a call is chosen."""
@@ -41,6 +43,13 @@ class Load(NamedTuple):
     first_event_s: float | None
 
 
+class _Known(NamedTuple):
+    """A moving average, and when it was last added to."""
+
+    first_event_s: float
+    at_s: float
+
+
 class Balance:
     """The handler that spreads calls; `balance` makes it."""
 
@@ -57,7 +66,8 @@ class Balance:
         self._order = _ORDERS[strategy]
         self._when = when
         self._open = dict.fromkeys(self._candidates, 0)
-        self._first_event_s: dict[str, float] = {}
+        self._first_event_s: dict[str, _Known] = {}
+        self._failed_s: dict[str, float] = {}
         self.weights = {name: weights.get(name, 1.0) for name in self._candidates}
         self.credit = dict.fromkeys(self._candidates, 0.0)
         self.cost_of = cost_of
@@ -77,7 +87,17 @@ class Balance:
 
     def load(self, name: str) -> Load:
         """Give what is known of a candidate."""
-        return Load(self._open[name], self._first_event_s.get(name))
+        known = self._first_event_s.get(name)
+        return Load(self._open[name], None if known is None else known.first_event_s)
+
+    def latency_s(self, name: str) -> float:
+        """Give what is to be expected of a candidate: 0 where nothing is known lately, infinity where it failed."""
+        now_s = anyio.current_time()
+        failed_s = self._failed_s.get(name)
+        if failed_s is not None and now_s - failed_s <= RECENT_S:
+            return math.inf
+        known = self._first_event_s.get(name)
+        return 0.0 if known is None or now_s - known.at_s > RECENT_S else known.first_event_s
 
     def _tracked(self, candidate: Candidate) -> Handler:
         def tracked(request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
@@ -91,8 +111,17 @@ class Balance:
 
     def note(self, name: str, first_event_s: float) -> None:
         """Take note of how soon a candidate began to answer."""
-        known = self._first_event_s.get(name, first_event_s)
-        self._first_event_s[name] = known + _RECENT * (first_event_s - known)
+        now_s = anyio.current_time()
+        known = self._first_event_s.get(name)
+        if known is None or now_s - known.at_s > RECENT_S:
+            known = _Known(first_event_s, now_s)
+        average = known.first_event_s + _RECENT * (first_event_s - known.first_event_s)
+        self._first_event_s[name] = _Known(average, now_s)
+        self._failed_s.pop(name, None)
+
+    def failed(self, name: str) -> None:
+        """Take note that a candidate failed before it began to answer."""
+        self._failed_s[name] = anyio.current_time()
 
 
 class _Tracked(Layer):
@@ -112,7 +141,12 @@ class _Tracked(Layer):
             self._is_open = True
             self._balance.opened(self._name, 1)
             self._began_s = anyio.current_time()
-        events = await (self.inner or await self.open_inner())()
+        try:
+            events = await (self.inner or await self.open_inner())()
+        except LoomstreamError as error:
+            if self.passing is None and not isinstance(error, NOT_ELSEWHERE):
+                self._balance.failed(self._name)
+            raise
         if not COMMITTING.isdisjoint(map(type, events)):
             self.passing = self.inner
             self._balance.note(self._name, anyio.current_time() - self._began_s)
@@ -154,8 +188,8 @@ def _least_busy(balance: Balance, request: Request) -> list[str]:
 
 
 def _lowest_latency(balance: Balance, request: Request) -> list[str]:
-    """The shortest time to the first event lately; one that was never measured comes first."""
-    return sorted(_round_robin(balance, request), key=lambda name: balance.load(name).first_event_s or 0.0)
+    """The shortest time to the first event lately; one of which nothing is known comes first, one that failed last."""
+    return sorted(_round_robin(balance, request), key=balance.latency_s)
 
 
 def _lowest_cost(balance: Balance, request: Request) -> list[str]:
@@ -163,7 +197,10 @@ def _lowest_cost(balance: Balance, request: Request) -> list[str]:
     cost_of = balance.cost_of
     costs = {name: cost_of(name, request) if cost_of else None for name in balance.names}
     unknown = Decimal("Infinity")
-    return sorted(balance.names, key=lambda name: unknown if (cost := costs[name]) is None else cost)
+    return sorted(
+        balance.names,
+        key=lambda name: unknown if (cost := costs[name]) is None or not math.isfinite(cost) else cost,
+    )
 
 
 _ORDERS: dict[str, _Order] = {
@@ -214,9 +251,12 @@ def check_weights(weights: Mapping[str, float], names: Sequence[str], *, zero: b
         if name not in names:
             msg = f"weights names {name!r}, which is no candidate: they are {', '.join(names)}"
             raise ConfigError(msg)
-        if not (math.isfinite(weight) and (weight > 0 or (zero and weight == 0))):
+        if not (is_number(weight) and (weight > 0 or (zero and weight == 0))):
             msg = f"the weight of {name!r} is {weight!r}: give a number above 0"
             raise ConfigError(msg)
+    if not math.isfinite(sum(weights.values())):
+        msg = f"the weights are too large to be added: {dict(weights)!r}"
+        raise ConfigError(msg)
     if names and all(weights.get(name, 1.0) == 0 for name in names):
         msg = "all weights are 0: nobody would be asked"
         raise ConfigError(msg)

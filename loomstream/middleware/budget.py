@@ -11,7 +11,6 @@ to `on_alert`, whose failure is a notice too. The sums are in a `Store`, which s
 from __future__ import annotations
 
 import logging
-import math
 import sys
 import time
 import uuid
@@ -30,6 +29,7 @@ from loomstream.middleware.cost import cost_of
 from loomstream.middleware.estimates import CHARS_PER_TOKEN, TEXT_OF, all_tokens, prompt_tokens
 from loomstream.middleware.layer import Layer, tolerated
 from loomstream.middleware.store import Account, MemoryStore, Spent, Store
+from loomstream.numerals import is_number
 
 Per = Literal["call", "tag", "hour", "day", "month", "total"]
 OnAlert = Callable[["Alert"], object]
@@ -87,10 +87,10 @@ def budget(  # noqa: PLR0913 (what is limited, over what, and who hears of it; a
     number, an unknown `per`, parts that are not above 0, and an unknown price.
     """
     meter = _meter(provider, model, limit_usd, limit_tokens)
-    parts = tuple(sorted(set(alerts)))
-    if not all(0 < part < math.inf for part in parts):
+    if not all(is_number(part) and part > 0 for part in alerts):
         msg = f"budget(alerts={alerts!r}): give parts of the limit above 0, such as 0.8"
         raise ConfigError(msg)
+    parts = tuple(sorted(set(alerts)))
     if per not in {"call", _TAG, "total", *_STAMPS}:
         msg = f"budget(per={per!r}): give call, tag, hour, day, month or total"
         raise ConfigError(msg)
@@ -184,7 +184,7 @@ def _meter(
         msg = f"budget(limit_usd={limit_usd!r}, limit_tokens={limit_tokens!r}): give one of them"
         raise ConfigError(msg)
     if limit_tokens is not None:
-        if not 0 <= limit_tokens < _MOST_UNITS or limit_tokens != int(limit_tokens):
+        if not is_number(limit_tokens) or not 0 <= limit_tokens < _MOST_UNITS or limit_tokens != int(limit_tokens):
             msg = f"budget(limit_tokens={limit_tokens!r}): give a whole number of at least 0"
             raise ConfigError(msg)
         return _Tokens(int(limit_tokens))

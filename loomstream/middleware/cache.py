@@ -4,21 +4,25 @@ Contract: equal are two requests of which nothing that reaches the wire differs,
 `scope`; time limits and credentials do not count. Only whole answers are kept, as `CacheStore` says. What comes out is
 the same events after a `cache` notice, with a cost of 0; notices and costs of the first call are not repeated.
 
-Calls that share an answer read it from one upstream: whoever has read all that came reads on for everybody, and the
-events pass at once. While only one reads it does so in its own turn; as soon as there are others, in a task beside
-them, so that a reader who is cancelled takes nothing away from the rest. Leaving hands the upstream on, the last one
-closes it. Where its only reader was cancelled in the middle of a read, those who joined meanwhile ask anew, one for
-all; one that had begun to hand out that answer gets `StreamTruncated`. An upstream's error is everybody's.
+Calls that share an answer under way also have the same time limits and credentials. They read it from one upstream:
+whoever has read all that came reads on for everybody, and the events pass at once. While only one reads it does so in
+its own turn; as soon as there are others, in a task beside them, so that a reader who is cancelled takes nothing away
+from the rest. Leaving hands the upstream on, the last one closes it. Where its only reader was cancelled in the middle
+of a read, those who joined meanwhile ask anew, one for all; one that had begun to hand out that answer gets
+`StreamTruncated`. An upstream's error is everybody's.
+
+One reader pays. Where it leaves early it shows what it had been told by then, and who takes over shows the whole cost;
+where the others had read to the end, nobody shows the rest. A budget or ledger inside the cache counts the call once.
 """
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import cast
+from typing import TypeVar, cast
 
 import anyio
 import anyio.lowlevel
@@ -31,17 +35,24 @@ from loomstream.messages import Request, Timeouts
 from loomstream.middleware.attempts import COMMITTING
 from loomstream.middleware.cache_store import CacheStore, FileCache, MemoryCache
 from loomstream.middleware.cost import zero_cost
-from loomstream.middleware.layer import Layer
+from loomstream.middleware.layer import Layer, tolerated
 from loomstream.transport.background import Background
-from loomstream.transport.record import SECRET_HEADER
 
 __all__ = ("CacheStore", "FileCache", "MemoryCache", "cache", "request_key")
+
+T = TypeVar("T")
 
 _KEPT = Notice("cache", "answered from the cache: nothing was sent, and it costs nothing")
 _SHARED = Notice("cache", "an equal call is under way: its answer is shared, and costs nothing more")
 _MOST_AT_ONCE = 256
 """So many events that are there already are given between two checkpoints."""
 _NO_TIMEOUTS = Timeouts()
+_STORE_LIMIT_S = 10.0
+"""A store that takes longer is passed over, as one that fails is."""
+_CREDENTIAL = re.compile(
+    r"(?:^|[-_])(?:authorization|cookie|(?:api)?key|token|secret|password|credentials?)$", re.IGNORECASE
+)
+"""Headers that say who asks: by the last word of their names, since `x-max-tokens` says what is asked."""
 
 
 def cache(
@@ -65,13 +76,18 @@ def cache(
         def cached(request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
             if request.temperature and not sampled:
                 return handler(request)
-            key = request_key(provider, model, request, scope=scope)
+
+            def key_of() -> str:
+                return request_key(provider, model, request, scope=scope)
+
+            key = key_of()
 
             def join() -> _Flight:
-                place = (key, anyio.lowlevel.current_token())  # what is under way belongs to one event loop
+                # what is under way belongs to one event loop, and may end by these limits, or for these credentials
+                place = (key, anyio.lowlevel.current_token(), request.timeouts, _credentials(request))
                 flight = flights.get(place)
                 if flight is None:
-                    flight = flights[place] = _Flight(handler, request, kept, flights, place)
+                    flight = flights[place] = _Flight(handler, request, _Kept(kept, key, key_of), flights, place)
                 return flight
 
             return _Reader(handler, request, join)
@@ -84,17 +100,26 @@ def cache(
 def request_key(provider: str, model: str, request: Request, *, scope: str = "") -> str:
     """Give the name under which an answer is kept: a SHA-256 digest of all that decides it, in 64 hexadecimal digits.
 
-    Headers that may hold a credential, by their name, and time limits are left out. Raises `RequestError` for values
-    that JSON cannot write.
+    Headers that hold a credential, by their name, and time limits are left out. The order of headers does not count,
+    that of any other names does: a model may answer in the order of a schema. Raises `RequestError` for values that
+    JSON cannot write.
     """
-    headers = {name.lower(): value for name, value in request.extra_headers.items() if not SECRET_HEADER.search(name)}
-    plain = msgspec.structs.replace(request, timeouts=_NO_TIMEOUTS, extra_headers=headers)
+    headers = sorted((name, value) for name, value in _headers(request) if not _CREDENTIAL.search(name))
+    plain = msgspec.structs.replace(request, timeouts=_NO_TIMEOUTS, extra_headers={})
     try:
-        text = _canonical.encode((provider, model, scope, plain))
-    except (TypeError, ValueError, RecursionError) as error:
-        msg = f"the request cannot be cached: JSON cannot write it ({error})"
+        text = _encoder.encode((provider, model, scope, plain, headers))
+    except Exception as error:
+        msg = f"the request cannot be cached: JSON cannot write it ({type(error).__name__}: {error})"
         raise RequestError(msg, provider=provider, model=model) from error
     return hashlib.sha256(text).hexdigest()
+
+
+def _headers(request: Request) -> Iterator[tuple[str, str]]:
+    return ((name.lower(), value) for name, value in request.extra_headers.items())
+
+
+def _credentials(request: Request) -> frozenset[tuple[str, str]]:
+    return frozenset((name, value) for name, value in _headers(request) if _CREDENTIAL.search(name))
 
 
 def _plain(value: object) -> object:
@@ -104,20 +129,57 @@ def _plain(value: object) -> object:
     raise TypeError(msg)
 
 
-_canonical = msgspec.json.Encoder(enc_hook=_plain, order="deterministic")
+_encoder = msgspec.json.Encoder(enc_hook=_plain)
 
 
-_Place = tuple[str, object]
-"""The key of a request, and the event loop it is asked on."""
+class _Kept:
+    """What a store has under a request's key; its failures are notices, for the model can still be asked."""
+
+    __slots__ = ("_key", "_key_of", "_store", "notices")
+
+    def __init__(self, store: CacheStore, key: str, key_of: Callable[[], str]) -> None:
+        self._store = store
+        self._key = key
+        self._key_of = key_of
+        self.notices: list[Event] = []
+        """Of what failed last."""
+
+    async def get(self) -> Sequence[Event] | None:
+        """Give the whole answer, None where there is none or the store failed."""
+        try:
+            return _whole(await _in_time(self._store.get(self._key)))
+        except Exception as error:  # noqa: BLE001 (a store is a convenience: the model can still be asked)
+            self.notices = [_trouble("read", error)]
+        return None
+
+    async def put(self, events: Sequence[Event]) -> None:
+        """Keep an answer, unless what was asked has changed since: its owner may have written into it."""
+        self.notices = []
+        try:
+            if self._key_of() == self._key:
+                await _in_time(self._store.put(self._key, _worth_keeping(events)))
+        except Exception as error:  # noqa: BLE001 (a store is a convenience: the answer is there)
+            self.notices = [_trouble("written", error)]
+
+
+async def _in_time(step: Awaitable[T]) -> T:
+    with anyio.move_on_after(_STORE_LIMIT_S):
+        return await step
+    msg = f"no answer in {_STORE_LIMIT_S:g} s"
+    raise TimeoutError(msg)
+
+
+_Place = tuple[object, ...]
+"""What calls that share an answer under way have in common."""
 
 
 class _Flight:
     """One answer under way, and all who read it; see the module's contract."""
 
-    def __init__(self, handler: Handler, request: Request, store: CacheStore, flights: _Flights, place: _Place) -> None:
+    def __init__(self, handler: Handler, request: Request, kept: _Kept, flights: _Flights, place: _Place) -> None:
         self._handler = handler
         self._request = request
-        self._store = store
+        self._kept = kept
         self._flights = flights
         self._place = place
         self._context: AbstractAsyncContextManager[AsyncIterator[Event]] | None = None
@@ -126,7 +188,6 @@ class _Flight:
         self._read: anyio.Event | None = None
         """Set when what is being read is there; made by who waits for that."""
         self._beside: Background[list[Event]] | None = None
-        self._error_given = False
         self.readers: dict[_Reader, None] = {}
         self.only: _Reader | None = None
         """The one reader, while there is more to come and nothing reads beside it."""
@@ -139,6 +200,10 @@ class _Flight:
         self.cut = False
         """A cancellation cut the upstream in the middle of a read: nothing whole can come from it."""
         self.error: Exception | None = None
+        self._error_given = False
+        self._args: tuple[object, ...] = ()
+        self._told: dict[str, object] = {}
+        """What the error says, as it came."""
 
     def is_free(self, reader: _Reader) -> bool:
         """Say whether this reader pays nothing."""
@@ -160,7 +225,7 @@ class _Flight:
 
     def _count(self) -> None:
         """See whether but one reader reads on, with no task beside it; who was that until now reads with care again."""
-        is_one = len(self.readers) == 1 and self._beside is None and not (self.whole or self.cut)
+        is_one = len(self.readers) == 1 and self._beside is None and not (self.whole or self.cut or self.error)
         before, self.only = self.only, next(iter(self.readers)) if is_one else None
         if before is not None and before is not self.only:
             before.passing = None
@@ -171,7 +236,7 @@ class _Flight:
         if self._beside is beside:
             self._beside = None
             self._count()
-            if not self.cut:
+            if not beside.was_cancelled:
                 beside.result()
 
     async def read(self) -> list[Event]:
@@ -210,16 +275,13 @@ class _Flight:
 
     def _fail(self, error: Exception) -> None:
         self.error = error
+        self._args = error.args
+        self._told = {name: value for name, value in vars(error).items() if name != "__notes__"}
         self._land()
 
     async def _open(self) -> list[Event]:
         """Give the kept answer, or the first events of a new one."""
-        kept: Sequence[Event] | None = None
-        notices: list[Event] = []
-        try:
-            kept = _whole(await self._store.get(self._place[0]))
-        except Exception as error:  # noqa: BLE001 (a store is a convenience: the model can still be asked)
-            notices.append(_trouble("read", error))
+        kept = await self._kept.get()
         if kept is not None:
             self.from_store = True
             return list(kept)
@@ -227,38 +289,34 @@ class _Flight:
         events = await context.__aenter__()
         self._context = context
         self._next = batches(events)
-        return notices or await self._next()
+        return self._kept.notices or await self._next()
 
     async def _end(self, batch: list[Event]) -> None:
         """Let all have the last events, once the whole answer is kept."""
         try:
             if not self.from_store:
-                batch[-1:-1] = await self._keep([*self.events, *batch])
+                await self._kept.put([*self.events, *batch])
+                batch[-1:-1] = self._kept.notices
         finally:
             self.events += batch
             self.begun = self.whole = True
             self._count()
             self._land()
 
-    async def _keep(self, events: list[Event]) -> list[Notice]:
-        try:
-            await self._store.put(self._place[0], _worth_keeping(events))
-        except Exception as error:  # noqa: BLE001 (a store is a convenience: the answer is there)
-            return [_trouble("written", error)]
-        return []
-
     def own_error(self) -> Exception:
         """Give the answer's error: itself once, then twins, because each stream adds to what it raises."""
-        assert self.error is not None  # noqa: S101 (for the type checker: asked for only where there is one)
+        error = self.error
+        assert error is not None  # noqa: S101 (for the type checker: asked for only where there is one)
         if not self._error_given:
             self._error_given = True
-            return self.error
-        if not isinstance(self.error, LoomstreamError):
-            twin: LoomstreamError = MiddlewareError(f"a middleware raised {type(self.error).__name__}: {self.error}")
+            return error
+        if isinstance(error, LoomstreamError):
+            twin = type(error).__new__(type(error))  # its constructor may take anything
+            twin.args = self._args
+            vars(twin).update(self._told)
         else:
-            twin = copy.copy(self.error)
-            twin.__dict__.pop("__notes__", None)
-        twin.__cause__ = self.error
+            twin = MiddlewareError(f"a middleware raised {type(error).__name__}: {error}")
+        twin.__cause__ = error
         return twin
 
     async def leave(self, reader: _Reader) -> None:
@@ -322,8 +380,8 @@ class _Reader(Layer):
                 ):
                     self.passing = self._read_alone
                 return ready
-            if flight.whole or flight.cut or flight.error is not None:
-                await self._leave_if_over(flight)
+            if (flight.whole or flight.cut or flight.error is not None) and (told := await self._leave_if_over(flight)):
+                return told
             if self._flight is flight:
                 await flight.more()
 
@@ -353,19 +411,27 @@ class _Reader(Layer):
             self._zero = zero_cost(start.provider, start.model)
         return [*notice, *_free(events, self._zero)]
 
-    async def _leave_if_over(self, flight: _Flight) -> None:
-        """Raise where nothing more can come; leave a flight that was cut before this call had any of it."""
+    async def _leave_if_over(self, flight: _Flight) -> list[Event]:
+        """Raise where nothing more can come; leave a flight that was cut before this call had any of it.
+
+        What goes wrong in leaving that is told: the upstream was another call's.
+        """
         if flight.whole:
             await flight.close()
             raise StopAsyncIteration
         if flight.error is not None:
+            await tolerated(flight.close(), "closing an upstream that failed")
             raise flight.own_error()
-        if flight.cut:
-            if self._given:
-                msg = "the call whose answer this one shared was cancelled in the middle of a read: ask again"
-                raise StreamTruncated(msg)
-            self._flight = None
+        if self._given:
+            msg = "the call whose answer this one shared was cancelled in the middle of a read: ask again"
+            raise StreamTruncated(msg)
+        self._flight = None
+        try:
             await flight.leave(self)
+        except Exception as error:  # noqa: BLE001 (whatever it is: nothing of that upstream is this call's)
+            what = "an equal call was cancelled, and closing its answer failed"
+            return [Notice("warning", f"{what} ({type(error).__name__}: {error}): it is asked anew")]
+        return []
 
     async def released(self) -> None:
         flight, self._flight = self._flight, None
@@ -383,9 +449,10 @@ _TELLING: frozenset[type[EventBase]] = frozenset((Start, Usage, Cost, Stop))
 
 def _whole(events: Sequence[Event] | None) -> Sequence[Event] | None:
     """Give what a store has. Raises `ValueError` where that is not a whole answer."""
-    if events is not None and not (events and events[-1].__class__ is Stop):
-        msg = "what it holds does not end with a Stop"
-        raise ValueError(msg)
+    for place, kind in ((0, Start), (-1, Stop)):
+        if events is not None and not (events and events[place].__class__ is kind):
+            msg = f"what it holds does not {'end' if place else 'begin'} with a {kind.__name__}"
+            raise ValueError(msg)
     return events
 
 

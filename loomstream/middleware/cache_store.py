@@ -1,12 +1,14 @@
 """Where answers are kept for `cache`: the `CacheStore` protocol, one in memory and one of files.
 
 Contract: a key is an opaque name of hexadecimal digits, an answer the events of a whole one. What is older than
-`ttl_s`, of another schema version or unreadable is not there; where a limit is passed the answers that were used
-longest ago go first. The clock is the wall's, because files outlive the process. It knows neither requests nor prices.
+`ttl_s`, of another schema version, unreadable or changed is not there; where a limit is passed the answers that were
+used longest ago go first. The clock is the wall's, because files outlive the process. It knows neither requests nor
+prices.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import time
@@ -18,19 +20,30 @@ from typing import NamedTuple, Protocol
 
 import anyio.to_thread
 import msgspec
+from anyio.lowlevel import RunVar
+from msgspec import Raw as RawJSON
 from msgspec import Struct
 
 from loomstream.errors import ConfigError
 from loomstream.events import SCHEMA_VERSION, Event
-from loomstream.whole_file import write_whole
+from loomstream.numerals import is_number
+from loomstream.whole_file import PART, write_whole
 
 _SUFFIX = ".answer.json"
 _BETWEEN_LOOKS = 100
 """After so many answers were written the folder is looked through again: other processes may write there too."""
+_THREADS = 8
+_threads = RunVar[anyio.CapacityLimiter]("loomstream_cache_threads")
+"""Threads of our own: those of anyio's pool may all be waiting for an answer."""
+_UNFINISHED_S = 3_600.0
+"""A file that has been in the making for so long was left by a process that ended."""
 
 
 class CacheStore(Protocol):
-    """Keeps answers; what `get` or `put` raises is told by a notice and costs nobody the answer."""
+    """Keeps answers; what `get` or `put` raises is told by a notice and costs nobody the answer.
+
+    So is one that takes longer than 10 seconds: it is cancelled, and passed over.
+    """
 
     async def get(self, key: str) -> Sequence[Event] | None:
         """Give the answer that is kept under a key, None where there is none."""
@@ -53,7 +66,8 @@ class _Limits(NamedTuple):
 
 
 def _limits(what: str, entries: int, size_bytes: int, ttl_s: float | None, clock: Callable[[], float]) -> _Limits:
-    if entries < 1 or size_bytes < 1 or not (ttl_s is None or ttl_s > 0):
+    at_most = is_number(entries) and is_number(size_bytes) and entries >= 1 and size_bytes >= 1
+    if not (at_most and (ttl_s is None or (is_number(ttl_s, infinite=True) and ttl_s > 0))):
         given = f"max_entries={entries!r}, max_bytes={size_bytes!r}, ttl_s={ttl_s!r}"
         msg = f"{what}({given}): give numbers above 0; ttl_s=None keeps answers for any time"
         raise ConfigError(msg)
@@ -65,16 +79,14 @@ class _Kept(Struct, frozen=True):
 
     schema_version: int
     stored_at_s: float
-    events: tuple[Event, ...]
-
-
-class _Version(Struct, frozen=True):
-    schema_version: int = 0
+    digest: str
+    """Of the bytes of the events, by SHA-256."""
+    events: RawJSON
 
 
 _encoder = msgspec.json.Encoder()
-_versions = msgspec.json.Decoder(_Version)
 _answers = msgspec.json.Decoder(_Kept)
+_events = msgspec.json.Decoder(tuple[Event, ...])
 
 
 class _InMemory(NamedTuple):
@@ -145,7 +157,8 @@ class _File(NamedTuple):
 class FileCache:
     """A store of one file for each answer in `folder`, which it makes: for its owner alone to read.
 
-    Several processes may share it: a file is put in place whole. The limits are those of `MemoryCache`, but where
+    Several processes may share it: a file is put in place whole, and one of which anything was changed is not there;
+    but who may write into the folder may answer. The limits are those of `MemoryCache`, but where
     others write too they are passed for a while. The work is done in a thread.
 
     Raises `ConfigError` for a limit that is not above 0. `get` and `put` raise `OSError`.
@@ -167,11 +180,11 @@ class FileCache:
 
     async def get(self, key: str) -> Sequence[Event] | None:
         """See `CacheStore.get`."""
-        return await anyio.to_thread.run_sync(self._read, key)
+        return await anyio.to_thread.run_sync(self._read, key, limiter=_limiter(), abandon_on_cancel=True)
 
     async def put(self, key: str, events: Sequence[Event]) -> None:
         """See `CacheStore.put`."""
-        await anyio.to_thread.run_sync(self._write, key, tuple(events))
+        await anyio.to_thread.run_sync(self._write, key, tuple(events), limiter=_limiter(), abandon_on_cancel=True)
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}{_SUFFIX}"
@@ -183,15 +196,14 @@ class FileCache:
         except FileNotFoundError:
             return None
         kept = _decoded(data)
-        if kept is None or self._limits.is_old(kept.stored_at_s):
-            path.unlink(missing_ok=True)
-            return None
-        with suppress(FileNotFoundError):  # another process may have removed it since
-            os.utime(path)
-        return kept.events
+        events = None if kept is None or self._limits.is_old(kept.stored_at_s) else _events.decode(kept.events)
+        with suppress(OSError):  # it may be another's to change, and another process may have removed it since
+            path.unlink() if events is None else os.utime(path)
+        return events
 
     def _write(self, key: str, events: tuple[Event, ...]) -> None:
-        data = _encoder.encode(_Kept(SCHEMA_VERSION, self._limits.clock(), events))
+        text = _encoder.encode(events)
+        data = _encoder.encode(_Kept(SCHEMA_VERSION, self._limits.clock(), _digest(text), RawJSON(text)))
         if len(data) > self._limits.size_bytes:
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -203,8 +215,13 @@ class FileCache:
             self._tidy()
 
     def _tidy(self) -> None:
-        """Remove what was used longest ago until the limits hold."""
-        files = sorted(self._files(), reverse=True)
+        """Remove what is too old and what a process that ended left; then what was used longest ago, to the limits."""
+        files: list[_File] = []
+        for file in sorted(self._files(), reverse=True):
+            if self._is_waste(file):
+                Path(file.path).unlink(missing_ok=True)
+            elif file.path.endswith(_SUFFIX):
+                files.append(file)
         size_bytes = sum(file.size_bytes for file in files)
         while files and (len(files) > self._limits.entries or size_bytes > self._limits.size_bytes):
             oldest = files.pop()
@@ -214,20 +231,37 @@ class FileCache:
         self._left_bytes = self._limits.size_bytes - size_bytes
         self._unlooked = _BETWEEN_LOOKS
 
+    def _is_waste(self, file: _File) -> bool:
+        unused_s = self._limits.clock() - file.used_at_s
+        return unused_s > (self._limits.ttl_s if file.path.endswith(_SUFFIX) else _UNFINISHED_S)
+
     def _files(self) -> Iterator[_File]:
         with os.scandir(self._folder) as found:
             for item in found:
-                if item.name.endswith(_SUFFIX):
+                if item.name.endswith((_SUFFIX, PART)):
                     with suppress(FileNotFoundError):  # another process may have removed it since
-                        state = item.stat()
+                        state = item.stat(follow_symlinks=False)
                         yield _File(state.st_mtime, state.st_size, item.path)
+
+
+def _limiter() -> anyio.CapacityLimiter:
+    try:
+        return _threads.get()
+    except LookupError:
+        limiter = anyio.CapacityLimiter(_THREADS)
+        _threads.set(limiter)
+        return limiter
+
+
+def _digest(events: bytes | RawJSON) -> str:
+    return hashlib.sha256(events).hexdigest()
 
 
 def _decoded(data: bytes) -> _Kept | None:
     """Give what a file holds; None where it is of another version, or was cut or changed."""
     try:
-        if _versions.decode(data).schema_version != SCHEMA_VERSION:
-            return None
-        return _answers.decode(data)
+        kept = _answers.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    is_ours = kept.schema_version == SCHEMA_VERSION and kept.digest == _digest(kept.events)
+    return kept if is_ours else None

@@ -23,6 +23,10 @@ class Place(NamedTuple):
     region: str = ""
 
 
+UNKNOWN = Place("")
+"""Somewhere: allowed only where everything is."""
+
+
 class Candidate(NamedTuple):
     """A handler under a name that notices use, such as `openai:gpt-4o`.
 
@@ -67,9 +71,13 @@ def places_of(handler: object) -> tuple[Place, ...]:
 
 
 def all_places(candidates: Iterable[Candidate]) -> tuple[Place, ...]:
-    """Give where any of the candidates may send; empty where one of them does not say."""
+    """Give where any of the candidates may send; an unknown place among them for those that do not say.
+
+    Empty where none says: then whoever wraps the combinator in a `Candidate` may.
+    """
     each = [candidate.places for candidate in candidates]
-    return tuple(dict.fromkeys(place for places in each for place in places)) if all(each) else ()
+    places = dict.fromkeys(place for places in each for place in places or (UNKNOWN,))
+    return tuple(places) if any(each) else ()
 
 
 def checked(

@@ -8,7 +8,6 @@ that fails opens it again. The state is shared by all calls of one middleware; n
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -33,6 +32,7 @@ from loomstream.events import Event, Stop
 from loomstream.handler import Handler, Middleware, NextBatch
 from loomstream.messages import Request
 from loomstream.middleware.layer import Layer
+from loomstream.numerals import is_number, is_whole
 
 FAULTS: tuple[type[LoomstreamError], ...] = (
     Overloaded,
@@ -66,10 +66,13 @@ class Circuit:
         probes: int = 1,
         clock: Callable[[], float] = anyio.current_time,
     ) -> None:
-        limits = {"failures": failures, "window_s": window_s, "open_s": open_s, "probes": probes}
-        for name, value in limits.items():
-            if not (math.isfinite(value) and value > 0):
-                msg = f"Circuit({name}={value!r}): give a number above 0"
+        for name, value in {"failures": failures, "probes": probes}.items():
+            if not (is_whole(value) and value > 0):
+                msg = f"Circuit({name}={value!r}): give a whole number above 0"
+                raise ConfigError(msg)
+        for name, value in {"window_s": window_s, "open_s": open_s}.items():
+            if not (is_number(value) and value > 0):
+                msg = f"Circuit({name}={value!r}): give a number of seconds above 0"
                 raise ConfigError(msg)
         self._failures = failures
         self._window_s = window_s
@@ -152,7 +155,7 @@ class _Guarded(Layer):
         try:
             events = await (self.inner or await self._open())()
         except StopAsyncIteration:
-            self._ended("well")
+            self._ended("well" if self._whole else "fault")
             raise
         except FAULTS:
             self._ended("fault")

@@ -245,7 +245,8 @@ def cost_of(  # noqa: PLR0913 (all but the first three are keyword-only)
     charged, billed = reported_cost(usage), billed_usage(usage)
     served = _Served(served_tier(usage) or service_tier, pricing.region)
     if charged is None and entry is None:
-        asked = _entry(provider, requested_model, pricing) if pricing.by_request else None
+        is_another = pricing.by_request and requested_model != told
+        asked = _entry(provider, requested_model, pricing) if is_another else None
         amount = _amount(asked, billed, served)
         return Cost(provider=provider, model=model, amount_usd=amount, attempts=attempts)
     amount = _amount(entry, billed, served) if charged is None else charged
@@ -445,7 +446,8 @@ class _Meter:
         book, self.book = self.book, None
         if book is None:
             return
-        never_sent = not self._started and self.failed is not None and not may_be_billed(self.failed)
+        refused = self.failed is not None and not may_be_billed(self.failed)
+        never_sent = refused and not self._started and not self._given_up
         book(zero_cost(*self._requested) if never_sent else self._priced or self._cost(), self._usage)
 
     def _set(self, usage: Usage) -> None:

@@ -9,6 +9,7 @@ touches the consumer: it runs in a task of its own, is bounded in number and tim
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import uuid
 from bisect import bisect_right
@@ -24,16 +25,20 @@ from loomstream.errors import ConfigError, DeadlineExceeded, StreamCancelled, Us
 from loomstream.events import Event
 from loomstream.handler import Handler, batches
 from loomstream.messages import Request
+from loomstream.middleware.attempts import CLOSE_LIMIT_S
 from loomstream.middleware.balance import check_weights
 from loomstream.middleware.candidates import Candidate, Placed, all_places, checked
 from loomstream.middleware.layer import Layer
 from loomstream.middleware.outcomes import Measure, Observer, Outcome, measured, tell
-from loomstream.transport.background import Background
+from loomstream.numerals import is_number
+from loomstream.transport.background import Background, close_all
 
 __all__ = ("Outcome", "Shadows", "experiment", "key_of_request", "shadow", "share_of")
 
 Key = str | Callable[[Request], str]
 """What decides on a call's candidate: a text for all calls, or a function of the request."""
+
+_log = logging.getLogger(__name__)
 
 MOST_COPIES = 16
 COPY_LIMIT_S = 120.0
@@ -106,7 +111,8 @@ class Shadows:
     def __init__(
         self, most: int = MOST_COPIES, *, limit_s: float = COPY_LIMIT_S, finish_s: float = FINISH_LIMIT_S
     ) -> None:
-        if not (most > 0 and 0 < limit_s < math.inf and 0 <= finish_s < math.inf):
+        given = is_number(most) and is_number(limit_s) and is_number(finish_s)
+        if not (given and most > 0 and limit_s > 0 and finish_s >= 0):
             msg = f"Shadows({most!r}, limit_s={limit_s!r}, finish_s={finish_s!r}): give numbers above 0"
             raise ConfigError(msg)
         self._most = most
@@ -119,7 +125,7 @@ class Shadows:
     @property
     def running(self) -> int:
         """How many copies run now."""
-        return len(self._running)
+        return sum(not copy.is_over for copy in self._running)
 
     async def __aenter__(self) -> Self:
         self._open = True
@@ -138,9 +144,7 @@ class Shadows:
                 for background in tuple(self._running):
                     await background.wait(math.inf)
         finally:
-            with anyio.CancelScope(shield=True):
-                for background in tuple(self._running):
-                    await self.end(background)
+            await self.end(*self._running)
 
     def check_open(self) -> None:
         """Raise `UsageError` where nobody would end what is begun."""
@@ -150,24 +154,21 @@ class Shadows:
 
     def begin(self, copy: Callable[[], Awaitable[None]]) -> Background[None] | None:
         """Run a copy beside its caller; None where too many run."""
-        if len(self._running) >= self._most:
+        if self.running >= self._most:
             self.skipped += 1
             return None
 
-        async def run() -> None:
-            try:
-                await copy()
-            finally:
-                self._running.discard(background)
-
-        background = Background(run)
-        self._running.add(background)
+        background = Background(copy)
+        self._running = {each for each in (*self._running, background) if not each.is_over}
         return background
 
-    async def end(self, copy: Background[None]) -> None:
-        """End a copy now."""
-        await copy.aclose()
-        self._running.discard(copy)  # one that was cancelled before its first step could not do so
+    async def end(self, *copies: Background[None]) -> None:
+        """End copies now. One that does not let go within a few seconds is left to itself, and logged."""
+        try:
+            if not await close_all(copies, limit_s=CLOSE_LIMIT_S):
+                _log.warning("a copy of a call was ended, and has not let go within %g s", CLOSE_LIMIT_S)
+        finally:
+            self._running.difference_update(copies)
 
 
 def shadow(  # noqa: PLR0913 (each limit is one; all are keyword-only but the candidates)
@@ -195,7 +196,7 @@ def shadow(  # noqa: PLR0913 (each limit is one; all are keyword-only but the ca
     if not others:
         msg = f"shadow has {first.name!r} alone: give at least one more, to which the copies go"
         raise ConfigError(msg)
-    if not 0 <= share <= 1:
+    if not (is_number(share) and 0 <= share <= 1):
         msg = f"shadow(share={share!r}): give a number between 0 and 1"
         raise ConfigError(msg)
     owner = shadows or Shadows(most, limit_s=limit_s)
@@ -250,8 +251,7 @@ class _Shadowed(Layer):
 
     async def released(self) -> None:
         copies, self._copies = self._copies, []
-        for copy in copies:
-            await self._plan.owner.end(copy)
+        await self._plan.owner.end(*copies)
 
 
 class _Copying:

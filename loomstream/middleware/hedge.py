@@ -20,10 +20,11 @@ from loomstream.errors import Attempt, ConfigError, LoomstreamError, StreamTrunc
 from loomstream.events import Event, Notice, Start
 from loomstream.handler import NextBatch, batches
 from loomstream.messages import Request
-from loomstream.middleware.attempts import COMMITTING, MAX_HELD
+from loomstream.middleware.attempts import CLOSE_LIMIT_S, COMMITTING, MAX_HELD
 from loomstream.middleware.candidates import Candidate, Placed, all_places, checked
 from loomstream.middleware.failover import When, elsewhere
 from loomstream.middleware.layer import Layer, tolerated
+from loomstream.numerals import is_number
 
 _LEAST_KNOWN = 10
 """So many calls must have been timed before a quantile of their times means something."""
@@ -68,10 +69,10 @@ def hedge(
     `allowed_regions`, a negative delay, and a quantile not between 0 and 1.
     """
     chain = checked(candidates, "hedge", allowed_providers=allowed_providers, allowed_regions=allowed_regions)
-    if not (math.isfinite(delay_s) and delay_s >= 0):
+    if not (is_number(delay_s) and delay_s >= 0):
         msg = f"hedge(delay_s={delay_s!r}): give seconds of at least 0"
         raise ConfigError(msg)
-    if quantile is not None and not 0 < quantile < 1:
+    if quantile is not None and not (is_number(quantile) and 0 < quantile < 1):
         msg = f"hedge(quantile={quantile!r}): give a number between 0 and 1"
         raise ConfigError(msg)
     latencies = Latencies()
@@ -89,17 +90,25 @@ def hedge(
 class _Hedged(Layer):
     """One call; after the race it passes on what the winner gives."""
 
-    __slots__ = ("_race",)
+    __slots__ = ("_failure", "_race")
 
     def __init__(self, race: _Race) -> None:
         super().__init__(_nowhere, _NO_REQUEST)
         self._race: _Race | None = race
+        self._failure: LoomstreamError | None = None
 
     async def next_batch(self) -> list[Event]:
         race, self._race = self._race, None
         if race is None:
-            raise StopAsyncIteration
-        winner = await race.run()
+            failure, self._failure = self._failure, None
+            raise failure or StopAsyncIteration
+        try:
+            winner = await race.run()
+        except LoomstreamError as error:
+            if not race.notices:
+                raise
+            self._failure = error
+            return race.notices
         self._context, self.inner, self.passing = winner.context, winner.inner, winner.inner
         return [*race.notices, *winner.held]
 
@@ -129,7 +138,6 @@ class _Runner:
         self.held: list[Event] = []
         self.notices: list[Event] = []
         self.scope = anyio.CancelScope()
-        self.error: LoomstreamError | None = None
 
     async def begin(self, request: Request) -> None:
         """Read up to the first content."""
@@ -150,6 +158,8 @@ class _Runner:
         """Keep what was read; say whether the answer has begun."""
         for at, event in enumerate(read):
             (self.notices if isinstance(event, Notice) else self.held).append(event)
+            if isinstance(event, Notice) and event.kind == "reset":  # what came before is void, and nobody has seen it
+                self.held.clear()
             if event.__class__ in COMMITTING or len(self.held) > MAX_HELD:
                 self.held += read[at + 1 :]
                 return True
@@ -161,11 +171,27 @@ class _Runner:
         if context is not None:
             await context.__aexit__(None, None, None)
 
-    def attempt(self, error: LoomstreamError) -> Attempt:
+    def attempts(self, error: LoomstreamError) -> tuple[Attempt, ...]:
+        """Give the attempts behind an error: where the candidate is a combinator, those that it made."""
         start = next((event for event in self.held if isinstance(event, Start)), Start())
         error.provider = error.provider or start.provider or self.candidate.provider
         error.model = error.model or start.model or self.candidate.model
-        return Attempt(error.provider, error.model, type(error).__name__, error.retry_after_s)
+        return error.attempts or (Attempt(error.provider, error.model, type(error).__name__, error.retry_after_s),)
+
+
+async def _close(runners: list[_Runner], raised: list[BaseException]) -> None:
+    """Leave all of them at once, within a limit; what is no `LoomstreamError` is kept for the caller."""
+
+    async def close(runner: _Runner) -> None:
+        try:
+            await tolerated(runner.close(), f"closing {runner.candidate.name}, which lost a race")
+        except Exception as error:  # noqa: BLE001 (the group would wrap it)
+            raised.append(error)
+
+    with anyio.move_on_after(CLOSE_LIMIT_S, shield=True):
+        async with anyio.create_task_group() as group:
+            for runner in runners:
+                group.start_soon(close, runner)
 
 
 class _Race:
@@ -186,8 +212,10 @@ class _Race:
         self._latencies = latencies
         self._runners: list[_Runner] = []
         self._failed: list[tuple[_Runner, LoomstreamError]] = []
+        self._told = 0
+        """So many failures were told of, or made nobody start."""
         self._winner: _Runner | None = None
-        self._raised: Exception | None = None
+        self._raised: BaseException | None = None
         self._changed = anyio.Event()
         self.notices: list[Event] = []
 
@@ -196,13 +224,23 @@ class _Race:
         kept: _Runner | None = None
         try:
             async with anyio.create_task_group() as group:
-                await self._compete(group)
+                try:
+                    await self._compete(group)
+                except Exception as error:  # noqa: BLE001 (`when` may raise anything: the group would wrap it)
+                    self._raised = error
                 for runner in self._runners:
                     if runner is not self._winner:
                         runner.scope.cancel()
             kept = None if self._raised else self._winner
         finally:
             await self._close_all_but(kept)
+        self.notices += [
+            notice
+            for runner in self._runners
+            if runner is not kept
+            for notice in runner.notices
+            if isinstance(notice, Notice) and notice.may_be_billed
+        ]
         if self._raised is not None:
             raise self._raised
         if kept is None:
@@ -215,33 +253,27 @@ class _Race:
             self._changed = anyio.Event()
             with anyio.move_on_after(self._wait_s() if self._waiting else None):
                 await self._changed.wait()
-            running = len(self._runners) - len(self._failed)
-            if self._winner is not None or self._raised is not None or (not running and not self._may_go_on()):
+            if self._winner is not None or self._raised is not None:
                 return
-            if self._waiting and self._may_go_on():
-                self._start(group, self._why())
+            failed, self._told = self._failed[self._told :], len(self._failed)
+            if [error for _, error in failed if not self._when(error)]:  # asked once for each
+                self._waiting.clear()
+            if self._waiting:
+                self._start(group, *self._why(failed[-1] if failed else None))
+            elif len(self._runners) == len(self._failed):
+                return
 
-    def _may_go_on(self) -> bool:
-        refused = self._failed and not self._when(self._failed[-1][1])
-        return bool(self._waiting) and not refused
+    def _why(self, failed: tuple[_Runner, LoomstreamError] | None) -> tuple[str, Attempt | None]:
+        """Say why another one is begun, and give the attempt that has just failed where that is why."""
+        if failed is None:
+            return f"{self._runners[-1].candidate.name} has not begun to answer", None
+        runner, error = failed
+        return f"{runner.candidate.name} failed ({type(error).__name__}: {error})", runner.attempts(error)[-1]
 
-    def _why(self) -> str:
-        last = self._runners[-1]
-        if last.error is not None:
-            return f"{last.candidate.name} failed ({type(last.error).__name__}: {last.error})"
-        return f"{last.candidate.name} has not begun to answer"
-
-    def _given_up(self) -> Attempt | None:
-        """Give the attempt that failed last, where that is why another one is begun."""
-        last = self._runners[-1]
-        return None if last.error is None else last.attempt(last.error)
-
-    def _start(self, group: TaskGroup, why: str) -> None:
+    def _start(self, group: TaskGroup, why: str, attempt: Attempt | None = None) -> None:
         runner = _Runner(self._waiting.pop(0))
         if why:
-            self.notices.append(
-                Notice("hedge", f"{why}; {runner.candidate.name} is asked too", attempt=self._given_up())
-            )
+            self.notices.append(Notice("hedge", f"{why}; {runner.candidate.name} is asked too", attempt=attempt))
         self._runners.append(runner)
         group.start_soon(self._read, runner, name=f"hedge {runner.candidate.name}")
 
@@ -251,9 +283,10 @@ class _Race:
             try:
                 await runner.begin(self._request)
             except LoomstreamError as error:
-                runner.error = error
                 self._failed.append((runner, error))
-            except Exception as error:  # noqa: BLE001 (raised by the caller, outside of the group)
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:  # noqa: BLE001 (raised by the caller, outside of the group)
                 self._raised = error
             else:
                 if self._winner is None:
@@ -263,12 +296,18 @@ class _Race:
         self._changed.set()
 
     async def _close_all_but(self, kept: _Runner | None) -> None:
-        with anyio.CancelScope(shield=True):
-            for runner in self._runners:
-                if runner is not kept:
-                    await tolerated(runner.close(), f"closing {runner.candidate.name}, which lost a race")
+        raised: list[BaseException] = []
+        losers = [runner for runner in self._runners if runner is not kept]
+        try:
+            await _close(losers, raised)
+        except BaseException as error:  # noqa: BLE001 (raised when the winner is closed too: then nobody has won)
+            raised.append(error)
+        if raised and kept is not None:
+            await _close([kept], raised)
+        for error in sorted(raised, key=lambda error: isinstance(error, Exception)):
+            raise error
 
     def _last_error(self) -> LoomstreamError:
         error = self._failed[-1][1]
-        error.attempts = tuple(runner.attempt(raised) for runner, raised in self._failed)
+        error.attempts = tuple(attempt for runner, raised in self._failed for attempt in runner.attempts(raised))
         return error

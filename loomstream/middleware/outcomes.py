@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager
 import anyio
 from msgspec import Struct
 
+from loomstream.errors import StreamTruncated
 from loomstream.events import Cost, Event, EventBase, Stop, Usage
 from loomstream.handler import Handler
 from loomstream.messages import Request
@@ -22,6 +23,8 @@ from loomstream.middleware.cost import cost_of
 from loomstream.middleware.layer import Layer
 
 _log = logging.getLogger(__name__)
+RECENT_S = 300.0
+"""What was measured longer ago than this, in seconds, is forgotten: so the candidate is tried again."""
 _WATCHED: frozenset[type[EventBase]] = frozenset((Usage, Cost, Stop))
 
 
@@ -172,6 +175,7 @@ class _Measured(Layer):
                 self._measure.begin()
             events = await (self.inner or await self.open_inner())()
         except StopAsyncIteration:
+            self._measure.failed(StreamTruncated("the events ended without a Stop: a handler lost it"))
             raise
         except Exception as error:
             self._measure.failed(error)

@@ -24,6 +24,7 @@ from loomstream.messages import Request
 from loomstream.middleware.estimates import counted_tokens, prompt_tokens
 from loomstream.middleware.layer import Layer, tolerated
 from loomstream.middleware.store import Demand, MemoryStore, Place, Quota, Store, loop_time, queue_full
+from loomstream.numerals import is_number
 from loomstream.providers import Provider, look_up
 
 NOTICEABLE_S = 1.0
@@ -117,7 +118,7 @@ def rate_limit(  # noqa: PLR0913 (each limit is one; all are keyword-only but wh
 def _check(**numbers: float | None) -> None:
     """Raise `ConfigError` for a number that is no limit, and for a burst of what has none."""
     for name, number in numbers.items():
-        if number is not None and not 0 <= number < math.inf:
+        if number is not None and not (is_number(number) and number >= 0):
             msg = f"rate_limit({name}={number!r}): give a number of at least 0"
             raise ConfigError(msg)
     burst = numbers["burst"]

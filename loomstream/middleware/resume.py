@@ -11,14 +11,17 @@ user's turn, and where it repeats the end of what it had said, that is left out.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from decimal import Decimal
 from typing import Literal, get_args
 
+import anyio
 import msgspec
 
 from loomstream.accumulate import Accumulator
 from loomstream.errors import BadRequest, ConfigError, LoomstreamError
 from loomstream.events import (
+    Cost,
     Event,
     Notice,
     ReasoningEnd,
@@ -32,6 +35,7 @@ from loomstream.events import (
 )
 from loomstream.handler import Handler, Middleware
 from loomstream.messages import Message, Reasoning, Request, Text, user
+from loomstream.middleware.layer import tolerated
 
 Resume = Literal["off", "prefill", "prompt", "restart"]
 """What follows an answer that broke in its middle."""
@@ -48,7 +52,16 @@ _Ends = type[TextEnd] | type[ReasoningEnd]
 _Continue = Callable[[Request, str], Request]
 
 
-def resumed(how: Resume) -> Middleware:
+MayResume = Callable[[Request, LoomstreamError], float | None]
+"""Gives the seconds after which the answer to a request may go on behind an error; None: not at all."""
+
+
+def at_once(request: Request, error: LoomstreamError) -> float | None:  # noqa: ARG001 (its signature)
+    """Go on without a pause wherever the error may be repeated."""
+    return None if error.retry_safety == "no" else 0.0
+
+
+def resumed(how: Resume, may_resume: MayResume = at_once) -> Middleware:
     """Give the middleware that goes on in this way. Raises `ConfigError` for another word."""
     if how not in get_args(Resume):
         msg = f"resume={how!r}: known are {', '.join(get_args(Resume))}"
@@ -59,7 +72,8 @@ def resumed(how: Resume) -> Middleware:
     def wrap(handler: Handler) -> Handler:
         @asynccontextmanager
         async def resuming(request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
-            run = _restarted(handler, request) if how == "restart" else _continued(handler, request, how)
+            piece = _Piece(handler, may_resume)
+            run = _restarted(piece, request) if how == "restart" else _continued(piece, request, how)
             async with aclosing(run) as events:
                 yield events
 
@@ -72,55 +86,112 @@ def _unchanged(handler: Handler) -> Handler:
     return handler
 
 
-def _may_resume(error: LoomstreamError, *, begun: bool, resumes: int) -> bool:
-    return begun and error.retry_safety != "no" and resumes < MAX_RESUMES
+_TELLING = Notice | Start | Usage | Cost
+"""Events that are no part of the answer."""
 
 
-async def _restarted(handler: Handler, request: Request) -> AsyncGenerator[Event]:
-    resumes = 0
-    while True:
-        begun = False
+class _Piece:
+    """One attempt at the answer: its events, and the error that broke them. Errors of leaving it are nobody's break."""
+
+    def __init__(self, handler: Handler, may_resume: MayResume) -> None:
+        self._handler = handler
+        self._may_resume = may_resume
+        self._resumes = 0
+        self._before = _NOTHING_SPENT
+        self._cost: Cost | None = None
+        self.error: LoomstreamError | None = None
+        self.begun = False
+        self.whole = False
+
+    async def events(self, request: Request) -> AsyncGenerator[Event]:
+        """Give the events of an attempt, each cost with what the attempts before have cost."""
+        self.error, self.begun, self.whole = None, False, False
+        if self._cost is not None:
+            self._before, self._cost = self._cost, None
         try:
-            async with handler(request) as events:
-                async for event in events:
-                    begun = begun or not isinstance(event, Notice | Start | Usage)
+            context = self._handler(request)
+            events = await context.__aenter__()
+        except LoomstreamError as error:
+            self.error = error
+            return
+        try:
+            async for event in events:
+                self.begun = self.begun or not isinstance(event, _TELLING)
+                self.whole = self.whole or isinstance(event, Stop)
+                if isinstance(event, Cost):
+                    self._cost = event if self._before is _NOTHING_SPENT else _sum_of_costs(self._before, event)
+                    yield self._cost
+                else:
                     yield event
         except LoomstreamError as error:
-            if not _may_resume(error, begun=begun, resumes=resumes):
+            self.error = error
+        except anyio.get_cancelled_exc_class():
+            await tolerated(self._leave(context), "closing an attempt that was cancelled")
+            raise
+        except BaseException:
+            await self._leave(context)
+            raise
+        await self._leave(context)
+
+    def delay_s(self, request: Request) -> float | None:
+        """Give the seconds after which to go on; None where the error must be raised."""
+        if self.error is None or self.whole or self._resumes == MAX_RESUMES:
+            return None
+        delay_s = self._may_resume(request, self.error)
+        self._resumes += delay_s is not None
+        return delay_s
+
+    async def _leave(self, context: AbstractAsyncContextManager[AsyncIterator[Event]]) -> None:
+        try:
+            await context.__aexit__(None, None, None)
+        except LoomstreamError as error:
+            if self.error is None:
                 raise
-            resumes += 1
-            words = f"the answer broke ({type(error).__name__}: {error}): it begins anew, what came before is void"
-            broken = error.last_attempt
-        else:
+            self.error.add_note(f"closing the attempt failed too: {error}")
+
+
+async def _restarted(piece: _Piece, request: Request) -> AsyncGenerator[Event]:
+    while True:
+        async with aclosing(piece.events(request)) as events:
+            async for event in events:
+                yield event
+        error = piece.error
+        if error is None:
             return
-        yield Notice("reset", words, attempt=broken)
+        delay_s = piece.delay_s(request) if piece.begun else None
+        if delay_s is None:
+            raise error
+        words = f"the answer broke ({type(error).__name__}: {error}): it begins anew, what came before is void"
+        yield Notice("reset", words, attempt=error.last_attempt)
+        await anyio.sleep(delay_s)
 
 
-async def _continued(handler: Handler, request: Request, how: Resume) -> AsyncGenerator[Event]:
+async def _continued(piece: _Piece, request: Request, how: Resume) -> AsyncGenerator[Event]:
     seam = _Seam()
     cause: LoomstreamError | None = None
-    asked, resumes = request, 0
+    asked = request
     while True:
-        try:
-            async with handler(asked) as events:
-                async for event in events:
-                    for given in seam.give(event):
-                        yield given
-        except LoomstreamError as error:
-            refused = isinstance(error, BadRequest) and how == "prefill" and cause is not None and seam.untouched
-            if not refused and not (seam.resumable and _may_resume(error, begun=bool(seam.text), resumes=resumes)):
-                error.__cause__ = error.__cause__ or cause
-                raise
-            how = "prompt" if refused else how
-            cause = error
-        else:
+        async with aclosing(piece.events(asked)) as events:
+            async for event in events:
+                for given in seam.give(event):
+                    yield given
+        error = piece.error
+        if error is None:
             return
-        resumes += 1
+        refused = isinstance(error, BadRequest) and how == "prefill" and cause is not None and not piece.begun
+        delay_s = 0.0 if refused else piece.delay_s(request) if seam.text and seam.resumable else None
+        if delay_s is None:
+            error.__cause__ = error.__cause__ or cause
+            raise error
+        how = "prompt" if refused else how
+        cause = error
         for given in seam.close():
             yield given
         words = f"the answer broke ({type(cause).__name__}: {cause}): it goes on behind {len(seam.text)} characters"
         yield Notice("resume", words, attempt=cause.last_attempt)
-        asked = _CONTINUE[how](request, seam.text)
+        await anyio.sleep(delay_s)
+        if seam.text.strip():
+            asked = _CONTINUE[how](request, seam.text)
         seam.begin(how)
 
 
@@ -157,8 +228,6 @@ class _Seam:
         self._held: list[Event] = []
         self._held_text = ""
         self._exact = False
-        self.untouched = False
-        """Whether nothing of this piece, the first one apart, has come."""
 
     @property
     def text(self) -> str:
@@ -167,18 +236,20 @@ class _Seam:
 
     @property
     def resumable(self) -> bool:
-        """Whether all that came is text, or reasoning before it."""
-        return all(isinstance(block, Text | Reasoning) for block in self._fold.response.message.content)
+        """Whether all that came is text, or reasoning before it, of one answer."""
+        choices = self._fold.response.choices
+        return len(choices) <= 1 and all(
+            isinstance(block, Text | Reasoning) for choice in choices for block in choice.message.content
+        )
 
     def begin(self, how: Resume) -> None:
         """Begin the next piece."""
         self._usage = _sum(self._usage, self._last)
         self._last = Usage()
-        self.untouched = True
         self._offset = self._next_index
         self._resumed = True
         text = self.text
-        self._exact = how == "prefill"
+        self._exact = how == "prefill" or not text.strip()
         # a prefilled model goes on behind the blanks that its turn could not end in; a prompted one may repeat words
         self._start = text[len(text.rstrip()) :] if self._exact else text[-SEAM_CHARS:]
         self._held, self._held_text = [], ""
@@ -188,9 +259,10 @@ class _Seam:
         if not self._resumed:
             self._note(event)
             return [event]
-        self.untouched = False
         if isinstance(event, Start):
             return []
+        if isinstance(event, Cost | Notice):
+            return self._sent([event])
         if isinstance(event, Usage):
             self._last = event
             return [_sum(self._usage, event)]
@@ -198,10 +270,9 @@ class _Seam:
         return self._sent(self._seam(event) if self._start else [event])
 
     def close(self) -> list[Event]:
-        """End what the break left open."""
-        given = self._sent(self._released()) if self._start else []
-        ends: list[Event] = [end(index) for index, end in self._open.items()]
-        return given + self._sent(ends)
+        """End what the break left open. What is still held back nobody has seen: the next piece says it again."""
+        self._held, self._held_text = [], ""
+        return self._sent([end(index) for index, end in self._open.items()])
 
     def _sent(self, events: list[Event]) -> list[Event]:
         for event in events:
@@ -236,7 +307,7 @@ class _Seam:
             self._held_text += event.text
             if self._undecided():
                 return []
-        elif not isinstance(event, TextEnd | Stop):
+        elif not isinstance(event, Stop):
             return []
         return self._released()
 
@@ -272,6 +343,25 @@ class _Seam:
         longest = min(len(text), len(self._start))
         sizes = range(longest, LEAST_SEAM_CHARS - 1, -1)
         return next((size for size in sizes if self._start.endswith(text[:size])), 0)
+
+
+_NOTHING_SPENT = Cost(provider="", model="")
+
+
+def _sum_of_costs(before: Cost, cost: Cost) -> Cost:
+    """Give what both attempts have cost: at least that, for what the broken one had used at its end nobody said."""
+
+    def both(one: Decimal | None, two: Decimal | None) -> Decimal | None:
+        return None if one is None or two is None else one + two
+
+    return msgspec.structs.replace(
+        cost,
+        amount_usd=both(before.amount_usd, cost.amount_usd),
+        lower_usd=both(before.lower_usd, cost.lower_usd),
+        upper_usd=None if cost.upper_usd != 0 or before.upper_usd != 0 else cost.upper_usd,
+        exact=cost.upper_usd == 0 and before.upper_usd == 0,
+        attempts=before.attempts + cost.attempts,
+    )
 
 
 def _sum(one: Usage, two: Usage) -> Usage:

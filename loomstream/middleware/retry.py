@@ -9,9 +9,9 @@ in the error's `attempts`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from loomstream.errors import ConfigError, LoomstreamError
@@ -22,6 +22,7 @@ from loomstream.middleware.attempts import Attempts, Next
 from loomstream.middleware.cost import may_be_billed
 from loomstream.middleware.resume import Resume, resumed
 from loomstream.middleware.store import loop_time
+from loomstream.numerals import is_number
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -49,7 +50,7 @@ class RetryBudget:
     __slots__ = ("_left", "_most", "_ratio")
 
     def __init__(self, ratio: float = 0.19, free: float = 10.0) -> None:
-        if not (math.isfinite(ratio) and math.isfinite(free) and ratio >= 0 and free >= 0):
+        if not (is_number(ratio) and is_number(free) and ratio >= 0 and free >= 0):
             msg = f"RetryBudget(ratio={ratio!r}, free={free!r}): give finite numbers of at least 0"
             raise ConfigError(msg)
         self._ratio = ratio
@@ -95,18 +96,21 @@ def retry(
     """
     numbers = {"max_retries": max_retries, "backoff_s": backoff_s, "longest_wait_s": longest_wait_s}
     for name, number in numbers.items():
-        if not number >= 0:
+        if not (is_number(number, infinite=name != "backoff_s") and number >= 0):
             msg = f"retry({name}={number!r}): give a number of at least 0"
             raise ConfigError(msg)
-    resuming = resumed(resume)
     policy = _Policy(max_retries, backoff_s, wait, stop, longest_wait_s, budget or RetryBudget(), resume == "off")
 
-    def wrap(handler: Handler) -> Handler:
-        def retrying(request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
-            policy.budget.call()
-            return _Retried(policy, handler, request)
+    resuming = resumed(resume, policy.may_resume)
 
-        return resuming(retrying)
+    def wrap(handler: Handler) -> Handler:
+        tries = resuming(partial(_Retried, policy, handler))
+
+        def retrying(request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+            policy.budget.call()  # once, however often the answer is resumed
+            return tries(request)
+
+        return retrying
 
     return wrap
 
@@ -133,6 +137,13 @@ class _Policy:
         self._backoff_s = backoff_s
         self._wait = wait
 
+    def may_resume(self, request: Request, error: LoomstreamError) -> float | None:
+        """Give the pause before an answer that broke goes on: what the provider asks for; None where it must not."""
+        delay_s = error.retry_after_s or 0.0
+        if delay_s > self.longest_wait_s or not _may_repeat(request, error) or not self.budget.take():
+            return None
+        return delay_s
+
     @property
     def wait(self) -> WaitBaseT:
         """The waits; tenacity is loaded at the first failure, because that takes longer than loading all of this."""
@@ -141,6 +152,12 @@ class _Policy:
 
             self._wait = wait_random_exponential(multiplier=self._backoff_s, max=max(_WIDEST_WAIT_S, self._backoff_s))
         return self._wait
+
+
+def _may_repeat(request: Request, error: LoomstreamError) -> bool:
+    if error.retry_safety == "maybe":
+        return not any(request.extra_body.get(key) for key in _ACTS)
+    return error.retry_safety == "yes"
 
 
 class _Retried(Attempts):
@@ -159,7 +176,7 @@ class _Retried(Attempts):
         if error is None:  # pragma: no cover (the first try is known)
             return None
         self._tries += 1
-        if self._tries > self._policy.max_retries + 1 or not self._may_repeat(error):
+        if self._tries > self._policy.max_retries + 1 or not _may_repeat(self._request, error):
             return None
         state = _state(self._tries - 1, loop_time() - self._began_s, error)
         if self._policy.stop is not None and self._policy.stop(state):
@@ -172,11 +189,6 @@ class _Retried(Attempts):
         words = f"try {self._tries - 1} failed ({type(error).__name__}: {error}); the next one in {delay_s:.3g} s"
         notice = Notice("retry", words, may_be_billed(error), error.last_attempt)
         return Next(self._handler, self._request, (notice,), delay_s)
-
-    def _may_repeat(self, error: LoomstreamError) -> bool:
-        if error.retry_safety == "maybe":
-            return not any(self._request.extra_body.get(key) for key in _ACTS)
-        return error.retry_safety == "yes"
 
     def _refusal(self, error: LoomstreamError, delay_s: float) -> str:
         """Say why no try follows this error, though it might; an empty text: one does."""

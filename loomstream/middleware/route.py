@@ -26,12 +26,11 @@ from loomstream.messages import Request
 from loomstream.middleware.candidates import Candidate, all_places, checked
 from loomstream.middleware.estimates import prompt_tokens
 from loomstream.middleware.failover import When, elsewhere, in_turn
-from loomstream.middleware.outcomes import Measure, measured
+from loomstream.middleware.outcomes import RECENT_S, Measure, measured
+from loomstream.numerals import is_number
 
 OUTPUT_TOKENS = 512
 """What an answer is taken for whose request names no `max_tokens`."""
-RECENT_S = 300.0
-"""A time to the first content that is older than this, in seconds, is forgotten: so the candidate is tried again."""
 
 _NEWEST = 0.3
 """The share of the newest time in the moving average."""
@@ -109,7 +108,8 @@ def route(  # noqa: PLR0913 (each constraint is one; all are keyword-only but th
     chain = checked(candidates, "route", allowed_providers=allowed_providers, allowed_regions=allowed_regions)
     limits = {"max_latency_s": max_latency_s, "max_cost_usd": max_cost_usd}
     for name, limit in limits.items():
-        if limit is not None and not 0 < limit < math.inf:
+        is_figure = limit.is_finite() if isinstance(limit, Decimal) else is_number(limit)
+        if limit is not None and not (is_figure and limit > 0):
             msg = f"route({name}={limit!r}): give a number above 0"
             raise ConfigError(msg)
     given = dict(entries or {})

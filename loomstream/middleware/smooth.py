@@ -33,6 +33,7 @@ from loomstream.events import (
 from loomstream.handler import Handler, Middleware, NextBatch
 from loomstream.messages import Request
 from loomstream.middleware.layer import Layer
+from loomstream.numerals import is_number
 from loomstream.transport.loops import running_loop
 
 FRAME_S = 1 / 60
@@ -59,7 +60,8 @@ def smooth(*, chars_per_second: float | None = None, max_delay_s: float = 0.25) 
 
     Raises `ConfigError` for numbers that are not above 0.
     """
-    if not (0 < max_delay_s < math.inf and (chars_per_second is None or 0 < chars_per_second < math.inf)):
+    given = (max_delay_s,) if chars_per_second is None else (max_delay_s, chars_per_second)
+    if not all(is_number(number) and number > 0 for number in given):
         msg = f"smooth(chars_per_second={chars_per_second!r}, max_delay_s={max_delay_s!r}): give numbers above 0"
         raise ConfigError(msg)
 

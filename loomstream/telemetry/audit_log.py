@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from loomstream.errors import ConfigError
+from loomstream.numerals import is_number
 from loomstream.providers.config_file import own_file
 from loomstream.telemetry.records import AuditRecord, decode_record, encode_record
 
@@ -58,7 +59,7 @@ class AuditLog:
         clock: Callable[[], float] = time.time,
     ) -> None:
         for name, limit in (("max_bytes", max_bytes), ("max_age_s", max_age_s), ("keep", keep)):
-            if limit is not None and not limit > 0:
+            if limit is not None and not (is_number(limit, infinite=True) and limit > 0):
                 msg = f"AuditLog({name}={limit!r}): give a number above 0"
                 raise ConfigError(msg)
         self.path = default_path() if path is None else Path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111

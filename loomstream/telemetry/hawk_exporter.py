@@ -31,6 +31,7 @@ import msgspec
 from msgspec import Struct
 
 from loomstream.errors import ConfigError
+from loomstream.numerals import is_number
 from loomstream.telemetry.calls import Complaint
 from loomstream.telemetry.redaction import redacted
 from loomstream.transport.proxies import ProxyTable, Target, is_loopback
@@ -102,7 +103,7 @@ class HawkExporter:
         limits = {"max_queue": max_queue, "batch": batch, "interval_s": interval_s, "timeout_s": timeout_s,
                   "attempts": attempts, "first_wait_s": first_wait_s, "exit_s": exit_s}  # fmt: skip
         for name, limit in limits.items():
-            if not limit > 0:
+            if not (is_number(limit, infinite=True) and limit > 0):
                 msg = f"HawkExporter({name}={limit!r}): give a number above 0"
                 raise ConfigError(msg)
         self.endpoint = _address(endpoint, allow_http=allow_http)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from loomstream.errors import ConfigError
 from loomstream.handler import Middleware
+from loomstream.numerals import is_whole
 from loomstream.telemetry.calls import Requested, watched
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def otel(
     except ImportError as error:
         msg = "OpenTelemetry is not installed: pip install 'loomstream[otel]'"
         raise ConfigError(msg) from error
-    if gaps_every < 1:
+    if not is_whole(gaps_every) or gaps_every < 1:
         msg = f"otel(gaps_every={gaps_every!r}): give a whole number of at least 1"
         raise ConfigError(msg)
     wanted = os.environ.get(CONTENT_VARIABLE, "").strip().lower() in _YES if content is None else content

@@ -3,8 +3,8 @@
     @pytest.fixture(params=virtual_clock_backends())
     def anyio_backend(request): return request.param
 
-Contract: where every task waits, time jumps to the next timer; real I/O that is ready comes first. On asyncio it is an
-event loop, on trio its own mock clock.
+Contract: where every task waits, time jumps to the next timer; real I/O that is ready comes first, but no thread is
+waited for: a limit on its work may pass at once. On asyncio it is an event loop, on trio its own mock clock.
 """
 
 from __future__ import annotations

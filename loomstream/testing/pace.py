@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
+from loomstream.numerals import is_number
 from loomstream.testing.wires.answers import Sent
 
 _TAIL = 1.6449
@@ -33,8 +34,8 @@ class Pace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                msg = f"Pace({name}={value}): give a number that is not negative"
+            if not (is_number(value) and value >= 0):
+                msg = f"Pace({name}={value!r}): give a number that is not negative"
                 raise ValueError(msg)
 
     def waits(self, sent: Iterable[Sent], *, seed: int = 0, number: int = 0) -> list[float]:

@@ -33,6 +33,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"DBUS_SESSION_BUS_ADDRESS": "unix:path=/nowhere"}, False),
         ({"DISPLAY": ":0"}, False),
         ({"XDG_RUNTIME_DIR": "{home}/run"}, False),
+        ({"XDG_CACHE_HOME": "{home}/run"}, False),
         ({"PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring"}, False),
         ({"XDG_CONFIG_HOME": "{home}/chosen"}, False),
         ({"XDG_DATA_HOME": "{home}/chosen"}, False),

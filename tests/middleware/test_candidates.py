@@ -69,8 +69,14 @@ def test_the_allowed_places_bind_combinators_within(inner: Callable[..., Handler
         failover([EU, lying], allowed_regions=["eu-west-1"])
 
 
-def test_one_unknown_place_makes_all_of_it_unknown() -> None:
-    assert failover([EU, NOWHERE]).places == ()
+def test_one_unknown_place_is_a_place_of_it_that_nobody_can_overrule() -> None:
+    half = failover([US, NOWHERE])
+    for claim in ({}, {"provider": "bedrock", "region": "eu-west-1"}):
+        with pytest.raises(ConfigError, match="'half' may send to the region 'us-east-1'"):
+            failover([EU, Candidate("half", half, **claim)], allowed_regions=["eu-west-1"])
+        with pytest.raises(ConfigError, match="'half' may send to no known provider"):
+            failover([EU, Candidate("half", half, **claim)], allowed_providers=["bedrock"])
+    assert failover([NOWHERE]).places == ()
 
 
 def test_middleware_around_a_combinator_is_told_by_placed() -> None:

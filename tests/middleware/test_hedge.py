@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
 import anyio
 import pytest
 
@@ -105,6 +108,45 @@ async def test_what_is_no_error_of_ours_comes_out_alone() -> None:
     with pytest.raises(ZeroDivisionError):
         async with handler(REQUEST) as events:
             await anext(events)
+
+
+class _Log:
+    """A handler that says when it is opened and closed, and may fail at that."""
+
+    def __init__(self, name: str, log: list[str], delay_s: float, error: Exception | None = None) -> None:
+        self.name, self.log, self.delay_s, self.error = name, log, delay_s, error
+
+    @asynccontextmanager
+    async def __call__(self, _: Request) -> AsyncGenerator[AsyncIterator[Event]]:
+        self.log.append(f"open {self.name}")
+        try:
+            async with aclosing(self.read()) as events:
+                yield events
+        finally:
+            self.log.append(f"closed {self.name}")
+            if self.error is not None:
+                raise self.error
+
+    async def read(self) -> AsyncGenerator[Event]:
+        yield Start(self.name)
+        await anyio.sleep(self.delay_s)
+        for event in text_events(self.name)[1:]:
+            yield event
+
+
+async def test_where_a_loser_cannot_be_closed_all_others_are_and_the_winner_too() -> None:
+    log: list[str] = []
+    handlers = [_Log("a", log, 10, KeyError("close")), _Log("b", log, 10), _Log("c", log, 1)]
+    handler = hedge([Candidate(one.name, one) for one in handlers], delay_s=2)
+
+    async def read_all() -> None:
+        async with handler(REQUEST) as events:
+            async for _ in events:
+                pass
+
+    with pytest.raises(KeyError, match="close"):
+        await read_all()
+    assert sorted(log) == ["closed a", "closed b", "closed c", "open a", "open b", "open c"]
 
 
 @pytest.mark.parametrize("after_s", [0.5, 2.5])

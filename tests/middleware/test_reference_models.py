@@ -111,6 +111,7 @@ class Balancer(RuleBasedStateMachine):
         self.loop = VirtualClockLoop()
         self.open: list[tuple[str, AbstractAsyncContextManager[AsyncIterator[Event]], AsyncIterator[Event]]] = []
         self.latency_s: dict[str, float] = {}
+        self.measured_s: dict[str, float] = {}
         self.given: Counter[str] = Counter()
         self.turn = 0
 
@@ -128,7 +129,7 @@ class Balancer(RuleBasedStateMachine):
             "round_robin": {name: float(name != NAMES[self.turn % 3]) for name in NAMES},
             "weighted": {name: (self.given[name] + 1) / self.weights[name] for name in NAMES},
             "least_busy": busy,
-            "lowest_latency": {name: self.latency_s.get(name, 0.0) for name in NAMES},
+            "lowest_latency": {name: self.latency_s[name] if self._is_recent(name) else 0.0 for name in NAMES},
         }
         by_name = measures[self.strategy]
         if self.strategy == "weighted":  # smooth: nobody is more than one call ahead of, or behind, its share
@@ -140,18 +141,25 @@ class Balancer(RuleBasedStateMachine):
     @precondition(lambda self: len(self.open) < 8)
     def call(self) -> None:
         allowed = self.expected()
-        context = self.balance(REQUEST)
-        events = self.loop.run_until_complete(context.__aenter__())
+        context, events = self.loop.run_until_complete(self._entered())
         began_s = self.loop.time()
         self.loop.run_until_complete(self._first_text(events))
         name = self.asked[-1]
         assert name in allowed
         took_s = self.loop.time() - began_s
-        known_s = self.latency_s.get(name, took_s)
+        known_s = self.latency_s[name] if self._is_recent(name) else took_s
         self.latency_s[name] = known_s + 0.3 * (took_s - known_s)
+        self.measured_s[name] = self.loop.time()
         self.given[name] += 1
         self.turn += 1
         self.open.append((name, context, events))
+
+    async def _entered(self) -> tuple[AbstractAsyncContextManager[AsyncIterator[Event]], AsyncIterator[Event]]:
+        context = self.balance(REQUEST)
+        return context, await context.__aenter__()
+
+    def _is_recent(self, name: str) -> bool:
+        return name in self.measured_s and self.loop.time() - self.measured_s[name] <= 300
 
     async def _first_text(self, events: AsyncIterator[Event]) -> None:
         async for event in events:
@@ -164,7 +172,7 @@ class Balancer(RuleBasedStateMachine):
         _, context, _ = self.open.pop(at % len(self.open))
         self.loop.run_until_complete(context.__aexit__(None, None, None))
 
-    @rule(name=st.sampled_from(NAMES), delay_s=st.sampled_from([0.5, 1.0, 4.0]))
+    @rule(name=st.sampled_from(NAMES), delay_s=st.sampled_from([0.5, 1.0, 4.0, 290.0]))
     def slow_down(self, name: str, delay_s: float) -> None:
         self.delays_s[name] = delay_s
 

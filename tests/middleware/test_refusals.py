@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,7 @@ Make = Callable[..., object]
 NUMBERS: list[tuple[Make, str, tuple[float, ...]]] = [
     (retry, "max_retries", (-1, NAN)),
     (retry, "longest_wait_s", (-1, NAN)),
+    (retry, "backoff_s", (-1, NAN, INFINITY)),
     (RetryBudget, "ratio", (-0.1, NAN, INFINITY)),
     (RetryBudget, "free", (-1, NAN, INFINITY)),
     (timeout, "connect_s", (0, -1, NAN)),
@@ -85,6 +88,27 @@ def test_numbers_that_mean_nothing(make: Make, name: str, value: float, tmp_path
     named = {"path": tmp_path / "log", name: value} if make is AuditLog else {name: value}
     with pytest.raises((ConfigError, RequestError), match=r"above 0|at least 0|at least 1|between 0 and 1"):
         make(**named)
+
+
+@pytest.mark.parametrize(("make", "name"), [(make, name) for make, name, _ in NUMBERS if make is not budget])
+@pytest.mark.parametrize("value", ["3", [], 10**400, 1j], ids=["text", "list", "too large", "complex"])
+def test_what_is_no_number(make: Make, name: str, value: object, tmp_path: Path) -> None:
+    named = {"path": tmp_path / "log", name: value} if make is AuditLog else {name: value}
+    with pytest.raises((ConfigError, RequestError), match=rf"{name}=.*give|give numbers"):
+        make(**named)
+
+
+@pytest.mark.parametrize("value", [[], 10**400, 1j, "many"])
+@pytest.mark.parametrize("name", ["limit_usd", "limit_tokens"])
+def test_what_is_no_limit_of_a_budget(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"{name}=.*give"):
+        budget("openai", "gpt-4o", **{name: value})  # type: ignore[arg-type]
+
+
+def test_numbers_may_be_of_another_library() -> None:
+    """NumPy's are registered as these; `Fraction` stands for them here."""
+    assert retry(max_retries=2, backoff_s=Fraction(1, 2))  # type: ignore[arg-type]
+    assert route(PAIR, max_cost_usd=Decimal("0.5"), max_latency_s=Fraction(1, 2))  # type: ignore[arg-type]
 
 
 WORDS: list[tuple[Callable[[], object], str]] = [

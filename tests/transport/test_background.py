@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextvars import ContextVar
 
 import anyio
 import anyio.lowlevel
 import pytest
+import trio
 
 from loomstream.testing.clock import virtual_clock_backends
 from loomstream.transport.background import Background
@@ -76,3 +78,71 @@ async def test_a_caller_that_is_cancelled_leaves_it_to_be_closed() -> None:
 async def test_it_may_be_closed_before_it_began() -> None:
     background = Background(anyio.sleep_forever)
     await background.aclose()
+
+
+async def test_what_was_cancelled_says_so() -> None:
+    async def work() -> str:
+        return "done"
+
+    whole, early, late = Background(work), Background(anyio.sleep_forever), Background(anyio.sleep_forever)
+    await early.aclose()
+    await whole.wait(1)
+    await late.wait(1)
+    await late.aclose()
+    assert [one.was_cancelled for one in (whole, early, late)] == [False, True, True]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_closing_waits_for_the_end_also_where_its_task_is_cancelled_again_and_again() -> None:
+    log: list[str] = []
+    closing, may_end = anyio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            closing.set()
+            await may_end.wait()
+            log.append("let go")
+
+    async def close() -> None:
+        background = Background(work)
+        await background.wait(1)
+        try:
+            await background.aclose()
+        finally:
+            log.append("closed")
+
+    task = asyncio.create_task(close())
+    await closing.wait()
+    for _ in range(3):
+        task.cancel()
+        await anyio.lowlevel.checkpoint()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert log == ["let go", "closed"]
+
+
+def test_as_a_guest_of_asyncio_it_runs_on_trio() -> None:
+    async def guest() -> str:
+        background = Background(work)
+        await background.wait(10)
+        return background.result()
+
+    async def work() -> str:
+        await trio.lowlevel.checkpoint()
+        return "on trio"
+
+    async def host() -> str:
+        loop = asyncio.get_running_loop()
+        outcome = loop.create_future()
+        trio.lowlevel.start_guest_run(
+            guest,
+            run_sync_soon_threadsafe=loop.call_soon_threadsafe,
+            done_callback=outcome.set_result,
+            host_uses_signal_set_wakeup_fd=True,
+        )
+        return (await outcome).unwrap()
+
+    assert asyncio.run(host()) == "on trio"
