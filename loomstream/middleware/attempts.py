@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import anyio
 
-from loomstream.errors import Attempt, LoomstreamError, StreamTruncated, UsageError
+from loomstream.errors import Attempt, LoomstreamError, UsageError
 from loomstream.events import CONTENT_EVENTS, Event, Notice, Start, Stop
 from loomstream.handler import Handler, NextBatch
 from loomstream.messages import Request
-from loomstream.middleware.layer import Layer
+from loomstream.middleware.layer import Layer, lost_stop
 
 MAX_HELD = 64
 """So many events without content may precede an attempt's first one; then it counts as begun all the same."""
@@ -110,7 +110,7 @@ class Attempts(Layer):
             except StopAsyncIteration:
                 if self._answered:
                     raise
-                await self._given_up(StreamTruncated("the events ended without a Stop: a handler lost it"))
+                await self._given_up(lost_stop())
             except LoomstreamError as error:
                 await self._given_up(error)
             else:

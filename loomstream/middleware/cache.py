@@ -35,7 +35,7 @@ from loomstream.messages import Request, Timeouts
 from loomstream.middleware.attempts import COMMITTING
 from loomstream.middleware.cache_store import CacheStore, FileCache, MemoryCache
 from loomstream.middleware.cost import zero_cost
-from loomstream.middleware.layer import Layer, tolerated
+from loomstream.middleware.layer import Layer, lost_stop, tolerated
 from loomstream.transport.background import Background
 
 __all__ = ("CacheStore", "FileCache", "MemoryCache", "cache", "request_key")
@@ -251,7 +251,7 @@ class _Flight:
                 if not self.begun:
                     self.begun = not COMMITTING.isdisjoint(map(type, batch))
         except StopAsyncIteration:
-            self._fail(StreamTruncated("the events ended without a Stop: a handler lost it"))
+            self._fail(lost_stop())
         except Exception as error:  # noqa: BLE001 (whatever it is, each reader raises it)
             self._fail(error)
         except BaseException:

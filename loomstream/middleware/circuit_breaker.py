@@ -3,7 +3,8 @@
 Contract: only what the provider did counts (`FAULTS`): not a refused key or request, not a consumer that leaves, not a
 limit of yours. While the circuit is open every call fails at once with `CircuitOpen`, which failover and balance take
 as any other failure. Then some calls are let through as probes: the first one that ends well closes the circuit, one
-that fails opens it again. The state is shared by all calls of one middleware; nothing runs in the background.
+that fails opens it again; where one takes longer than the circuit was open, others go beside it. The state is shared by
+all calls of one middleware; nothing runs in the background.
 """
 
 from __future__ import annotations
@@ -81,6 +82,8 @@ class Circuit:
         self._faults_s: deque[float] = deque(maxlen=failures)
         self._opened_s: float | None = None
         self._probing = 0
+        self._probed_s = 0.0
+        """When the last probe began."""
         self._clock = clock
 
     @property
@@ -94,10 +97,14 @@ class Circuit:
         """Let a call through, and say whether it is a probe. Raises `CircuitOpen`."""
         if self._opened_s is None:
             return False
-        left_s = self._opened_s + self._open_s - self._clock()
-        if left_s > 0 or self._probing >= self._most_probes:
+        now_s = self._clock()
+        left_s = self._opened_s + self._open_s - now_s
+        # a probe may be read slowly, or not at all: that says nothing of the provider, so it is not waited for long
+        awaited = self._probing >= self._most_probes and now_s < self._probed_s + self._open_s
+        if left_s > 0 or awaited:
             raise _refused(left_s, self._failures)
         self._probing += 1
+        self._probed_s = now_s
         return True
 
     def leave(self, *, probe: bool, ended: Literal["well", "fault", "neither"]) -> None:

@@ -16,14 +16,14 @@ from contextlib import AbstractAsyncContextManager
 import anyio
 from anyio.abc import TaskGroup
 
-from loomstream.errors import Attempt, ConfigError, LoomstreamError, StreamTruncated, UsageError
+from loomstream.errors import Attempt, ConfigError, LoomstreamError, UsageError
 from loomstream.events import Event, Notice, Start
 from loomstream.handler import NextBatch, batches
 from loomstream.messages import Request
 from loomstream.middleware.attempts import CLOSE_LIMIT_S, COMMITTING, MAX_HELD
 from loomstream.middleware.candidates import Candidate, Placed, all_places, checked
 from loomstream.middleware.failover import When, elsewhere
-from loomstream.middleware.layer import Layer, tolerated
+from loomstream.middleware.layer import Layer, lost_stop, tolerated
 from loomstream.numerals import is_number
 
 _LEAST_KNOWN = 10
@@ -149,8 +149,7 @@ class _Runner:
             try:
                 read = await self.inner()
             except StopAsyncIteration:
-                msg = "the events ended without a Stop: a handler lost it"
-                raise StreamTruncated(msg) from None
+                raise lost_stop() from None
             if self._has_begun(read):
                 return
 

@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from types import CoroutineType, TracebackType
 from typing import Any
 
-from loomstream.errors import LoomstreamError
+from loomstream.errors import LoomstreamError, StreamTruncated
 from loomstream.events import Event
 from loomstream.handler import Handler, NextBatch, batches, is_idle, is_over
 from loomstream.messages import Request
@@ -28,6 +28,11 @@ async def tolerated(step: Awaitable[object], what: str) -> None:
         await step
     except LoomstreamError as error:
         _log.warning("%s failed: %s", what, error)
+
+
+def lost_stop() -> StreamTruncated:
+    """Give the error of events that end as if they had been a whole answer."""
+    return StreamTruncated("the events ended without a Stop: a handler lost it")
 
 
 class Layer:

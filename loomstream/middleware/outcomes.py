@@ -13,14 +13,13 @@ from contextlib import AbstractAsyncContextManager
 import anyio
 from msgspec import Struct
 
-from loomstream.errors import StreamTruncated
 from loomstream.events import Cost, Event, EventBase, Stop, Usage
 from loomstream.handler import Handler
 from loomstream.messages import Request
 from loomstream.middleware.attempts import COMMITTING
 from loomstream.middleware.candidates import Candidate
 from loomstream.middleware.cost import cost_of
-from loomstream.middleware.layer import Layer
+from loomstream.middleware.layer import Layer, lost_stop
 
 _log = logging.getLogger(__name__)
 RECENT_S = 300.0
@@ -175,7 +174,7 @@ class _Measured(Layer):
                 self._measure.begin()
             events = await (self.inner or await self.open_inner())()
         except StopAsyncIteration:
-            self._measure.failed(StreamTruncated("the events ended without a Stop: a handler lost it"))
+            self._measure.failed(lost_stop())
             raise
         except Exception as error:
             self._measure.failed(error)

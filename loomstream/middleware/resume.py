@@ -35,7 +35,7 @@ from loomstream.events import (
 )
 from loomstream.handler import Handler, Middleware
 from loomstream.messages import Message, Reasoning, Request, Text, user
-from loomstream.middleware.layer import tolerated
+from loomstream.middleware.layer import lost_stop, tolerated
 
 Resume = Literal["off", "prefill", "prompt", "restart"]
 """What follows an answer that broke in its middle."""
@@ -123,6 +123,7 @@ class _Piece:
                     yield self._cost
                 else:
                     yield event
+            self.error = None if self.whole else lost_stop()
         except LoomstreamError as error:
             self.error = error
         except anyio.get_cancelled_exc_class():
@@ -181,6 +182,8 @@ async def _continued(piece: _Piece, request: Request, how: Resume) -> AsyncGener
         refused = isinstance(error, BadRequest) and how == "prefill" and cause is not None and not piece.begun
         delay_s = 0.0 if refused else piece.delay_s(request) if seam.text and seam.resumable else None
         if delay_s is None:
+            for given in seam.release():
+                yield given
             error.__cause__ = error.__cause__ or cause
             raise error
         how = "prompt" if refused else how
@@ -268,6 +271,10 @@ class _Seam:
             return [_sum(self._usage, event)]
         event = self._shifted(event)
         return self._sent(self._seam(event) if self._start else [event])
+
+    def release(self) -> list[Event]:
+        """Give what is still held back: nothing follows that would say it again."""
+        return self._sent(self._released())
 
     def close(self) -> list[Event]:
         """End what the break left open. What is still held back nobody has seen: the next piece says it again."""

@@ -98,6 +98,22 @@ async def test_one_probe_at_a_time() -> None:
     assert sorted(found) == ["CircuitOpen", "CircuitOpen", "ok"]
 
 
+async def test_a_probe_that_is_still_being_read_holds_up_the_next_for_open_s_only() -> None:
+    circuit = Circuit(1, open_s=10)
+    model = model_of(circuit, FAULT, ANSWER)
+    await outcome(model)
+    await anyio.sleep(10)
+    async with model.stream("hi") as dawdling:
+        await dawdling.__anext__()
+        await anyio.sleep(9)
+        assert await outcome(model) == "CircuitOpen"
+        await anyio.sleep(1)
+        assert await outcome(model) == "ok"
+        assert circuit.state == "closed"
+        await dawdling.collect()
+    assert await outcome(model) == "ok"
+
+
 @pytest.mark.parametrize("kind", [AuthFailed, RateLimited])
 async def test_what_is_not_the_provider_s_fault_does_not_count(kind: type[LoomstreamError]) -> None:
     circuit = Circuit(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Literal
 
 import pytest
@@ -9,7 +11,7 @@ import tenacity
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loomstream.errors import Attempt, BadRequest, ConnectionLost, LoomstreamError
+from loomstream.errors import Attempt, BadRequest, ConnectionLost, LoomstreamError, StreamTruncated
 from loomstream.events import (
     Event,
     Notice,
@@ -24,8 +26,8 @@ from loomstream.events import (
     ToolCallStart,
     Usage,
 )
-from loomstream.messages import Message, Text
-from loomstream.middleware.retry import retry
+from loomstream.messages import Message, Request, Text
+from loomstream.middleware.retry import RetryBudget, retry
 from loomstream.testing import check_order, scripted_model, text_events
 from loomstream.testing.scripted import ScriptedModel
 
@@ -165,3 +167,37 @@ async def test_no_character_is_doubled_or_lost(whole: str, data: st.DataObject) 
     if said.strip():
         events, _ = await run("prefill", broken(said), text_events(*pieces))
         assert text_of(events) == whole
+
+
+@pytest.mark.parametrize("ends", [[LOST], []], ids=["error", "no Stop"])
+async def test_what_waits_at_the_seam_is_given_before_the_last_error(ends: list[object]) -> None:
+    """It may have become a repetition; now that nothing follows, it is what came."""
+    rest = [Start("scripted", "m"), TextStart(0), TextDelta(0, "brown fox jump"), *ends]
+    middleware = retry(wait=tenacity.wait_none(), resume="prompt", budget=RetryBudget(ratio=0, free=1))
+    model = scripted_model(broken("The quick brown fox jumps"), rest, middleware=[middleware])  # type: ignore[arg-type]
+    with pytest.raises(ConnectionLost if ends else StreamTruncated) as caught:
+        await model.complete("hi")
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "The quick brown fox jumpsbrown fox jump"
+
+
+@pytest.mark.parametrize("how", ["prefill", "prompt", "restart"])
+async def test_a_piece_that_lost_its_stop_is_gone_on_with(how: How) -> None:
+    lost = [Start("scripted", "m"), TextStart(0), TextDelta(0, "Hello"), TextEnd(0)]
+    calls: list[Request] = []
+
+    @asynccontextmanager
+    async def handler(request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
+        calls.append(request)
+        yield _given(lost if len(calls) == 1 else text_events(" world"))
+
+    async with retry(wait=tenacity.wait_none(), resume=how)(handler)(Request(messages=())) as events:
+        given = [event async for event in events]
+    check_order(given)
+    assert text_of(given) == "Hello world"
+    assert len(calls) == 2
+
+
+async def _given(events: Iterable[Event]) -> AsyncGenerator[Event]:
+    for event in events:
+        yield event
