@@ -246,17 +246,14 @@ class Accumulator:
         self.bills[-1:] = [(self._start_event, usage)]
 
     def _on_cost(self, cost: Cost) -> None:
-        if cost.exact and self._others_billed and cost.upper_usd != 0:  # told inside of who made the others
-            attempts = cost.attempts + self._others_billed
-            cost = msgspec.structs.replace(cost, upper_usd=None, exact=False, attempts=attempts)
-        self.cost = cost
+        self.cost = among_others(cost, self._others_billed)  # told inside of who made the others
         self.cost_is_current = True
 
     def _on_stop(self, stop: Stop) -> None:
         self.stop = stop
 
     def _on_notice(self, notice: Notice) -> None:
-        if notice.may_be_billed or notice.kind == "hedge":
+        if notice.may_be_billed:
             self._others_billed += 1
         if notice.kind == "reset":
             self._begin()
@@ -296,6 +293,13 @@ def fold(events: list[Event]) -> Response:
     for event in events:
         accumulator.add(event)
     return accumulator.response
+
+
+def among_others(cost: Cost, others: int) -> Cost:
+    """Give the cost of an attempt with so many others that may be billed: exact no more, unless they cost nothing."""
+    if not cost.exact or not others or cost.upper_usd == 0:
+        return cost
+    return msgspec.structs.replace(cost, upper_usd=None, exact=False, attempts=cost.attempts + others)
 
 
 def total_cost(costs: Sequence[Cost]) -> Cost:

@@ -10,13 +10,17 @@ import os
 import tempfile
 from pathlib import Path
 
-PART = ".part"
-"""How the name of a file ends that is being written."""
+_BEGINS, _ENDS = ".loomstream-", ".part"
+
+
+def is_unfinished(name: str) -> bool:
+    """Say whether a file of this name is one that `write_whole` is writing, or was."""
+    return name.startswith(_BEGINS) and name.endswith(_ENDS)
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file of mode 0600 beside `path`, and put it in its place. Raises `OSError`, `ValueError` for a NUL."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=PART)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=_BEGINS, suffix=_ENDS)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)

@@ -18,13 +18,10 @@ from loomstream.errors import Attempt, LoomstreamError, UsageError
 from loomstream.events import CONTENT_EVENTS, Event, Notice, Start, Stop
 from loomstream.handler import Handler, NextBatch
 from loomstream.messages import Request
-from loomstream.middleware.layer import Layer, lost_stop
+from loomstream.middleware.layer import Layer, leave, lost_stop
 
 MAX_HELD = 64
 """So many events without content may precede an attempt's first one; then it counts as begun all the same."""
-
-CLOSE_LIMIT_S = 3.0
-"""Closing an attempt that failed takes no longer than this, in seconds."""
 
 _NO_REQUEST = Request(messages=())
 _NO_START = Start()
@@ -182,11 +179,10 @@ class Attempts(Layer):
         context, self._context, self.inner = self._context, None, None
         if context is None:
             return
-        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT_S):
-            try:
-                await context.__aexit__(None, None, None)
-            except LoomstreamError as raised:
-                error.add_note(f"closing the attempt failed too: {raised}")
+        try:
+            await leave(context)
+        except LoomstreamError as raised:
+            error.add_note(f"closing the attempt failed too: {raised}")
 
 
 class _Chosen(Attempts):

@@ -254,7 +254,7 @@ def check_weights(weights: Mapping[str, float], names: Sequence[str], *, zero: b
         if not (is_number(weight) and (weight > 0 or (zero and weight == 0))):
             msg = f"the weight of {name!r} is {weight!r}: give a number above 0"
             raise ConfigError(msg)
-    if not math.isfinite(sum(weights.values())):
+    if not is_number(sum(weights.values())):
         msg = f"the weights are too large to be added: {dict(weights)!r}"
         raise ConfigError(msg)
     if names and all(weights.get(name, 1.0) == 0 for name in names):

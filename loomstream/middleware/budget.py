@@ -45,7 +45,7 @@ _NANO = 9
 _ONE_OF_EACH = Usage(input_tokens=1, output_tokens=1)
 _MOST_UNITS = 2**53
 _TAG = "tag"
-_COUNTED: frozenset[type[EventBase]] = frozenset((Start, Usage, Stop))
+_COUNTED: frozenset[type[EventBase]] = frozenset((Start, Usage, Stop, Notice))
 _LONGEST_PERIOD_S = {"hour": 3_600.0, "day": 86_400.0, "month": 31 * 86_400.0}
 _STAMPS = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m"}
 
@@ -255,6 +255,7 @@ class _Budgeted(Layer):
         "_policy",
         "_prompt",
         "_report_at",
+        "_reported",
         "_reserved",
         "_start",
         "_store",
@@ -275,6 +276,8 @@ class _Budgeted(Layer):
         """The units of a thousand tokens of output."""
         self._earlier = 0
         """What other attempts of this stream used before."""
+        self._reported = False
+        """Whether a usage has told what this one used."""
         self._chars = 0
         self._free_chars = 0
         """So much text may come in all until there is something to do."""
@@ -359,11 +362,16 @@ class _Budgeted(Layer):
             counted = meter.of_usage(event, self._start or Start())
             if counted is not None:
                 self._base, self._chars = self._earlier + counted, 0
+                self._reported = True
         elif isinstance(event, Start):
             if self._start is not None:  # another attempt: what the one before it used stays used
                 self._earlier = self._used
                 self._base, self._chars = self._used + meter.of(self._prompt, 0), 0
+                self._reported = False
             self._start = event
+        elif isinstance(event, Notice) and event.kind == "resume":  # usages to come tell again what was told of it
+            self._earlier += self._used - (self._base if self._reported else self._earlier)
+            self._base, self._chars = self._used + meter.of(self._prompt, 0), 0
         self._reckon()
 
     def _reckon(self) -> None:

@@ -35,7 +35,7 @@ from loomstream.messages import Request, Timeouts
 from loomstream.middleware.attempts import COMMITTING
 from loomstream.middleware.cache_store import CacheStore, FileCache, MemoryCache
 from loomstream.middleware.cost import zero_cost
-from loomstream.middleware.layer import Layer, lost_stop, tolerated
+from loomstream.middleware.layer import Layer, leave, lost_stop, tolerated
 from loomstream.transport.background import Background
 
 __all__ = ("CacheStore", "FileCache", "MemoryCache", "cache", "request_key")
@@ -49,6 +49,8 @@ _MOST_AT_ONCE = 256
 _NO_TIMEOUTS = Timeouts()
 _STORE_LIMIT_S = 10.0
 """A store that takes longer is passed over, as one that fails is."""
+_STORE_SHARE = 0.25
+"""Nor does it get more than this of the time that the call has left."""
 _CREDENTIAL = re.compile(
     r"(?:^|[-_])(?:authorization|cookie|(?:api)?key|token|secret|password|credentials?)$", re.IGNORECASE
 )
@@ -87,7 +89,9 @@ def cache(
                 place = (key, anyio.lowlevel.current_token(), request.timeouts, _credentials(request))
                 flight = flights.get(place)
                 if flight is None:
-                    flight = flights[place] = _Flight(handler, request, _Kept(kept, key, key_of), flights, place)
+                    flight = flights[place] = _Flight(
+                        handler, request, _Kept(kept, key, key_of, request.timeouts.total_s), flights, place
+                    )
                 return flight
 
             return _Reader(handler, request, join)
@@ -135,19 +139,21 @@ _encoder = msgspec.json.Encoder(enc_hook=_plain)
 class _Kept:
     """What a store has under a request's key; its failures are notices, for the model can still be asked."""
 
-    __slots__ = ("_key", "_key_of", "_store", "notices")
+    __slots__ = ("_ends_s", "_key", "_key_of", "_store", "notices")
 
-    def __init__(self, store: CacheStore, key: str, key_of: Callable[[], str]) -> None:
+    def __init__(self, store: CacheStore, key: str, key_of: Callable[[], str], total_s: float | None) -> None:
         self._store = store
         self._key = key
         self._key_of = key_of
+        self._ends_s = math.inf if total_s is None else anyio.current_time() + total_s
+        """When the answer must be there."""
         self.notices: list[Event] = []
         """Of what failed last."""
 
     async def get(self) -> Sequence[Event] | None:
         """Give the whole answer, None where there is none or the store failed."""
         try:
-            return _whole(await _in_time(self._store.get(self._key)))
+            return _whole(await self._in_time(self._store.get(self._key)))
         except Exception as error:  # noqa: BLE001 (a store is a convenience: the model can still be asked)
             self.notices = [_trouble("read", error)]
         return None
@@ -157,16 +163,16 @@ class _Kept:
         self.notices = []
         try:
             if self._key_of() == self._key:
-                await _in_time(self._store.put(self._key, _worth_keeping(events)))
+                await self._in_time(self._store.put(self._key, _worth_keeping(events)))
         except Exception as error:  # noqa: BLE001 (a store is a convenience: the answer is there)
             self.notices = [_trouble("written", error)]
 
-
-async def _in_time(step: Awaitable[T]) -> T:
-    with anyio.move_on_after(_STORE_LIMIT_S):
-        return await step
-    msg = f"no answer in {_STORE_LIMIT_S:g} s"
-    raise TimeoutError(msg)
+    async def _in_time(self, step: Awaitable[T]) -> T:
+        limit_s = min(_STORE_LIMIT_S, _STORE_SHARE * max(self._ends_s - anyio.current_time(), 0.0))
+        with anyio.move_on_after(limit_s):
+            return await step
+        msg = f"no answer in {limit_s:.3g} s"
+        raise TimeoutError(msg)
 
 
 _Place = tuple[object, ...]
@@ -183,6 +189,8 @@ class _Flight:
         self._flights = flights
         self._place = place
         self._context: AbstractAsyncContextManager[AsyncIterator[Event]] | None = None
+        self._closing: anyio.Event | None = None
+        """Set when the upstream is closed; there while it is being closed."""
         self._next: NextBatch | None = None
         self._reading = False
         self._read: anyio.Event | None = None
@@ -335,15 +343,22 @@ class _Flight:
                 await self.close()
 
     async def close(self) -> None:
-        """Close the upstream; once is enough."""
+        """Close the upstream; whoever comes meanwhile waits until it is closed."""
         context, self._context = self._context, None
         if context is not None:
-            await context.__aexit__(None, None, None)
+            closing = self._closing = anyio.Event()
+            try:
+                await leave(context)
+            finally:
+                self._closing = None
+                closing.set()
+        elif self._closing is not None:
+            await self._closing.wait()
 
     @property
     def is_closed(self) -> bool:
         """Whether nothing is left to wait for."""
-        return self._context is None and self._beside is None
+        return self._context is self._closing is self._beside is None
 
 
 _Flights = dict[_Place, _Flight]

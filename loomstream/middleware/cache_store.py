@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import stat
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,7 @@ from msgspec import Struct
 from loomstream.errors import ConfigError
 from loomstream.events import SCHEMA_VERSION, Event
 from loomstream.numerals import is_number
-from loomstream.whole_file import PART, write_whole
+from loomstream.whole_file import is_unfinished, write_whole
 
 _SUFFIX = ".answer.json"
 _BETWEEN_LOOKS = 100
@@ -42,7 +43,8 @@ _UNFINISHED_S = 3_600.0
 class CacheStore(Protocol):
     """Keeps answers; what `get` or `put` raises is told by a notice and costs nobody the answer.
 
-    So is one that takes longer than 10 seconds: it is cancelled, and passed over.
+    So is one that takes longer than 10 seconds, or than a quarter of what the call has left of its `total_s`: it is
+    cancelled, and passed over.
     """
 
     async def get(self, key: str) -> Sequence[Event] | None:
@@ -219,14 +221,14 @@ class FileCache:
         files: list[_File] = []
         for file in sorted(self._files(), reverse=True):
             if self._is_waste(file):
-                Path(file.path).unlink(missing_ok=True)
+                _remove(file)
             elif file.path.endswith(_SUFFIX):
                 files.append(file)
         size_bytes = sum(file.size_bytes for file in files)
         while files and (len(files) > self._limits.entries or size_bytes > self._limits.size_bytes):
             oldest = files.pop()
             size_bytes -= oldest.size_bytes
-            Path(oldest.path).unlink(missing_ok=True)
+            _remove(oldest)
         self._left_entries = self._limits.entries - len(files)
         self._left_bytes = self._limits.size_bytes - size_bytes
         self._unlooked = _BETWEEN_LOOKS
@@ -238,10 +240,16 @@ class FileCache:
     def _files(self) -> Iterator[_File]:
         with os.scandir(self._folder) as found:
             for item in found:
-                if item.name.endswith((_SUFFIX, PART)):
+                if item.name.endswith(_SUFFIX) or is_unfinished(item.name):
                     with suppress(FileNotFoundError):  # another process may have removed it since
                         state = item.stat(follow_symlinks=False)
-                        yield _File(state.st_mtime, state.st_size, item.path)
+                        if stat.S_ISREG(state.st_mode):
+                            yield _File(state.st_mtime, state.st_size, item.path)
+
+
+def _remove(file: _File) -> None:
+    with suppress(OSError):  # another process may have removed it since, or its owner may keep it: it is but waste
+        Path(file.path).unlink()
 
 
 def _limiter() -> anyio.CapacityLimiter:

@@ -112,7 +112,7 @@ class Circuit:
         if probe:
             self._probing -= 1
         if ended == "fault":
-            self._fault(probe=probe)
+            self._fault(probe=probe and self._opened_s is not None)  # one that others have overtaken decides nothing
         elif ended == "well" and (probe or self._opened_s is None):
             self._opened_s = None
             if probe:

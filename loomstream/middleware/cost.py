@@ -31,6 +31,7 @@ from anyio import current_time
 from msgspec import Struct
 
 from loomstream import catalog
+from loomstream.accumulate import among_others
 from loomstream.errors import LoomstreamError, Timeout
 from loomstream.events import Cost, Event, EventBase, Notice, Start, Stop, TextDelta, Usage, places_of
 from loomstream.handler import Handler, Middleware, NextBatch, Stage, batches, is_idle, is_over
@@ -328,6 +329,7 @@ class _Meter:
         "_tier",
         "_total_chars",
         "_unnamed",
+        "_unreported",
         "_usage",
         "book",
         "chars",
@@ -357,8 +359,10 @@ class _Meter:
         self._started = False
         self._priced: Cost | None = None
         self._attempts = 1
-        self._given_up = False
-        """Whether an attempt that others made inside, and gave up, may be billed."""
+        self._given_up = 0
+        """How many attempts, that others made inside and gave up, may be billed."""
+        self._unreported: Decimal | None = None
+        """What pieces that broke have cost by estimate, beside what was reported of them."""
         self._spent: Cost | None = None
         """What the epochs before this one have cost."""
         self._shown: Decimal | None = None
@@ -399,11 +403,13 @@ class _Meter:
                 self._begin(event)
             case Stop() if self._priced is None:
                 return (self._cost(), event)
-            case Cost():
-                self._priced = event  # a handler nearer to the wire has its own stage, and knows what it asked
+            case Cost():  # a handler nearer to the wire has its own stage, and knows what it asked, but not of others
+                event = self._priced = among_others(event, self._given_up)
             case Notice(kind=kind) if kind in _GIVEN_UP and not self._started:
                 self._attempts += 1
-                self._given_up = self._given_up or event.may_be_billed or kind == "hedge"
+                self._given_up += event.may_be_billed
+            case Notice(kind="resume"):
+                self._go_on()
             case _:
                 pass
         return (event,)
@@ -426,7 +432,7 @@ class _Meter:
                 self._set(untold)
                 untold = None
             told = self(event)
-            if len(told) > 1:
+            if told != (event,):
                 out += events[done:place]
                 out += told
                 done = place + 1
@@ -461,11 +467,24 @@ class _Meter:
         if self._started:
             self._spent = self._cost()
             self._attempts += 1
-            self._usage = None
+            self._usage = self._unreported = None
             self._total_chars = self.chars = 0
         self._started = True
         self._provider = event.provider or self._provider
         self._model = event.model or self._unnamed
+
+    def _go_on(self) -> None:
+        """Take note that a piece broke: what was reported of it is in the usages to come, its rest in none."""
+        self._attempts += 1
+        self._given_up += 1
+        guessed = self._estimated()
+        if guessed is not None and (amount := self._reported(guessed).amount_usd) is not None:
+            rest = amount - (self._reported(self._usage).amount_usd or _ZERO)
+            self._unreported = (self._unreported or _ZERO) + rest
+        self._total_chars += self.chars
+        self.chars = 0
+        if self.look_at < math.inf:
+            self.look_at = _LOOK_CHARS
 
     def _count(self, event: Usage) -> tuple[Event, ...]:
         self._set(event)
@@ -496,7 +515,12 @@ class _Meter:
     def _learn(self, usage: Usage) -> None:
         """Take note of how many characters made a token; thoughts that were not shown are tokens without any."""
         tokens = usage.output_tokens - (0 if self._thought else usage.reasoning_tokens)
-        if self.estimates and self._spent is None and self._total_chars >= _LEAST_TOLD_CHARS and tokens > 0:
+        if (
+            self.estimates
+            and self._spent is self._unreported is None
+            and self._total_chars >= _LEAST_TOLD_CHARS
+            and tokens > 0
+        ):
             known, now = self._ratios.get(self._model), self._total_chars / tokens
             self._ratios[self._model] = now if known is None else known + (now - known) * _NEW_RATIO
 
@@ -531,6 +555,9 @@ class _Meter:
             cost = msgspec.structs.replace(
                 cost, amount_usd=amount, lower_usd=cost.lower_usd or _ZERO, upper_usd=upper, exact=False
             )
+        if self._unreported is not None:
+            amount = self._unreported + (cost.amount_usd or _ZERO)
+            cost = msgspec.structs.replace(cost, amount_usd=amount, lower_usd=cost.lower_usd or _ZERO)
         if self._attempts > 1 or not self._model:
             cost = msgspec.structs.replace(cost, model=self._model or self._requested[1], attempts=self._attempts)
         return cost if self._spent is None else _after(self._spent, cost)

@@ -25,10 +25,9 @@ from loomstream.errors import ConfigError, DeadlineExceeded, StreamCancelled, Us
 from loomstream.events import Event
 from loomstream.handler import Handler, batches
 from loomstream.messages import Request
-from loomstream.middleware.attempts import CLOSE_LIMIT_S
 from loomstream.middleware.balance import check_weights
 from loomstream.middleware.candidates import Candidate, Placed, all_places, checked
-from loomstream.middleware.layer import Layer
+from loomstream.middleware.layer import CLOSE_LIMIT_S, Layer
 from loomstream.middleware.outcomes import Measure, Observer, Outcome, measured, tell
 from loomstream.numerals import is_number
 from loomstream.transport.background import Background, close_all

@@ -8,24 +8,28 @@ notice tells of each. No error leaves in an ExceptionGroup.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import cast
 
 import anyio
 from anyio.abc import TaskGroup
 
-from loomstream.errors import Attempt, ConfigError, LoomstreamError, UsageError
+from loomstream.errors import Attempt, ConfigError, LoomstreamError, MiddlewareError, UsageError
 from loomstream.events import Event, Notice, Start
 from loomstream.handler import NextBatch, batches
 from loomstream.messages import Request
-from loomstream.middleware.attempts import CLOSE_LIMIT_S, COMMITTING, MAX_HELD
+from loomstream.middleware.attempts import COMMITTING, MAX_HELD
 from loomstream.middleware.candidates import Candidate, Placed, all_places, checked
+from loomstream.middleware.cost import may_be_billed
 from loomstream.middleware.failover import When, elsewhere
-from loomstream.middleware.layer import Layer, lost_stop, tolerated
+from loomstream.middleware.layer import CLOSE_LIMIT_S, Layer, lost_stop, tolerated
 from loomstream.numerals import is_number
 
+_log = logging.getLogger(__name__)
 _LEAST_KNOWN = 10
 """So many calls must have been timed before a quantile of their times means something."""
 _KNOWN = 200
@@ -193,6 +197,14 @@ async def _close(runners: list[_Runner], raised: list[BaseException]) -> None:
                 group.start_soon(close, runner)
 
 
+def _is_cancellation(error: BaseException) -> bool:
+    """Say whether it is a cancellation, or on trio a group with one in it."""
+    cancelled = anyio.get_cancelled_exc_class()
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(_is_cancellation, cast("BaseExceptionGroup[BaseException]", error).exceptions))
+    return isinstance(error, cancelled)
+
+
 class _Race:
     """The attempts of one call."""
 
@@ -220,19 +232,23 @@ class _Race:
 
     async def run(self) -> _Runner:
         """Give the attempt that began to answer first, with all others closed; raise the last error where none did."""
-        kept: _Runner | None = None
         try:
             async with anyio.create_task_group() as group:
                 try:
                     await self._compete(group)
-                except Exception as error:  # noqa: BLE001 (`when` may raise anything: the group would wrap it)
-                    self._raised = error
+                except BaseException as error:
+                    if _is_cancellation(error):
+                        raise
+                    self._raised = error  # `when` may raise anything: the group would wrap it
                 for runner in self._runners:
                     if runner is not self._winner:
                         runner.scope.cancel()
-            kept = None if self._raised else self._winner
-        finally:
-            await self._close_all_but(kept)
+        except BaseException:  # a cancellation: it passes, whatever goes wrong in closing
+            for error in await self._closed(self._runners):
+                _log.warning("closing an attempt of a race that was cancelled failed: %r", error)
+            raise
+        kept = None if self._raised else self._winner
+        await self._close_all_but(kept)
         self.notices += [
             notice
             for runner in self._runners
@@ -247,7 +263,7 @@ class _Race:
         return kept
 
     async def _compete(self, group: TaskGroup) -> None:
-        self._start(group, "")
+        self._start(group)
         while self._winner is None and self._raised is None:
             self._changed = anyio.Event()
             with anyio.move_on_after(self._wait_s() if self._waiting else None):
@@ -258,53 +274,63 @@ class _Race:
             if [error for _, error in failed if not self._when(error)]:  # asked once for each
                 self._waiting.clear()
             if self._waiting:
-                self._start(group, *self._why(failed[-1] if failed else None))
+                self.notices.append(self._why(failed[-1] if failed else None))
+                self._start(group)
             elif len(self._runners) == len(self._failed):
                 return
 
-    def _why(self, failed: tuple[_Runner, LoomstreamError] | None) -> tuple[str, Attempt | None]:
-        """Say why another one is begun, and give the attempt that has just failed where that is why."""
+    def _why(self, failed: tuple[_Runner, LoomstreamError] | None) -> Notice:
+        """Tell why the next one is begun, with the attempt that has just failed where that is why."""
+        asked = f"{self._waiting[0].name} is asked too"
         if failed is None:
-            return f"{self._runners[-1].candidate.name} has not begun to answer", None
+            return Notice(
+                "hedge", f"{self._runners[-1].candidate.name} has not begun to answer; {asked}", may_be_billed=True
+            )
         runner, error = failed
-        return f"{runner.candidate.name} failed ({type(error).__name__}: {error})", runner.attempts(error)[-1]
+        words = f"{runner.candidate.name} failed ({type(error).__name__}: {error}); {asked}"
+        return Notice("hedge", words, may_be_billed(error), runner.attempts(error)[-1])
 
-    def _start(self, group: TaskGroup, why: str, attempt: Attempt | None = None) -> None:
+    def _start(self, group: TaskGroup) -> None:
         runner = _Runner(self._waiting.pop(0))
-        if why:
-            self.notices.append(Notice("hedge", f"{why}; {runner.candidate.name} is asked too", attempt=attempt))
         self._runners.append(runner)
         group.start_soon(self._read, runner, name=f"hedge {runner.candidate.name}")
 
     async def _read(self, runner: _Runner) -> None:
         began_s = anyio.current_time()
-        with runner.scope:
-            try:
+        try:
+            with runner.scope:
                 await runner.begin(self._request)
-            except LoomstreamError as error:
-                self._failed.append((runner, error))
-            except anyio.get_cancelled_exc_class():
-                raise
-            except BaseException as error:  # noqa: BLE001 (raised by the caller, outside of the group)
-                self._raised = error
-            else:
                 if self._winner is None:
                     self._winner = runner
                     self._latencies.add(anyio.current_time() - began_s)
                     self.notices = [*self.notices, *runner.notices]
+        except LoomstreamError as error:
+            self._failed.append((runner, error))
+        except BaseException as error:
+            if not _is_cancellation(error):
+                self._raised = error  # raised by the caller, outside of the group
+            elif anyio.current_effective_deadline() == -math.inf:
+                raise
+            else:  # nobody has cancelled this race
+                msg = f"{runner.candidate.name} ended as if it had been cancelled, which nobody did"
+                self._failed.append((runner, MiddlewareError(msg)))
         self._changed.set()
 
     async def _close_all_but(self, kept: _Runner | None) -> None:
-        raised: list[BaseException] = []
-        losers = [runner for runner in self._runners if runner is not kept]
-        try:
-            await _close(losers, raised)
-        except BaseException as error:  # noqa: BLE001 (raised when the winner is closed too: then nobody has won)
-            raised.append(error)
-        if raised and kept is not None:
-            await _close([kept], raised)
+        raised = await self._closed([runner for runner in self._runners if runner is not kept])
+        if raised and kept is not None:  # then nobody has won
+            raised += await self._closed([kept])
         for error in sorted(raised, key=lambda error: isinstance(error, Exception)):
             raise error
+
+    async def _closed(self, runners: list[_Runner]) -> list[BaseException]:
+        """Leave all of them, give what was raised meanwhile."""
+        raised: list[BaseException] = []
+        try:
+            await _close(runners, raised)
+        except BaseException as error:  # noqa: BLE001 (the caller's to raise)
+            raised.append(error)
+        return raised
 
     def _last_error(self) -> LoomstreamError:
         error = self._failed[-1][1]

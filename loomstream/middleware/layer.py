@@ -14,12 +14,24 @@ from contextlib import AbstractAsyncContextManager
 from types import CoroutineType, TracebackType
 from typing import Any
 
+import anyio
+
 from loomstream.errors import LoomstreamError, StreamTruncated
 from loomstream.events import Event
 from loomstream.handler import Handler, NextBatch, batches, is_idle, is_over
 from loomstream.messages import Request
 
 _log = logging.getLogger(__name__)
+
+
+CLOSE_LIMIT_S = 3.0
+"""Closing an attempt takes no longer than this, in seconds."""
+
+
+async def leave(context: AbstractAsyncContextManager[object]) -> None:
+    """Leave what was entered, within `CLOSE_LIMIT_S`: also where whoever waits for that is cancelled meanwhile."""
+    with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT_S):
+        await context.__aexit__(None, None, None)
 
 
 async def tolerated(step: Awaitable[object], what: str) -> None:

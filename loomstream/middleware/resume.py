@@ -21,8 +21,10 @@ import msgspec
 from loomstream.accumulate import Accumulator
 from loomstream.errors import BadRequest, ConfigError, LoomstreamError
 from loomstream.events import (
+    Citation,
     Cost,
     Event,
+    Logprobs,
     Notice,
     ReasoningEnd,
     ReasoningStart,
@@ -35,7 +37,8 @@ from loomstream.events import (
 )
 from loomstream.handler import Handler, Middleware
 from loomstream.messages import Message, Reasoning, Request, Text, user
-from loomstream.middleware.layer import lost_stop, tolerated
+from loomstream.middleware.layer import leave, lost_stop, tolerated
+from loomstream.middleware.store import loop_time
 
 Resume = Literal["off", "prefill", "prompt", "restart"]
 """What follows an answer that broke in its middle."""
@@ -52,11 +55,11 @@ _Ends = type[TextEnd] | type[ReasoningEnd]
 _Continue = Callable[[Request, str], Request]
 
 
-MayResume = Callable[[Request, LoomstreamError], float | None]
-"""Gives the seconds after which the answer to a request may go on behind an error; None: not at all."""
+MayResume = Callable[[Request, LoomstreamError, float], float | None]
+"""Gives the seconds after which an answer, begun so many seconds ago, may go on behind an error; None: not at all."""
 
 
-def at_once(request: Request, error: LoomstreamError) -> float | None:  # noqa: ARG001 (its signature)
+def at_once(request: Request, error: LoomstreamError, passed_s: float) -> float | None:  # noqa: ARG001 (its signature)
     """Go on without a pause wherever the error may be repeated."""
     return None if error.retry_safety == "no" else 0.0
 
@@ -88,6 +91,11 @@ def _unchanged(handler: Handler) -> Handler:
 
 _TELLING = Notice | Start | Usage | Cost
 """Events that are no part of the answer."""
+_BESIDE = Citation | Logprobs
+"""Events that belong to the text before them."""
+_BORDER = TextStart | TextEnd
+_NO_START = Start()
+_ZERO = Decimal(0)
 
 
 class _Piece:
@@ -97,17 +105,20 @@ class _Piece:
         self._handler = handler
         self._may_resume = may_resume
         self._resumes = 0
-        self._before = _NOTHING_SPENT
+        self._began_s = loop_time()
+        self._before: Cost | None = None
+        """What the attempts before this one have cost."""
         self._cost: Cost | None = None
+        self._start = _NO_START
         self.error: LoomstreamError | None = None
         self.begun = False
         self.whole = False
 
     async def events(self, request: Request) -> AsyncGenerator[Event]:
         """Give the events of an attempt, each cost with what the attempts before have cost."""
-        self.error, self.begun, self.whole = None, False, False
-        if self._cost is not None:
-            self._before, self._cost = self._cost, None
+        if self.begun:  # the attempt before this one
+            self._before = self._cost or _sum_of_costs(self._before, _untold(self._start))
+        self.error, self.begun, self.whole, self._cost = None, False, False, None
         try:
             context = self._handler(request)
             events = await context.__aenter__()
@@ -118,8 +129,10 @@ class _Piece:
             async for event in events:
                 self.begun = self.begun or not isinstance(event, _TELLING)
                 self.whole = self.whole or isinstance(event, Stop)
+                if isinstance(event, Start):
+                    self._start = event
                 if isinstance(event, Cost):
-                    self._cost = event if self._before is _NOTHING_SPENT else _sum_of_costs(self._before, event)
+                    self._cost = _sum_of_costs(self._before, event)
                     yield self._cost
                 else:
                     yield event
@@ -138,13 +151,13 @@ class _Piece:
         """Give the seconds after which to go on; None where the error must be raised."""
         if self.error is None or self.whole or self._resumes == MAX_RESUMES:
             return None
-        delay_s = self._may_resume(request, self.error)
+        delay_s = self._may_resume(request, self.error, loop_time() - self._began_s)
         self._resumes += delay_s is not None
         return delay_s
 
     async def _leave(self, context: AbstractAsyncContextManager[AsyncIterator[Event]]) -> None:
         try:
-            await context.__aexit__(None, None, None)
+            await leave(context)
         except LoomstreamError as error:
             if self.error is None:
                 raise
@@ -218,8 +231,13 @@ class _Seam:
 
     def __init__(self) -> None:
         self._fold = Accumulator()
+        self._exact = False
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._pieces: list[str] = []
         self._open: dict[int, _Ends] = {}
+        self._choices: set[int] = set()
         self._next_index = 0
         self._offset = 0
         self._usage = Usage()
@@ -230,7 +248,8 @@ class _Seam:
         """What this piece may begin with though it was said already."""
         self._held: list[Event] = []
         self._held_text = ""
-        self._exact = False
+        self._gone = False
+        """The last text was said already: what belongs to it goes with it."""
 
     @property
     def text(self) -> str:
@@ -240,9 +259,10 @@ class _Seam:
     @property
     def resumable(self) -> bool:
         """Whether all that came is text, or reasoning before it, of one answer."""
-        choices = self._fold.response.choices
-        return len(choices) <= 1 and all(
-            isinstance(block, Text | Reasoning) for choice in choices for block in choice.message.content
+        return len(self._choices) <= 1 and all(
+            isinstance(block, Text | Reasoning)
+            for choice in self._fold.response.choices
+            for block in choice.message.content
         )
 
     def begin(self, how: Resume) -> None:
@@ -259,6 +279,8 @@ class _Seam:
 
     def give(self, event: Event) -> list[Event]:
         """Give what the consumer gets for an event of this piece."""
+        if isinstance(event, Notice) and event.kind == "reset":
+            self._begin_anew()  # all before it is void, also what other pieces said: a new answer follows
         if not self._resumed:
             self._note(event)
             return [event]
@@ -269,6 +291,10 @@ class _Seam:
         if isinstance(event, Usage):
             self._last = event
             return [_sum(self._usage, event)]
+        if isinstance(event, TextDelta):
+            self._gone = False
+        elif self._gone and isinstance(event, _BESIDE):
+            return []
         event = self._shifted(event)
         return self._sent(self._seam(event) if self._start else [event])
 
@@ -302,21 +328,26 @@ class _Seam:
             case _:
                 pass
         self._next_index = max(self._next_index, int(getattr(event, "index", -1)) + 1)
+        choice: int | None = getattr(event, "choice", None)
+        if choice is not None:
+            self._choices.add(choice)
 
     def _shifted(self, event: Event) -> Event:
         index: int | None = getattr(event, "index", None)
         return event if index is None else msgspec.structs.replace(event, index=index + self._offset)
 
     def _seam(self, event: Event) -> list[Event]:
-        """Hold the beginning of a piece back until it is known how much of it was said already."""
-        self._held.append(event)
+        """Hold the first text of a piece back until it is known how much of it was said already."""
         if isinstance(event, TextDelta):
+            self._held.append(event)
             self._held_text += event.text
-            if self._undecided():
-                return []
-        elif not isinstance(event, Stop):
+            return [] if self._undecided() else self._released()
+        if not self._held:
+            return [event]
+        if isinstance(event, _BESIDE | _BORDER):  # what was said may be repeated over several blocks
+            self._held.append(event)
             return []
-        return self._released()
+        return [*self._released(), event]
 
     def _undecided(self) -> bool:
         """Say whether what was held may be, or become, a repetition of the end of what was said."""
@@ -333,12 +364,12 @@ class _Seam:
         held, self._held = self._held, []
         given: list[Event] = []
         for event in held:
-            if isinstance(event, TextDelta) and cut:
+            if isinstance(event, TextDelta):
                 kept = event.text[cut:]
                 cut -= len(event.text) - len(kept)
-                if kept:
-                    given.append(TextDelta(event.index, kept))
-            else:
+                self._gone = not kept and bool(event.text)
+                event = event if kept == event.text else TextDelta(event.index, kept)  # noqa: PLW2901 (what is left)
+            if not (self._gone and isinstance(event, TextDelta | _BESIDE)):
                 given.append(event)
         return given
 
@@ -349,14 +380,22 @@ class _Seam:
             return len(self._start) if text.startswith(self._start) else 0
         longest = min(len(text), len(self._start))
         sizes = range(longest, LEAST_SEAM_CHARS - 1, -1)
-        return next((size for size in sizes if self._start.endswith(text[:size])), 0)
+        blanks = len(self._start) - len(self._start.rstrip())  # it was not shown these
+        unshown = blanks if blanks and text.startswith(self._start[-blanks:]) else 0
+        return next((size for size in sizes if self._start.endswith(text[:size])), unshown)
 
 
-_NOTHING_SPENT = Cost(provider="", model="")
+def _untold(start: Start) -> Cost:
+    """Give the cost of an attempt that told none."""
+    return Cost(provider=start.provider, model=start.model, amount_usd=_ZERO, lower_usd=_ZERO)
 
 
-def _sum_of_costs(before: Cost, cost: Cost) -> Cost:
+def _sum_of_costs(before: Cost | None, cost: Cost) -> Cost:
     """Give what both attempts have cost: at least that, for what the broken one had used at its end nobody said."""
+    if before is None:
+        return cost
+    if cost.exact and cost.amount_usd == 0 and (before.provider, before.model) == (cost.provider, cost.model):
+        return msgspec.structs.replace(cost, attempts=before.attempts + cost.attempts)  # a free model's
 
     def both(one: Decimal | None, two: Decimal | None) -> Decimal | None:
         return None if one is None or two is None else one + two

@@ -137,10 +137,12 @@ class _Policy:
         self._backoff_s = backoff_s
         self._wait = wait
 
-    def may_resume(self, request: Request, error: LoomstreamError) -> float | None:
+    def may_resume(self, request: Request, error: LoomstreamError, passed_s: float) -> float | None:
         """Give the pause before an answer that broke goes on: what the provider asks for; None where it must not."""
         delay_s = error.retry_after_s or 0.0
-        if delay_s > self.longest_wait_s or not _may_repeat(request, error) or not self.budget.take():
+        total_s = request.timeouts.total_s
+        too_late = total_s is not None and passed_s + delay_s >= total_s
+        if too_late or delay_s > self.longest_wait_s or not _may_repeat(request, error) or not self.budget.take():
             return None
         return delay_s
 

@@ -280,15 +280,15 @@ async def test_what_nobody_asks_for_again_and_what_a_crash_left_goes(tmp_path: P
     now_s = 1_000_000.0
     store = FileCache(tmp_path, ttl_s=100, clock=lambda: now_s)
     await store.put("ab", ANSWER)
-    (tmp_path / ".left.part").write_bytes(b"half")
-    (tmp_path / ".fresh.part").write_bytes(b"being written")
+    (tmp_path / ".loomstream-left.part").write_bytes(b"half")
+    (tmp_path / ".loomstream-fresh.part").write_bytes(b"being written")
     (tmp_path / "mine.txt").write_bytes(b"no matter of the cache's")
-    for name, age_s in (("ab.answer.json", 101), (".left.part", 3_601), (".fresh.part", 5)):
+    for name, age_s in (("ab.answer.json", 101), (".loomstream-left.part", 3_601), (".loomstream-fresh.part", 5)):
         os.utime(tmp_path / name, (now_s - age_s,) * 2)
     again = FileCache(tmp_path, ttl_s=100, clock=lambda: now_s)
     await again.put("cd", ANSWER)
     assert sorted([path.name async for path in anyio.Path(tmp_path).iterdir()]) == [
-        ".fresh.part",
+        ".loomstream-fresh.part",
         "cd.answer.json",
         "mine.txt",
     ]

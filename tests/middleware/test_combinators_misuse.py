@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from decimal import Decimal
 
 import anyio
@@ -22,11 +22,10 @@ from loomstream.errors import (
     ServerFault,
     StreamTruncated,
 )
-from loomstream.events import Cost, Event, Notice, Start, Stop, TextDelta, TextEnd, TextStart, Usage
+from loomstream.events import Event, Notice, Start, Stop, TextDelta, TextEnd, TextStart, Usage
 from loomstream.handler import Handler, compose
 from loomstream.messages import Request
 from loomstream.middleware.balance import balance
-from loomstream.middleware.candidates import Candidate
 from loomstream.middleware.circuit_breaker import Circuit, circuit_breaker
 from loomstream.middleware.cost import cost
 from loomstream.middleware.experiment import experiment, shadow
@@ -38,64 +37,16 @@ from loomstream.middleware.retry import RetryBudget, retry
 from loomstream.stream import Stream
 from loomstream.testing import check_order, text_events
 from loomstream.testing.clock import virtual_clock_backends
+from tests.upstreams import Step, Upstream, named, unpriced
 
 pytestmark = pytest.mark.anyio
 
 REQUEST = Request(messages=())
-Step = Event | float | BaseException
-"""An event to give, seconds to wait, an error to raise."""
 
 
 @pytest.fixture(params=virtual_clock_backends())
 def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param
-
-
-class Upstream:
-    """A handler: one script a call, the last one again and again; `leave` is awaited in leaving it."""
-
-    def __init__(self, *scripts: Iterable[Step], leave: Callable[[], Awaitable[object]] | None = None) -> None:
-        self._scripts = [list(script) for script in scripts]
-        self._leave = leave
-        self.log: list[str] = []
-        self.requests: list[Request] = []
-
-    @property
-    def calls(self) -> int:
-        return self.log.count("open")
-
-    @asynccontextmanager
-    async def __call__(self, request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
-        script = self._scripts[min(self.calls, len(self._scripts) - 1)]
-        self.requests.append(request)
-        self.log.append("open")
-        try:
-            async with aclosing(_played(script)) as events:
-                yield events
-        finally:
-            self.log.append("leaving")
-            if self._leave is not None:
-                await self._leave()
-            self.log.append("left")
-
-
-async def _played(script: list[Step]) -> AsyncGenerator[Event]:
-    for step in script:
-        await anyio.lowlevel.checkpoint()
-        if isinstance(step, BaseException):
-            raise step
-        if isinstance(step, int | float):
-            await anyio.sleep(step)
-        else:
-            yield step
-
-
-def named(**handlers: Handler) -> list[Candidate]:
-    return [Candidate(name, handler, name, "m") for name, handler in handlers.items()]
-
-
-def unpriced(provider: str, model: str, usage: Usage | None) -> Cost:  # noqa: ARG001 (its signature)
-    return Cost(provider=provider, model=model)
 
 
 async def read(handler: Handler) -> tuple[list[Event], BaseException | None]:
@@ -382,7 +333,7 @@ async def test_who_failed_is_named_and_each_billed_attempt_is_told() -> None:
     events, error = await read(hedge(named(a=retried, b=Upstream([1, Overloaded("no")])), delay_s=0.1))
     assert isinstance(error, Overloaded | ServerFault)
     assert sorted(attempt.outcome for attempt in error.attempts) == ["Overloaded", "ServerFault", "ServerFault"]
-    assert [notice.kind for notice in notices(events) if notice.may_be_billed] == ["retry"]
+    assert [notice.kind for notice in notices(events) if notice.may_be_billed] == ["hedge", "retry"]
 
     events, _ = await read(
         hedge(named(a=Upstream([0.4, ServerFault("a broke")]), b=Upstream([9, *text_events("b")]),

@@ -62,7 +62,7 @@ async def test_the_first_content_wins_and_the_loser_is_closed() -> None:
     handler = hedge(candidates(a=first, b=second), delay_s=2)
     async with Stream(handler, REQUEST, cost_of=unpriced) as stream:
         notice = await anext(stream)
-        assert notice == Notice("hedge", "a has not begun to answer; b is asked too")
+        assert notice == Notice("hedge", "a has not begun to answer; b is asked too", may_be_billed=True)
         assert (first.open_streams, second.open_streams) == (0, 1)
         events = [event async for event in stream]
     assert events == text_events("b", "!", provider="b")
