@@ -94,6 +94,9 @@ class Endpoint:
         self._configured = dict(configured or {})
         self._settings = _plain_settings(provider, given)
         self._dialect = dialect
+        if not isinstance(base_url, str | None):  # pyright: ignore[reportUnnecessaryIsInstance] (no types)
+            msg = f"base_url is {base_url!r} ({type(base_url).__name__}): give a text, as {provider.address_example!r}"
+            raise ConfigError(msg, provider=provider.name)
         self.route = self._route_with(self._settings)
         self._base_url = base_url or first_set(provider.base_url_environment) or self.route.base_url
         self._launch_options = dict(launch_options or {})

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from types import ModuleType
+from typing import cast
 
+from loomstream.errors import ConfigError, UsageError
 from loomstream.events import Event
 from loomstream.messages import Request
 
@@ -65,10 +68,45 @@ def is_over(context: object) -> bool:
 
 
 def compose(handler: Handler, *middleware: Middleware) -> Handler:
-    """Wrap a handler in middleware; the first one listed is the outermost."""
-    for wrap in reversed(middleware):
-        handler = wrap(handler)
+    """Wrap a handler in middleware; the first one listed is the outermost.
+
+    Raises `ConfigError` for what is no middleware, and for one that gives no handler.
+    """
+    for place, wrap in reversed([*enumerate(middleware)]):
+        handler = _wrapped(handler, place, wrap)
     return handler
+
+
+def listed(middleware: object) -> tuple[Middleware, ...]:
+    """Give what was passed as `middleware=`. Raises `ConfigError` where that is no list of them."""
+    if isinstance(middleware, str | bytes) or not isinstance(middleware, Iterable):
+        msg = f"middleware is {_told(middleware)}: give a list, as in middleware=[retry()]"
+        raise ConfigError(msg)
+    return tuple(cast("Iterable[Middleware]", middleware))
+
+
+def _wrapped(handler: Handler, place: int, wrap: Middleware) -> Handler:
+    if not callable(wrap):
+        msg = f"middleware[{place}] is {_told(wrap)}: give what a function of loomstream.middleware makes, as retry()"
+        raise ConfigError(msg)
+    name = str(getattr(wrap, "__name__", type(wrap).__name__))
+    try:
+        made = wrap(handler)
+    except (TypeError, ConfigError) as error:
+        msg = f"middleware[{place}], {name}, cannot wrap a handler ({error}): list what it makes, as in {name}(…)"
+        raise ConfigError(msg) from error
+    if not callable(made):
+        msg = f"middleware[{place}], {name}, gave {_told(made)} where it must give a handler"
+        raise ConfigError(msg)
+    return made
+
+
+def _told(thing: object) -> str:
+    """Say what something is."""
+    if isinstance(thing, ModuleType):
+        name = thing.__name__.rpartition(".")[2]
+        return f"the module {thing.__name__} (its function: `from {thing.__name__} import {name}`)"
+    return f"{thing!r:.60} ({type(thing).__name__})"
 
 
 def stage(make: Callable[[Request], Stage]) -> Middleware:
@@ -91,5 +129,11 @@ def stage(make: Callable[[Request], Stage]) -> Middleware:
 
 async def _apply(step: Stage, events: AsyncIterator[Event]) -> AsyncGenerator[Event]:
     async for event in events:
-        for made in step(event):
+        given = step(event)
+        try:
+            each = iter(given)
+        except TypeError:
+            msg = f"a stage gave {_told(given)} for a {type(event).__name__}: give a list of events, [] for none"
+            raise UsageError(msg) from None
+        for made in each:
             yield made

@@ -25,7 +25,7 @@ from loomstream.asking import Asking
 from loomstream.endpoint import closed_error
 from loomstream.errors import UsageError
 from loomstream.events import Cost, Event, Usage
-from loomstream.handler import Handler, Middleware, compose
+from loomstream.handler import Handler, Middleware, compose, listed
 from loomstream.messages import Prompt, Request, RequestOptions, check_options, make_request
 from loomstream.middleware import balance as balancing
 from loomstream.middleware import experiment as experimenting
@@ -86,7 +86,7 @@ class JoinedModel(Asking):
         self._kind = kind
         self._parts = parts
         self._combinator = handler
-        self._handler = Placed(compose(handler, *middleware), places_of(handler))
+        self._handler = Placed(compose(handler, *listed(middleware)), places_of(handler))
         self._defaults: RequestOptions = with_output(with_tools(request_defaults))
         check_options(cast("Mapping[str, object]", self._defaults))
         self._closed = False

@@ -7,7 +7,6 @@ provider cannot honour.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import UnionType
@@ -21,6 +20,7 @@ from loomstream import media
 from loomstream.errors import RequestError, UsageError
 from loomstream.events import NULL, Citation, Cost, Limits, Opaque, Stop, TokenLogprob, Usage
 from loomstream.numerals import is_number
+from loomstream.option_hints import allowed_values, unknown_option
 
 Role = Literal["system", "user", "assistant", "tool"]
 """Who speaks. A `tool` message holds tool results."""
@@ -524,9 +524,7 @@ def check_options(options: Mapping[str, object]) -> None:
 def _check_names(options: Mapping[str, object]) -> None:
     for name in options:
         if name not in _OPTION_NAMES:
-            near = difflib.get_close_matches(name, _OPTION_NAMES, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(_OPTION_NAMES))}"
-            msg = f"unknown option {name!r}: {hint}"
+            msg = unknown_option(name, _OPTION_NAMES)
             raise UsageError(msg)
 
 
@@ -556,14 +554,14 @@ def _tool(position: int, item: object) -> Tool:
 
 
 def make_request(prompt: Prompt, options: RequestOptions) -> Request:
-    """Give the request for a prompt and options.
+    """Give the request for a prompt and options; one that is None is as if it were not given.
 
     Raises `RequestError` for a prompt, a tool or a value that cannot be sent, `UsageError` for an unknown option.
     """
-    fields = dict(cast("Mapping[str, object]", options))
-    if not fields and isinstance(prompt, str):
+    if not options and isinstance(prompt, str):
         return Request(messages=to_messages(prompt))
-    _check_names(fields)
+    _check_names(cast("Mapping[str, object]", options))
+    fields = {name: value for name, value in options.items() if value is not None}
     if "stop_sequences" in fields:
         stops = fields["stop_sequences"] or ()
         fields["stop_sequences"] = (stops,) if isinstance(stops, str) else _items("stop_sequences", stops, "a list")
@@ -575,7 +573,7 @@ def make_request(prompt: Prompt, options: RequestOptions) -> Request:
     try:
         request = msgspec.convert({"messages": to_messages(prompt), **fields}, Request)
     except msgspec.ValidationError as error:
-        msg = f"the request cannot be built: {error}"
+        msg = f"the request cannot be built: {error}{allowed_values(str(error), Request)}"
         raise RequestError(msg) from None
     _check_finite(request)
     _check_tool_choice(request)

@@ -30,7 +30,7 @@ from loomstream.configured.stack import Site, fallbacks_of, stack
 from loomstream.endpoint import APIKey, Endpoint, closed_error, imported
 from loomstream.errors import ConfigError, LoomstreamError, UnknownModel, UsageError
 from loomstream.events import Cost, Event, Usage
-from loomstream.handler import Handler, Middleware, compose
+from loomstream.handler import Handler, Middleware, compose, listed
 from loomstream.messages import Prompt, Request, RequestOptions, check_options, make_request
 from loomstream.middleware.candidates import Candidate
 from loomstream.middleware.cost import Pricing, cost_of
@@ -77,7 +77,7 @@ class Model(Asking):
         if middleware is None:
             middleware = default_middleware(_limited(endpoint), model, endpoint.account, pricing=self._pricing)
         self._innermost = _own_handler(endpoint) if provider.handler else HTTPHandler(endpoint, transport)
-        self._handler = compose(self._open, *middleware)
+        self._handler = compose(self._open, *listed(middleware))
         self._closed = False
 
     @property

@@ -87,6 +87,10 @@ NAMED_ELSEWHERE: dict[str, tuple[set[str], str]] = {
     "testing/wires/__init__.py": ({"mistral"}, "whose way of writing the simulator imitates, as data"),
     "testing/wires/gemini.py": ({"gemini"}, "a dialect of the same name"),
     "providers/__init__.py": ({"gemini"}, "a dialect of the same name"),
+    "providers/called.py": (
+        {"alibaba", "anthropic", "bedrock", "gemini", "huggingface", "moonshot", "openai", "xai"},
+        "whom a wrong name may mean, as data",
+    ),
     "providers/custom.py": ({"gemini"}, "a dialect of the same name"),
 }
 """Where else a text is equal to a provider's name, and why that is no knowledge of a provider."""

@@ -80,7 +80,7 @@ def test_a_spec_is_split_at_the_first_colon(spec: str, provider: str, model: str
         ("opnai", UnknownProvider, "did you mean 'openai'"),
         ("", UnknownProvider, "unknown provider ''"),
         (":gpt-4o", UnknownProvider, "unknown provider ''"),
-        ("gpt-4o", UnknownProvider, "unknown provider 'gpt-4o'"),
+        ("gpt-4o", UnknownProvider, "names no provider: write 'openai:gpt-4o'"),
         ("groq", UnknownModel, "write groq:MODEL-ID"),
         ("groq:  ", UnknownModel, "write groq:MODEL-ID"),
     ],

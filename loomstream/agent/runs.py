@@ -285,6 +285,9 @@ def _loop(  # noqa: PLR0913, PLR0917 (what `run` and `resume` share)
     if not isinstance(limits, RunLimits | None):  # pyright: ignore[reportUnnecessaryIsInstance] (no types)
         msg = f"limits is a {type(limits).__name__}: give loomstream.agent.RunLimits(…)"
         raise RequestError(msg)
+    if not callable(getattr(model, "stream", None)):
+        msg = f"the model is {model!r} ({type(model).__name__}): give one of loomstream.connect or loomstream.joined"
+        raise UsageError(msg)
     toolbox = Toolbox(tools, tool_time_s)
     return Loop(
         model,

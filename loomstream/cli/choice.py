@@ -90,6 +90,10 @@ def _spec(wishes: Wishes) -> str | None:
         return _provider(wishes)
     if wishes.provider is None and _names_a_provider(model):
         return model
+    if wishes.base_url and not (wishes.provider or wishes.configured_provider) and is_known(model):
+        other = f"for a model of that name --provider {_ANY_HOST} --model {model}"
+        msg = f"--model {model} is the name of a provider: use --provider {model}, or {other}"
+        raise click.UsageError(msg)
     provider = _provider(wishes)
     if provider is not None:
         name = _name(provider)

@@ -59,12 +59,23 @@ def _dollars(context: click.Context, option: click.Parameter, value: str | None)
     return amount
 
 
+_WORDS = {"parallel_tools": "parallel", "structured_output": "schema"}
+"""How the table shows what is too long for it."""
+_BY_WORD = {word: name for name, word in _WORDS.items()}
+
+
+def _abilities(context: click.Context, option: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
+    del context, option
+    return tuple(_BY_WORD.get(value, value) for value in values)
+
+
 @click.command(cls=Teaching, name="models", epilog=_EPILOG)
 @click.argument("query", nargs=-1)
 @click.option(
     "-p", "--provider", multiple=True, metavar="NAME", shell_complete=providers, help="Only models of this provider."
 )
-@click.option("--can", multiple=True, type=click.Choice(catalog.CAPABILITIES), metavar="ABILITY",
+@click.option("--can", multiple=True, type=click.Choice((*catalog.CAPABILITIES, *_BY_WORD)), callback=_abilities,
+              metavar="ABILITY",
               help=f"Only models known to do this: {', '.join(catalog.CAPABILITIES)}.")  # fmt: skip
 @click.option("--context", type=click.IntRange(min=0), default=0, metavar="TOKENS", help="The least window.")
 @click.option("--output", type=click.IntRange(min=0), default=0, metavar="TOKENS", help="The least that it may write.")
@@ -142,7 +153,6 @@ def _show(found: Sequence[compare.Found], limit: int, *, json: bool) -> None:
 
 
 _TITLES = ("model", "window", "writes", "in", "out", "task", "can", "")
-_WORDS = {"parallel_tools": "parallel", "structured_output": "schema"}
 
 
 def _cells(found: compare.Found) -> tuple[str, ...]:

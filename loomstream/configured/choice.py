@@ -25,7 +25,7 @@ from loomstream.errors import ConfigError, UnknownModel, UnknownProvider, UsageE
 from loomstream.providers import Provider, all_providers, look_up, plugins
 from loomstream.providers.addresses import is_own_address
 from loomstream.providers.config_file import distrust
-from loomstream.providers.table import BY_NAME
+from loomstream.providers.table import BY_NAME, TABLE
 from loomstream.transport.outgoing import is_loopback_url
 
 _log = logging.getLogger(__name__)
@@ -174,9 +174,20 @@ def _looked_up(name: str, settings: Settings) -> Provider:
     try:
         return look_up(name)
     except UnknownProvider as error:
-        problem = str(error)
+        meant = _with_provider(name)
+        problem = f"{name!r} names no provider: write {meant!r}" if meant else str(error)
     places = (place for path in _NAMED if (place := _place(settings, path, name)))
     raise UnknownProvider(": ".join(filter(None, (next(places, ""), problem))))
+
+
+def _with_provider(name: str) -> str:
+    """Give the spec of a model that was written alone, or behind a slash; empty where it is none that is known."""
+    before, _, model = name.partition("/")
+    if model and before in BY_NAME:
+        return f"{before}:{model}"
+    found = ((row, catalog.look_up(row.catalog_name or row.name, name)) for row in TABLE)
+    # who is free takes any name
+    return next((f"{row.name}:{name}" for row, entry in found if entry is not None and not entry.free), "")
 
 
 def _place(settings: Settings, path: str, name: str) -> str:

@@ -189,6 +189,9 @@ def _meter(
             raise ConfigError(msg)
         return _Tokens(int(limit_tokens))
     limit = _dollars(limit_usd)
+    if not (provider and model):
+        msg = f"budget(limit_usd={limit_usd!r}): name the provider and the model that it prices, or give limit_tokens"
+        raise ConfigError(msg)
     entry = catalog.look_up(provider, model)
     if entry is not None and entry.free:
         return None

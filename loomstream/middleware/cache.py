@@ -28,7 +28,7 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
-from loomstream.errors import LoomstreamError, MiddlewareError, RequestError, StreamTruncated
+from loomstream.errors import ConfigError, LoomstreamError, MiddlewareError, RequestError, StreamTruncated
 from loomstream.events import Cost, Event, EventBase, Notice, Start, Stop, Usage
 from loomstream.handler import Handler, Middleware, NextBatch, batches
 from loomstream.messages import Request, Timeouts
@@ -68,9 +68,13 @@ def cache(
     A request that asks for variety by a `temperature` above 0 is passed on uncached, unless `sampled`: then it gets the
     same sample each time. One that sets no temperature is cached: whoever lists a cache wants equal answers.
 
-    Raises, when a stream is opened, `RequestError` for an `extra_body` that JSON cannot write.
+    Raises `ConfigError` for a store that is none; when a stream is opened, `RequestError` for an `extra_body` that JSON
+    cannot write.
     """
     kept: CacheStore = MemoryCache() if store is None else store
+    if not all(callable(getattr(kept, name, None)) for name in ("get", "put")):
+        msg = f"cache(store={store!r}): give a CacheStore, as MemoryCache() or FileCache(folder)"
+        raise ConfigError(msg)
 
     def wrap(handler: Handler) -> Handler:
         flights: _Flights = {}

@@ -92,6 +92,11 @@ def checked(
     Raises `ConfigError` where there are none, or two of one name, and for one that may send elsewhere than to the
     allowed providers and regions, or does not say where it sends (None: anywhere is allowed).
     """
+    for candidate in candidates:
+        if not callable(candidate.handler):
+            kind = type(candidate.handler).__name__
+            msg = f"{what}: the handler of {candidate.name!r} is a {kind}: give a model's by its .handler"
+            raise ConfigError(msg)
     names = [candidate.name for candidate in candidates]
     if not names:
         msg = f"{what} has no candidates: give at least one"

@@ -134,7 +134,10 @@ def _refused(left_s: float, failures: int) -> CircuitOpen:
 
 
 def circuit_breaker(circuit: Circuit | None = None) -> Middleware:
-    """Give the middleware that guards a handler by a circuit (default: one of its own)."""
+    """Give the middleware that guards a handler by a circuit (default: one of its own). Raises `ConfigError`."""
+    if not isinstance(circuit, Circuit | None):  # pyright: ignore[reportUnnecessaryIsInstance] (no types)
+        msg = f"circuit_breaker(circuit={circuit!r}): give a Circuit, as in circuit_breaker(Circuit(failures=5))"
+        raise ConfigError(msg)
     guard = circuit or Circuit()
 
     def wrap(handler: Handler) -> Handler:

@@ -88,6 +88,9 @@ def rate_limit(  # noqa: PLR0913 (each limit is one; all are keyword-only but wh
         max_queue=max_queue,
         max_wait_s=max_wait_s,
     )
+    if not isinstance(provider, str | Provider):  # pyright: ignore[reportUnnecessaryIsInstance] (no types)
+        msg = f"rate_limit(provider={provider!r}): give a provider's name; limits have names, as requests_per_minute=60"
+        raise ConfigError(msg)
     row = look_up(provider) if isinstance(provider, str) and provider else provider
     name, assumed = (row.name, row.requests_per_minute) if isinstance(row, Provider) else ("", 0.0)
     store = store or MemoryStore()

@@ -174,7 +174,11 @@ def look_up(name: str) -> Provider:
 
 
 def _nearest(name: str, known: tuple[str, ...]) -> str:
-    """Give the most alike name, else the shortest that begins so or shares a word, else nothing."""
+    """Give its name here, the most alike one, or the shortest that begins so or shares a word, else nothing."""
+    from loomstream.providers.called import CALLED  # noqa: PLC0415 (only where something is wrong)
+
+    if name in CALLED:
+        return CALLED[name]
     if alike := difflib.get_close_matches(name, known, n=1, cutoff=_SIMILAR):
         return alike[0]
     words = {word for word in re.split(r"[^a-z0-9]+", name) if len(word) >= _TELLING}

@@ -237,7 +237,7 @@ TABLE: tuple[Provider, ...] = (
         key_environment=("LOOM_LLM_VERTEX_API_KEY",),
         base_url_environment=("LOOM_LLM_VERTEX_BASE_URL",),
         keyring="vertex_api_key",
-        default_model="gemini-2.5-flash",
+        default_model="gemini-3.5-flash-lite",
         model_environment=("LOOM_LLM_VERTEX_MODEL",),
         settings=(
             Setting(
@@ -423,7 +423,7 @@ TABLE: tuple[Provider, ...] = (
         _host(
             "deepseek",
             "https://api.deepseek.com/v1",
-            default_model="deepseek-chat",
+            default_model="deepseek-flash",
             quirks=Quirks(
                 reasoning_back="reasoning_content",
                 unknown=OWN_OPTIONS,

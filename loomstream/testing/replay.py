@@ -17,7 +17,7 @@ import anyio.lowlevel
 import msgspec
 
 from loomstream.endpoint import Endpoint
-from loomstream.errors import ConnectionLost
+from loomstream.errors import ConfigError, ConnectionLost
 from loomstream.handler import Middleware
 from loomstream.messages import RequestOptions
 from loomstream.middleware.cost import cost
@@ -130,6 +130,12 @@ def replay_model(
     """
     # no host is there: none to ask what its models can do, and none that limits how often it is asked
     row = msgspec.structs.replace(look_up(provider), discovery="", requests_per_minute=0.0)
+    for place, item in enumerate(recordings):
+        if not isinstance(item, Recording | bytes):  # pyright: ignore[reportUnnecessaryIsInstance] (no types)
+            kind = type(item).__name__
+            hint = ", as in replay_model(provider, *recorded(…))" if kind in {"list", "tuple"} else ""
+            msg = f"recording {place} of replay_model is a {kind}: give a Recording, or a body's bytes{hint}"
+            raise ConfigError(msg)
     made = [item if isinstance(item, Recording) else Recording([item]) for item in recordings]
     name = model or row.default_model or "replayed-model"
     settings = {setting.name: f"replayed-{setting.name}" for setting in row.settings if _must_be_given(row, setting)}

@@ -17,7 +17,7 @@ from msgspec import Struct
 from loomstream.asking import Asking
 from loomstream.errors import LoomstreamError, StreamTruncated, UsageError
 from loomstream.events import Cost, Event, EventBase, Stop, Usage
-from loomstream.handler import Handler, Middleware, compose
+from loomstream.handler import Handler, Middleware, compose, listed
 from loomstream.messages import Prompt, Request, RequestOptions, check_options, make_request
 from loomstream.stream import Stream
 from loomstream.tools import with_output, with_tools
@@ -42,7 +42,7 @@ class ScriptedModel(Asking):
         _check_names(defaults)
         self._scripts = _checked(scripts)
         self._defaults = defaults
-        self._handler = compose(self._play, *middleware)
+        self._handler = compose(self._play, *listed(middleware))
         self.requests: list[Request] = []
         self.open_streams = 0
 

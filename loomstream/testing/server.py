@@ -316,7 +316,7 @@ class Simulator:
         waits = self._paces.get(received.provider, self._pace).waits(sent, seed=self._seed, number=received.number)
         if fault is not None and fault.kind == "status":
             await asyncio.sleep(waits[0] if waits else 0)
-            body = found.wire.error(fault.status, "simulated failure") if fault.body is None else fault.body
+            body = found.wire.error(fault.status, "a failure, as the script says") if fault.body is None else fault.body
             more = {} if fault.retry_after_s is None else {"retry-after": str(fault.retry_after_s)}
             received.outcome = "fault"
             _write_whole(writer, fault.status, body, {"content-type": "application/json", **more})

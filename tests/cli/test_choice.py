@@ -54,6 +54,13 @@ def test_a_provider_in_the_place_of_a_model_is_told_apart() -> None:
         choose(Wishes(model="ollama"))
 
 
+def test_a_provider_in_the_place_of_a_model_is_told_apart_at_an_address_too() -> None:
+    with pytest.raises(click.UsageError, match="--provider openai-compatible --model mistral"):
+        choose(Wishes(model="mistral", base_url="http://localhost:1"))
+    named = Wishes(model="mistral", base_url="http://localhost:1", provider="openai-compatible")
+    assert choose(named).spec == "openai-compatible:mistral"
+
+
 def test_two_keys_need_a_provider() -> None:
     with pytest.raises(click.UsageError, match="openai, anthropic"):
         choose(Wishes(keys={"openai": KEY, "anthropic": OTHER}))

@@ -60,6 +60,11 @@ def test_every_filter_narrows() -> None:
     assert costs[-1] <= 0.001
 
 
+def test_abilities_are_taken_in_the_words_of_the_table_too() -> None:
+    assert found("--can", "schema") == found("--can", "structured_output")
+    assert found("--can", "parallel", "gpt") == found("--can", "parallel_tools", "gpt")
+
+
 def test_a_task_of_another_size_is_priced() -> None:
     [model] = [each for each in found("gpt-4o", "-p", "openai", "--task", "2000000+0") if "mini" not in str(each)][:1]
     assert Decimal(str(model["task_usd"])) == 5

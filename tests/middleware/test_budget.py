@@ -293,7 +293,7 @@ async def test_a_cancelled_call_leaves_no_reservation(cancelled_s: float) -> Non
         ({"limit_usd": "-1", "provider": PRICED[0], "model": PRICED[1]}, "at least 0"),
         ({"limit_usd": "nan", "provider": PRICED[0], "model": PRICED[1]}, "at least 0"),
         ({"limit_usd": "much", "provider": PRICED[0], "model": PRICED[1]}, "at least 0"),
-        ({"limit_usd": 1}, "price of : is not known"),
+        ({"limit_usd": 1}, "name the provider and the model that it prices"),
         ({"limit_usd": 1, "provider": "openai", "model": "nothing"}, "price of openai:nothing is not known"),
         ({"limit_tokens": 1, "per": "fortnight"}, "give call, tag, hour"),
         ({"limit_tokens": 1, "alerts": (0.0,)}, "parts of the limit above 0"),

@@ -41,3 +41,11 @@ def test_the_budget_stops_the_answer(folder: Path) -> None:
 
 def test_the_attempt_is_timed(folder: Path) -> None:
     assert output(folder, "timed.py")[0].startswith("the attempt took longer than 0.18 s in all")
+
+
+def test_a_refused_and_a_broken_call_end_well(folder: Path) -> None:
+    assert output(folder, "steady.py") == [
+        "retry try 1 failed (Overloaded",
+        "reset the answer broke (ConnectionLost",
+        "There is a tide in it. end_turn",
+    ]

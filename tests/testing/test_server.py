@@ -17,6 +17,7 @@ import pytest
 import loomstream as ls
 from loomstream.errors import (
     AuthFailed,
+    BadRequest,
     ConfigError,
     ConnectFailed,
     ConnectionLost,
@@ -167,7 +168,7 @@ FAULTS: list[tuple[Fault, type[LoomstreamError]]] = [
 async def test_a_fault_is_a_typed_error_and_the_next_request_is_well(
     fault: Fault, error: type[LoomstreamError]
 ) -> None:
-    limits = Timeouts(first_event_s=0.2, idle_s=0.2)
+    limits = {"hang": Timeouts(first_event_s=0.2), "stall": Timeouts(idle_s=0.2)}.get(fault.kind, Timeouts())
     async with simulator("one two three", faults=[fault]) as server, connected(server) as model:
         with pytest.raises(error):
             await model.complete("hi", timeouts=limits)
@@ -175,6 +176,18 @@ async def test_a_fault_is_a_typed_error_and_the_next_request_is_well(
     assert [request.outcome for request in server.requests][1] == "whole"
     assert server.requests[0].fault == fault
     assert server.requests[0].outcome in {"fault", "client_left"}  # it may leave while it is failed
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("no_keys")
+@pytest.mark.parametrize(("status", "error"), [(413, BadRequest), (422, BadRequest), (403, AuthFailed)])
+async def test_a_status_about_the_request_is_so_at_every_provider(status: int, error: type[ProviderError]) -> None:
+    async with simulator("never", faults=[Fault("status", status=status)] * len(ROWS)) as server:
+        for row in ROWS:
+            async with connected(server, f"{row.name}:{row.default_model or 'm'}") as model:
+                with pytest.raises(ProviderError) as caught:
+                    await model.complete("hi")
+                assert type(caught.value) is error, row.name
 
 
 @pytest.mark.anyio

@@ -106,6 +106,11 @@ class Wire(Struct, frozen=True):
     malformed: bytes = b"data: {\n\n"
 
 
+def refuses(status: int) -> bool:
+    """Say whether an HTTP status is about the request, not about the server."""
+    return 400 <= status < 500  # noqa: PLR2004 (RFC 9110, section 15.5)
+
+
 def compact(value: object) -> bytes:
     """Give JSON text without spaces."""
     return msgspec.json.encode(value)

@@ -17,13 +17,14 @@ from loomstream.testing.wires.answers import (
     compact,
     named_event,
     reason_of,
+    refuses,
 )
 
 _KINDS = {
-    400: "invalid_request_error",
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
+    413: "request_too_large",
     429: "rate_limit_error",
     529: "overloaded_error",
 }
@@ -40,7 +41,8 @@ _REASONS: dict[StopReason, str] = {
 
 def error(status: int, message: str) -> bytes:
     """Give an error's body."""
-    return compact({"type": "error", "error": {"type": _KINDS.get(status, "api_error"), "message": message}})
+    kind = _KINDS.get(status, "invalid_request_error" if refuses(status) else "api_error")
+    return compact({"type": "error", "error": {"type": kind, "message": message}})
 
 
 def _usage(usage: Usage) -> JSON:

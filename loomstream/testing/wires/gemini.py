@@ -21,10 +21,10 @@ from loomstream.testing.wires.answers import (
     object_of,
     prompt_total,
     reason_of,
+    refuses,
 )
 
 _STATUSES = {
-    400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
@@ -42,7 +42,8 @@ _CODE_OK = frozenset((None, "OUTCOME_OK"))
 
 
 def _error(status: int, message: str) -> bytes:
-    return compact({"error": {"code": status, "message": message, "status": _STATUSES.get(status, "INTERNAL")}})
+    word = _STATUSES.get(status, "INVALID_ARGUMENT" if refuses(status) else "INTERNAL")
+    return compact({"error": {"code": status, "message": message, "status": word}})
 
 
 def _usage(usage: Usage) -> JSON:

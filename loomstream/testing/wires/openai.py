@@ -24,12 +24,13 @@ from loomstream.testing.wires.answers import (
     object_of,
     prompt_total,
     reason_of,
+    refuses,
     web_citation,
 )
 
 _CREATED = 1_760_000_000
 _SSE = "text/event-stream; charset=utf-8"
-_KINDS = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+_KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 _FINISH: dict[StopReason, str] = {
     "end_turn": "stop",
     "max_tokens": "length",
@@ -39,7 +40,7 @@ _FINISH: dict[StopReason, str] = {
 
 
 def _error(status: int, message: str) -> bytes:
-    kind = _KINDS.get(status, "server_error")
+    kind = _KINDS.get(status, "invalid_request_error" if refuses(status) else "server_error")
     return compact({"error": {"message": message, "type": kind, "param": None, "code": None}})
 
 
