@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 
 import anyio
 import pytest
@@ -28,8 +29,9 @@ MINUTE = Quota(60.0, 3.0)
 
 
 @pytest.fixture
-async def store(redis_server: str, request: pytest.FixtureRequest) -> RedisStore:
-    return RedisStore(redis_server, prefix=request.node.name, lease_s=60)
+async def store(redis_server: str, request: pytest.FixtureRequest) -> AsyncIterator[RedisStore]:
+    async with RedisStore(redis_server, prefix=request.node.name, lease_s=60) as store:
+        yield store
 
 
 # --- as the store of one process ------------------------------------------------------------------
@@ -203,6 +205,8 @@ async def main(url, prefix, pause_s, calls):
             [answer[0], Pause(float(pause_s)), *answer[1:]],
             middleware=[rate_limit("openai", requests_per_minute=0, concurrency=2, store=store)],
         )
+        print("ready", flush=True)
+        sys.stdin.readline()
         for _ in range(int(calls)):
             async with model.stream("hi") as stream:
                 async for event in stream:
@@ -216,7 +220,18 @@ anyio.run(main, *sys.argv[1:])
 
 def child(server: str, prefix: str, pause_s: float, calls: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", CHILD, server, prefix, str(pause_s), str(calls)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+async def begin(*processes: subprocess.Popen[str]) -> None:
+    """Have all of them begin at one time, when each has started."""
+    for process in processes:
+        assert process.stdout is not None
+        assert await anyio.to_thread.run_sync(process.stdout.readline) == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
 
 
 async def test_what_a_killed_process_held_is_free_after_its_lease(
@@ -224,23 +239,25 @@ async def test_what_a_killed_process_held_is_free_after_its_lease(
 ) -> None:
     prefix = request.node.name
     with child(redis_server, prefix, 60, 1) as doomed:
+        await begin(doomed)
         assert doomed.stdout is not None
         assert "+" in await anyio.to_thread.run_sync(doomed.stdout.readline)
         doomed.send_signal(signal.SIGKILL)
         await anyio.to_thread.run_sync(doomed.wait)
-    store = RedisStore(redis_server, prefix=prefix, lease_s=2)
     first, second = (Demand("openai::", name, concurrency=2) for name in "ab")
-    assert await store.take(first) == 0
-    assert await store.take(second) == float("inf")
-    with anyio.fail_after(10):
-        while await store.take(second):  # noqa: ASYNC110 (a server wakes nobody)
-            await anyio.sleep(0.05)
+    async with RedisStore(redis_server, prefix=prefix, lease_s=2) as store:
+        assert await store.take(first) == 0
+        assert await store.take(second) == float("inf")
+        with anyio.fail_after(10):
+            while await store.take(second):  # noqa: ASYNC110 (a server wakes nobody)
+                await anyio.sleep(0.05)
 
 
 async def test_several_processes_never_run_more_calls_than_may(
     redis_server: str, request: pytest.FixtureRequest
 ) -> None:
-    children = [child(redis_server, request.node.name, 0.05, 5) for _ in range(3)]
+    children = [child(redis_server, request.node.name, 0.2, 5) for _ in range(3)]
+    await begin(*children)
     steps: list[tuple[float, int]] = []
     for process in children:
         out, _ = await anyio.to_thread.run_sync(process.communicate)
@@ -254,16 +271,16 @@ async def test_several_processes_never_run_more_calls_than_may(
 async def test_a_killed_process_s_reservation_shrinks_to_what_it_used(
     redis_server: str, request: pytest.FixtureRequest
 ) -> None:
-    store = RedisStore(redis_server, prefix=request.node.name, lease_s=1)
     account = Account("a", 100)
-    assert await store.reserve(account, "killed", 90, 10) == 90
-    await store.spend(account, "killed", 30, 0)
-    assert await store.reserve(account, "next", 50, 50) == 0
-    with anyio.fail_after(10):
-        while not await store.reserve(account, "next", 70, 70):  # noqa: ASYNC110 (a server wakes nobody)
-            await anyio.sleep(0.05)
-    assert await store.reserve(account, "more", 1, 1) == 0
-    assert await store.settle(account, "killed", 30) == (0, 30, 30)  # it lives after all: nothing is counted twice
+    async with RedisStore(redis_server, prefix=request.node.name, lease_s=1) as store:
+        assert await store.reserve(account, "killed", 90, 10) == 90
+        await store.spend(account, "killed", 30, 0)
+        assert await store.reserve(account, "next", 50, 50) == 0
+        with anyio.fail_after(10):
+            while not await store.reserve(account, "next", 70, 70):  # noqa: ASYNC110 (a server wakes nobody)
+                await anyio.sleep(0.05)
+        assert await store.reserve(account, "more", 1, 1) == 0
+        assert await store.settle(account, "killed", 30) == (0, 30, 30)  # it lives after all: nothing is counted twice
 
 
 # --- what goes wrong ------------------------------------------------------------------------------
