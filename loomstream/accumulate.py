@@ -40,6 +40,7 @@ from loomstream.events import (
     Unknown,
     Usage,
 )
+from loomstream.kind_names import kind_of
 from loomstream.messages import (
     Choice,
     ContentBlock,
@@ -140,7 +141,7 @@ class Accumulator:
             try:
                 take(self, event)
             except KeyError as error:
-                msg = f"a {type(event).__name__} belongs to block {error}, which has not opened: its start is missing"
+                msg = f"{kind_of(event)} belongs to block {error}, which has not opened: its start is missing"
                 raise UsageError(msg) from None
 
     @property

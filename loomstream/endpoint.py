@@ -23,6 +23,7 @@ from loomstream.config.keys import ResolvedKey, by_rank, hide, missing_key, reso
 from loomstream.dialects import Quirks, Target
 from loomstream.dialects.templates import fields, fill_address
 from loomstream.errors import ConfigError, ConnectFailed, LoomstreamError, UsageError
+from loomstream.kind_names import name_of
 from loomstream.providers import BASE_MODEL, Provider, Route, Setting, route
 from loomstream.transport.outgoing import check_base_url
 from loomstream.wire import Secret
@@ -421,7 +422,7 @@ def _given_settings(provider: Provider, settings: Mapping[str, str | Secret]) ->
         hidden = cast("Secret", hide(value))
         kind = type(hidden.reveal())
         if kind is not str:
-            msg = f"the setting {name!r} of {provider.name} is a {kind.__name__}: give a text"
+            msg = f"the setting {name!r} of {provider.name} is {name_of(kind)}: give a text"
             raise ConfigError(msg, provider=provider.name)
         given[name] = hidden
     return given

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from loomstream.errors import RequestError
+from loomstream.kind_names import kind_of
 from loomstream.media import sniffed
 from loomstream.messages import Audio, Document, Image
 
@@ -112,7 +113,7 @@ def _path(source: object) -> str:
     try:
         return os.fsdecode(cast("str | os.PathLike[str]", source))
     except TypeError:
-        msg = f"a {type(source).__name__} is no path, address or bytes: give one of these, as in image('photo.png')"
+        msg = f"{kind_of(source)} is no path, address or bytes: give one of these, as in image('photo.png')"
         raise RequestError(msg) from None
 
 

@@ -14,6 +14,7 @@ from typing import cast
 
 from loomstream.errors import ConfigError, UsageError
 from loomstream.events import Event
+from loomstream.kind_names import kind_of
 from loomstream.messages import Request
 
 Handler = Callable[[Request], AbstractAsyncContextManager[AsyncIterator[Event]]]
@@ -133,7 +134,7 @@ async def _apply(step: Stage, events: AsyncIterator[Event]) -> AsyncGenerator[Ev
         try:
             each = iter(given)
         except TypeError:
-            msg = f"a stage gave {_told(given)} for a {type(event).__name__}: give a list of events, [] for none"
+            msg = f"a stage gave {_told(given)} for {kind_of(event)}: give a list of events, [] for none"
             raise UsageError(msg) from None
         for made in each:
             yield made

@@ -26,6 +26,7 @@ from loomstream.endpoint import closed_error
 from loomstream.errors import UsageError
 from loomstream.events import Cost, Event, Usage
 from loomstream.handler import Handler, Middleware, compose, listed
+from loomstream.kind_names import kind_of
 from loomstream.messages import Prompt, Request, RequestOptions, check_options, make_request
 from loomstream.middleware import balance as balancing
 from loomstream.middleware import experiment as experimenting
@@ -181,9 +182,7 @@ class _Parts:
             part = connect(part)
             self.made.append(part)
         if not callable(getattr(part, "handler", None)):
-            msg = (
-                f"a {type(part).__name__} cannot be joined: give a spec, as in 'openai:gpt-4o', a model or a Candidate"
-            )
+            msg = f"{kind_of(part)} cannot be joined: give a spec, as in 'openai:gpt-4o', a model or a Candidate"
             raise UsageError(msg)
         handler = _prepared(part)
         if isinstance(part, JoinedModel):

@@ -19,6 +19,7 @@ from msgspec import Raw as RawJSON
 from loomstream import media
 from loomstream.errors import RequestError, UsageError
 from loomstream.events import NULL, Citation, Cost, Limits, Opaque, Stop, TokenLogprob, Usage
+from loomstream.kind_names import kind_of
 from loomstream.numerals import is_number
 from loomstream.option_hints import allowed_values, unknown_option
 
@@ -442,7 +443,7 @@ def to_messages(prompt: Prompt) -> tuple[Message, ...]:
 
 def _items(place: str, value: object, remedy: str) -> tuple[object, ...]:
     if not isinstance(value, Iterable):
-        msg = f"{place} is a {type(value).__name__}: give {remedy}"
+        msg = f"{place} is {kind_of(value)}: give {remedy}"
         raise RequestError(msg)
     return tuple(cast("Iterable[object]", value))
 
@@ -450,7 +451,7 @@ def _items(place: str, value: object, remedy: str) -> tuple[object, ...]:
 def _checked(place: str, message: object) -> Message:
     """Give the message, or raise: what is no block would be left out of the wire request in silence."""
     if not isinstance(message, Message):
-        msg = f"{place} is a {type(message).__name__}: use loomstream.user('…') or a Message"
+        msg = f"{place} is {kind_of(message)}: use loomstream.user('…') or a Message"
         raise RequestError(msg)
     if message.role not in _ROLES:
         msg = f"{place}.role is {message.role!r}: known are {', '.join(_ROLES)}"
@@ -488,7 +489,7 @@ def _check_blocks(place: str, content: object, kinds: UnionType, remedy: str) ->
         raise RequestError(msg)
     for position, block in enumerate(_items(place, content, remedy)):
         if not isinstance(block, kinds):
-            msg = f"{place}[{position}] is a {type(block).__name__}: give {remedy}"
+            msg = f"{place}[{position}] is {kind_of(block)}: give {remedy}"
             raise RequestError(msg)
 
 
@@ -549,7 +550,7 @@ def _tool(position: int, item: object) -> Tool:
     if isinstance(tool, Tool) and isinstance(tool.name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         return tool
     remedy = "give a loomstream.Tool(name, description, parameters), or loomstream.tool(function)"
-    msg = f"tools[{position}] is a {type(item).__name__}: {remedy}"
+    msg = f"tools[{position}] is {kind_of(item)}: {remedy}"
     raise RequestError(msg)
 
 

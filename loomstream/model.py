@@ -31,6 +31,7 @@ from loomstream.endpoint import APIKey, Endpoint, closed_error, imported
 from loomstream.errors import ConfigError, LoomstreamError, UnknownModel, UsageError
 from loomstream.events import Cost, Event, Usage
 from loomstream.handler import Handler, Middleware, compose, listed
+from loomstream.kind_names import kind_of
 from loomstream.messages import Prompt, Request, RequestOptions, check_options, make_request
 from loomstream.middleware.candidates import Candidate
 from loomstream.middleware.cost import Pricing, cost_of
@@ -186,7 +187,7 @@ def _own_handler(endpoint: Endpoint) -> Handler:
         msg = f"{provider.name} cannot be started: its handler raised {type(error).__name__}: {error}"
         raise ConfigError(msg, provider=provider.name, model=endpoint.model) from error
     if not callable(handler):
-        msg = f"{provider.name} cannot be started: {provider.handler} gave a {type(handler).__name__}, no handler"
+        msg = f"{provider.name} cannot be started: {provider.handler} gave {kind_of(handler)}, no handler"
         raise ConfigError(msg, provider=provider.name, model=endpoint.model)
     return handler
 
@@ -373,7 +374,7 @@ def _configuration(config: str | os.PathLike[str] | Settings | None) -> Settings
     if isinstance(config, Settings):
         return config  # who loaded them has seen the warnings
     if not isinstance(config, str | os.PathLike | None):  # pyright: ignore[reportUnnecessaryIsInstance] (callers without types)
-        msg = f"config is a {type(config).__name__}: give a path, or what loomstream.config.load.load gives"
+        msg = f"config is {kind_of(config)}: give a path, or what loomstream.config.load.load gives"
         raise UsageError(msg)
     settings = load(config)
     _tell(settings.warnings)
@@ -388,7 +389,7 @@ def _tell(warnings: Sequence[str]) -> None:
 def _hidden(settings: Mapping[str, str | Secret] | None) -> dict[str, Secret]:
     """Wrap each setting: some are secrets, and no traceback shall show which."""
     if not isinstance(settings, Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance] (callers without types)
-        msg = f"settings is a {type(settings).__name__}: give a dict, as in settings={{'region': 'eu-west-1'}}"
+        msg = f"settings is {kind_of(settings)}: give a dict, as in settings={{'region': 'eu-west-1'}}"
         raise UsageError(msg)
     return {name: cast("Secret", hide(value)) for name, value in (settings or {}).items()}
 

@@ -17,6 +17,7 @@ from loomstream.dialects.http_errors import limits, request_id
 from loomstream.dialects.shortcut import Shortcut
 from loomstream.errors import Failure, LoomstreamError, RedirectRefused, UnexpectedContent, UsageError
 from loomstream.events import CONTENT_EVENTS, Event, EventBase, Raw, Start, Stop, Usage, places_of
+from loomstream.kind_names import kind_of
 from loomstream.providers import dialect_module, dialects_of, framing, look_up, route
 from loomstream.wire import Decoder, Frame, Secret
 from loomstream.wire.aws import AWSDecoder
@@ -322,7 +323,7 @@ def decode(  # noqa: PLR0913 (what was captured; all but the bytes are keyword-o
 def _pieces(chunks: Buffer | Iterable[Buffer]) -> Iterator[bytes]:
     for chunk in (chunks,) if isinstance(chunks, _BUFFERS) else chunks:
         if not isinstance(chunk, _BUFFERS):  # pyright: ignore[reportUnnecessaryIsInstance] (callers without types)
-            msg = f"decode got a {type(chunk).__name__}: give the body's bytes, whole or in pieces"
+            msg = f"decode got {kind_of(chunk)}: give the body's bytes, whole or in pieces"
             raise UsageError(msg)
         yield bytes(chunk)
 

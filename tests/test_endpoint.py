@@ -289,7 +289,7 @@ class TestSettings:
         [
             ({"regoin": "x"}, "acme has no setting 'regoin': did you mean 'region'"),
             ({"zzz": "x"}, "acme has no setting 'zzz': it has region, project, secret_part"),
-            ({"region": 5}, "the setting 'region' of acme is a int: give a text"),
+            ({"region": 5}, "the setting 'region' of acme is an int: give a text"),
         ],
     )
     async def test_an_unusable_setting_is_refused_at_once(self, settings: dict[str, str], words: str) -> None:
@@ -460,7 +460,7 @@ class TestOwnHandlers:
 
     async def test_what_it_gives_is_a_handler(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.row(monkeypatch, lambda model, credentials: None)  # noqa: ARG005 (its signature)
-        with pytest.raises(ConfigError, match="acme_handler:make gave a NoneType, no handler"):
+        with pytest.raises(ConfigError, match="acme_handler:make gave None, no handler"):
             connect("acme:m-1")
 
     async def test_what_it_raises_is_typed(self, monkeypatch: pytest.MonkeyPatch) -> None:

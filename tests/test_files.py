@@ -53,8 +53,8 @@ def test_an_address_is_left_to_the_provider() -> None:
         ("data:image/png;base64," + "A" * 9000, image, r"^data:.{100,200}… cannot be read"),
         ("a\0b.png", image, r"'a\\x00b.png' cannot be read: "),
         ("\ud800", image, r"'\\ud800' cannot be read: "),
-        (7, image, "a int is no path, address or bytes: give one of these"),
-        (None, document, "a NoneType is no path"),
+        (7, image, "an int is no path, address or bytes: give one of these"),
+        (None, document, "None is no path"),
     ],
 )
 def test_what_is_no_such_file_is_refused(source: object, make: type[Image], what: str) -> None:

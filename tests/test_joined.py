@@ -100,7 +100,7 @@ def test_specs_are_those_of_connect() -> None:
     assert set(model.places) == {Place("openai"), Place("anthropic")}
     with pytest.raises(UnknownProvider):
         joined.failover("no-such-provider:m")
-    with pytest.raises(UsageError, match="a int cannot be joined"):
+    with pytest.raises(UsageError, match="an int cannot be joined"):
         joined.failover(3)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="no candidates"):
         joined.failover()

@@ -154,9 +154,11 @@ def test_without_a_spec_the_keyring_has_one_time_limit_for_all(monkeypatch: pyte
     assert len(asked) == 3
 
 
-@pytest.mark.parametrize("spec", [5, b"openai", ("openai", "gpt-4o")])
-def test_a_spec_is_a_text(spec: object) -> None:
-    with pytest.raises(UsageError, match=r"the spec is a \w+: give a text, as in connect\('openai:gpt-4o'\)"):
+@pytest.mark.parametrize(
+    ("spec", "kind"), [(5, "an int"), (b"openai", "a bytes"), (("openai", "gpt-4o"), "a tuple"), ({}, "a dict")]
+)
+def test_a_spec_is_a_text(spec: object, kind: str) -> None:
+    with pytest.raises(UsageError, match=rf"the spec is {kind}: give a text, as in connect\('openai:gpt-4o'\)"):
         connect(spec)  # type: ignore[arg-type]
 
 

@@ -11,6 +11,7 @@ from typing import cast
 
 from loomstream.agent.state import Allow, Decision, Deny, Pause
 from loomstream.errors import LoomstreamError, MiddlewareError, RequestError, UsageError
+from loomstream.kind_names import kind_of
 from loomstream.messages import ToolCall
 from loomstream.tools.schema import words_of
 
@@ -54,14 +55,15 @@ def _decision(call: ToolCall, given: object) -> Decision:
         return _ALLOWED if given else _DENIED
     if isinstance(given, Decision):
         return given
-    kind = type(given).__name__
-    msg = f"approve gave a {kind} for a call of {call.name}: give a bool, Allow(), Deny(…), Answer(…) or Pause()"
+    msg = (
+        f"approve gave {kind_of(given)} for a call of {call.name}: give a bool, Allow(), Deny(…), Answer(…) or Pause()"
+    )
     raise UsageError(msg)
 
 
 def _names(approve: object, names: Collection[str]) -> frozenset[str]:
     if isinstance(approve, str) or not isinstance(approve, Collection):
-        msg = f"approve is a {type(approve).__name__}: give a function, or a set of tool names"
+        msg = f"approve is {kind_of(approve)}: give a function, or a set of tool names"
         raise UsageError(msg)
     given = list(cast("Collection[object]", approve))
     if not all(isinstance(name, str) for name in given):

@@ -26,6 +26,7 @@ from loomstream.agent.state import Decision, RunState, check_decisions, check_st
 from loomstream.agent.toolbox import GivenTools, TimeLimit, Toolbox
 from loomstream.errors import RequestError, StreamCancelled, UsageError
 from loomstream.events import Cost, Usage
+from loomstream.kind_names import kind_of
 from loomstream.messages import Message, Prompt, RequestOptions, Response, check_options, to_messages
 from loomstream.transport.background import Background
 
@@ -283,7 +284,7 @@ def _loop(  # noqa: PLR0913, PLR0917 (what `run` and `resume` share)
         msg = f"parallel is {parallel!r}: give a whole number above 0"
         raise RequestError(msg)
     if not isinstance(limits, RunLimits | None):  # pyright: ignore[reportUnnecessaryIsInstance] (no types)
-        msg = f"limits is a {type(limits).__name__}: give loomstream.agent.RunLimits(…)"
+        msg = f"limits is {kind_of(limits)}: give loomstream.agent.RunLimits(…)"
         raise RequestError(msg)
     if not callable(getattr(model, "stream", None)):
         msg = f"the model is {model!r} ({type(model).__name__}): give one of loomstream.connect or loomstream.joined"

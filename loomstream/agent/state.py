@@ -17,6 +17,7 @@ from loomstream.agent.history import check_history
 from loomstream.agent.limits import Tally
 from loomstream.agent.toolbox import checked
 from loomstream.errors import RequestError
+from loomstream.kind_names import kind_of
 from loomstream.messages import Message, ResultContent, ToolCall, ToolResult, to_messages
 
 STATE_VERSION = 1
@@ -96,7 +97,7 @@ class RunState(Struct, frozen=True, kw_only=True):
 def check_state(state: RunState) -> None:
     """Raise `RequestError` for a state that no run can have left."""
     if not isinstance(state, RunState):  # pyright: ignore[reportUnnecessaryIsInstance] (callers without types)
-        msg = f"the state is a {type(state).__name__}: give a RunState, as RunState.decode makes it of JSON"
+        msg = f"the state is {kind_of(state)}: give a RunState, as RunState.decode makes it of JSON"
         raise RequestError(msg)
     if state.version != STATE_VERSION:
         msg = f"the state has version {state.version}; this loomstream reads version {STATE_VERSION}"
@@ -141,7 +142,7 @@ def _check_tally(tally: Tally) -> None:
 def check_decisions(state: RunState, decisions: Mapping[str, Decision]) -> None:
     """Raise `RequestError` for a decision about no pending call, or one that does not fit it."""
     if not isinstance(decisions, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] (callers without types)
-        msg = f"decisions is a {type(decisions).__name__}: give a dict from the ids of calls to decisions"
+        msg = f"decisions is {kind_of(decisions)}: give a dict from the ids of calls to decisions"
         raise RequestError(msg)
     pending: dict[str, PausedCall] = {}
     for paused in state.pending:
@@ -153,7 +154,7 @@ def check_decisions(state: RunState, decisions: Mapping[str, Decision]) -> None:
             msg = f"decisions[{call_id!r}]: no call of this id waits; waiting are {waiting}"
             raise RequestError(msg)
         if not isinstance(decision, Decision):  # pyright: ignore[reportUnnecessaryIsInstance] (callers without types)
-            msg = f"decisions[{call_id!r}] is a {type(decision).__name__}: give Allow(), Deny(…), Answer(…) or Pause()"
+            msg = f"decisions[{call_id!r}] is {kind_of(decision)}: give Allow(), Deny(…), Answer(…) or Pause()"
             raise RequestError(msg)
         if paused.needs == "result" and isinstance(decision, Allow):
             msg = f"decisions[{call_id!r}]: {paused.call.name} has no function to run: give Answer(…) or Deny(…)"

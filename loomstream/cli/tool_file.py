@@ -16,6 +16,7 @@ from typing import cast
 
 from loomstream.cli.terminal import one_line
 from loomstream.errors import RequestError
+from loomstream.kind_names import kind_of
 from loomstream.messages import AsTool
 
 Tools = list[AsTool | Callable[..., object]]
@@ -27,7 +28,7 @@ def load_tools(path: str) -> Tools:
     module = _run(path)
     listed: object = getattr(module, "TOOLS", None)
     if listed is not None and not isinstance(listed, Iterable):
-        msg = f"{path}: TOOLS is a {type(listed).__name__}: give a list of functions"
+        msg = f"{path}: TOOLS is {kind_of(listed)}: give a list of functions"
         raise RequestError(msg)
     members = list(vars(module).values())
     found = (

@@ -22,6 +22,7 @@ from loomstream.config.keys import KEYRING_TIMEOUT_S, resolve_key_sync
 from loomstream.config.settings import PoolEntry, Settings
 from loomstream.config.table import fed_by
 from loomstream.errors import ConfigError, UnknownModel, UnknownProvider, UsageError
+from loomstream.kind_names import kind_of
 from loomstream.providers import Provider, all_providers, look_up, plugins
 from loomstream.providers.addresses import is_own_address
 from loomstream.providers.config_file import distrust
@@ -153,7 +154,7 @@ def chosen(spec: str, settings: Settings, *, today: Callable[[], date] | None = 
     it is no text, and `ConfigError` for an entry of the pool that cannot be used.
     """
     if not isinstance(spec, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers without types)
-        msg = f"the spec is a {type(spec).__name__}: give a text, as in connect('openai:gpt-4o')"
+        msg = f"the spec is {kind_of(spec)}: give a text, as in connect('openai:gpt-4o')"
         raise UsageError(msg)
     name, _, model = spec.partition(":")
     name, model = name.strip(), model.strip()

@@ -17,6 +17,7 @@ from loomstream.configured.choice import trusted
 from loomstream.configured.plan import Plan, options_of
 from loomstream.errors import ConfigError, LoomstreamError
 from loomstream.handler import Handler, Middleware
+from loomstream.kind_names import kind_of
 from loomstream.middleware.budget import budget
 from loomstream.middleware.cache import cache
 from loomstream.middleware.cache_store import MemoryCache
@@ -158,6 +159,6 @@ def _of_package(named: Named) -> Middleware:
         msg = f"{named.where}: middleware.{named.name}: it raised {type(error).__name__}: {error}"
         raise ConfigError(msg) from error
     if not callable(made):
-        msg = f"{named.where}: middleware.{named.name}: it gave a {type(made).__name__}, no middleware"
+        msg = f"{named.where}: middleware.{named.name}: it gave {kind_of(made)}, no middleware"
         raise ConfigError(msg)
     return cast("Middleware", made)

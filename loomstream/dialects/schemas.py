@@ -11,6 +11,7 @@ from typing import cast
 
 from loomstream.dialects.fields import JSONObject
 from loomstream.errors import RequestError
+from loomstream.kind_names import kind_of
 from loomstream.messages import Output
 
 PLACE = "output.schema"
@@ -99,7 +100,7 @@ def _members(schema: object, path: str, depth: int) -> Mapping[str, object] | No
     if isinstance(schema, bool):
         return None
     if not isinstance(schema, Mapping):
-        msg = f"{path} is a {type(schema).__name__}: give a JSON Schema, which is an object"
+        msg = f"{path} is {kind_of(schema)}: give a JSON Schema, which is an object"
         raise RequestError(msg)
     if depth > _DEEPEST:
         msg = f"{path} is more than {_DEEPEST} schemas deep: name what repeats in $defs, and refer to it by $ref"

@@ -31,6 +31,7 @@ import msgspec
 from loomstream.errors import ConfigError, LoomstreamError, MiddlewareError, RequestError, StreamTruncated
 from loomstream.events import Cost, Event, EventBase, Notice, Start, Stop, Usage
 from loomstream.handler import Handler, Middleware, NextBatch, batches
+from loomstream.kind_names import kind_of
 from loomstream.messages import Request, Timeouts
 from loomstream.middleware.attempts import COMMITTING
 from loomstream.middleware.cache_store import CacheStore, FileCache, MemoryCache
@@ -133,7 +134,7 @@ def _credentials(request: Request) -> frozenset[tuple[str, str]]:
 def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(cast("Mapping[object, object]", value))
-    msg = f"a {type(value).__name__}"
+    msg = f"{kind_of(value)}"
     raise TypeError(msg)
 
 

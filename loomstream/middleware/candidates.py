@@ -13,6 +13,7 @@ from typing import NamedTuple, cast
 from loomstream.errors import ConfigError
 from loomstream.events import Event
 from loomstream.handler import Handler
+from loomstream.kind_names import kind_of
 from loomstream.messages import Request
 
 
@@ -94,8 +95,8 @@ def checked(
     """
     for candidate in candidates:
         if not callable(candidate.handler):
-            kind = type(candidate.handler).__name__
-            msg = f"{what}: the handler of {candidate.name!r} is a {kind}: give a model's by its .handler"
+            kind = kind_of(candidate.handler)
+            msg = f"{what}: the handler of {candidate.name!r} is {kind}: give a model's by its .handler"
             raise ConfigError(msg)
     names = [candidate.name for candidate in candidates]
     if not names:

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any, Protocol, Self, TypeVar, cast
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
@@ -59,6 +60,7 @@ class RedisStore:
         self._lines: dict[str, Line] = {}
         self._threads: anyio.CapacityLimiter | None = None
         self._redis = _client(url)
+        self._address = shown_address(url)
         self._scripts: dict[str, _Script] = {}
         source = files("loomstream.middleware").joinpath("redis_store.lua").read_text("utf-8")
         common, *steps = source.split("\n--- step ")
@@ -157,7 +159,7 @@ class RedisStore:
         try:
             return self._scripts[name](keys=keys, args=arguments)
         except Exception as error:
-            raise _typed(error) from error
+            raise _typed(error, self._address) from error
 
     async def _run(
         self, step: Callable[[], _T], undo: Callable[[], object] | None = None, *, finish: bool = False
@@ -245,15 +247,22 @@ def _client(url: str) -> _Client:
         raise ConfigError(msg) from error
 
 
-def _typed(error: Exception) -> LoomstreamError:
+def shown_address(url: str) -> str:
+    """Give where a URL of Redis leads, without the name and the password that it may hold."""
+    parts = urlsplit(url)
+    return parts.netloc.rpartition("@")[2] or parts.path
+
+
+def _typed(error: Exception, address: str) -> LoomstreamError:
     import redis  # noqa: PLC0415 (loaded by now)
 
+    server = f"the Redis server of the shared limits, {address},"
     if isinstance(error, redis.AuthenticationError | redis.ResponseError):
         return ConfigError(
-            f"the Redis server of the shared limits refuses ({type(error).__name__}: {error}): see that the address "
-            "has its password, that its user may run scripts, and that it is of version 5 or newer"
+            f"{server} refuses ({type(error).__name__}: {error}): see that the address has its password, that its user "
+            "may run scripts, and that it is of version 5 or newer"
         )
     return ConnectFailed(
-        f"the Redis server of the shared limits does not answer ({type(error).__name__}): start it or drop store=",
+        f"{server} does not answer ({type(error).__name__}): start it or drop store=",
         retry_safety="yes",
     )

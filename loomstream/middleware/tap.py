@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from loomstream.errors import ConfigError
 from loomstream.events import Event, Notice
 from loomstream.handler import Handler, Middleware
+from loomstream.kind_names import kind_of
 from loomstream.messages import Request
 from loomstream.middleware.layer import Layer
 
@@ -48,7 +49,7 @@ def tap_each(make: Callable[[Request], Observer]) -> Middleware:
 
 def _check(function: Callable[..., object]) -> None:
     if not callable(function) or inspect.iscoroutinefunction(function):
-        what = "is a coroutine function" if callable(function) else f"is a {type(function).__name__}"
+        what = "is a coroutine function" if callable(function) else f"is {kind_of(function)}"
         msg = f"the observer {what}: give a plain function; it may put the event into a queue of yours"
         raise ConfigError(msg)
 

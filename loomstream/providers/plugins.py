@@ -24,6 +24,7 @@ from loomstream.auth import scheme
 from loomstream.dialects import Dialect, Target, Translator
 from loomstream.errors import ConfigError, Failure, LoomstreamError, MiddlewareError, ProviderError
 from loomstream.events import Event, EventBase
+from loomstream.kind_names import kind_of
 from loomstream.messages import Request
 from loomstream.providers import Provider, check_templates, dialect_module, dialects_of
 from loomstream.wire import Frame, WireRequest
@@ -112,7 +113,7 @@ def middleware(name: str) -> object:
     """
     made = _loaded(MIDDLEWARE, name)
     if not callable(made):
-        msg = f"{_place(MIDDLEWARE, name)} gives a {type(made).__name__}, no function"
+        msg = f"{_place(MIDDLEWARE, name)} gives {kind_of(made)}, no function"
         raise ConfigError(msg)
     return made
 
@@ -130,7 +131,7 @@ def provider(name: str) -> Provider | None:
     row = _loaded(PROVIDERS, name)
     place = _place(PROVIDERS, name)
     if not issubclass(type(row), Provider):
-        msg = f"{place} gives a {type(row).__name__}, no Provider"
+        msg = f"{place} gives {kind_of(row)}, no Provider"
         raise ConfigError(msg)
     with _usable(f"{place} gives a row that cannot be used"):
         checked = _checked_row(row)
@@ -175,7 +176,7 @@ def _first_ours(row: Provider, what: str, names: tuple[str, ...]) -> tuple[str, 
 def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(cast("Mapping[object, object]", value))
-    msg = f"a {type(value).__name__} has no place in a row"
+    msg = f"{kind_of(value)} has no place in a row"
     raise TypeError(msg)
 
 
@@ -286,7 +287,7 @@ def _error(name: str, function: str, error: Exception) -> LoomstreamError:
 def _of_type(kind: type[_Result], value: object) -> _Result:
     if isinstance(value, kind):
         return value
-    msg = f"it gave a {type(value).__name__}, no {kind.__name__}"
+    msg = f"it gave {kind_of(value)}, no {kind.__name__}"
     raise TypeError(msg)
 
 
@@ -295,6 +296,6 @@ def _checked(out: object) -> _Out:
     items = _of_type(list, out)  # pyright: ignore[reportUnknownVariableType] (its items are looked at here)
     for item in cast("list[object]", items):
         if not isinstance(item, EventBase) and not (isinstance(item, Failure) and item is items[-1]):
-            msg = f"it gave a {type(item).__name__} where an event was expected"
+            msg = f"it gave {kind_of(item)} where an event was expected"
             raise TypeError(msg)
     return cast("_Out", items)

@@ -19,6 +19,7 @@ import msgspec
 from loomstream.endpoint import Endpoint
 from loomstream.errors import ConfigError, ConnectionLost
 from loomstream.handler import Middleware
+from loomstream.kind_names import kind_of
 from loomstream.messages import RequestOptions
 from loomstream.middleware.cost import cost
 from loomstream.model import Model
@@ -132,9 +133,8 @@ def replay_model(
     row = msgspec.structs.replace(look_up(provider), discovery="", requests_per_minute=0.0)
     for place, item in enumerate(recordings):
         if not isinstance(item, Recording | bytes):  # pyright: ignore[reportUnnecessaryIsInstance] (no types)
-            kind = type(item).__name__
-            hint = ", as in replay_model(provider, *recorded(…))" if kind in {"list", "tuple"} else ""
-            msg = f"recording {place} of replay_model is a {kind}: give a Recording, or a body's bytes{hint}"
+            hint = ", as in replay_model(provider, *recorded(…))" if type(item) in {list, tuple} else ""
+            msg = f"recording {place} of replay_model is {kind_of(item)}: give a Recording, or a body's bytes{hint}"
             raise ConfigError(msg)
     made = [item if isinstance(item, Recording) else Recording([item]) for item in recordings]
     name = model or row.default_model or "replayed-model"

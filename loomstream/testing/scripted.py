@@ -18,6 +18,7 @@ from loomstream.asking import Asking
 from loomstream.errors import LoomstreamError, StreamTruncated, UsageError
 from loomstream.events import Cost, Event, EventBase, Stop, Usage
 from loomstream.handler import Handler, Middleware, compose, listed
+from loomstream.kind_names import kind_of
 from loomstream.messages import Prompt, Request, RequestOptions, check_options, make_request
 from loomstream.stream import Stream
 from loomstream.tools import with_output, with_tools
@@ -97,7 +98,7 @@ def _checked(scripts: Sequence[object]) -> list[list[Event | Pause | LoomstreamE
 def _script(script: object, number: int) -> list[Event | Pause | LoomstreamError]:
     if isinstance(script, str | bytes) or not isinstance(script, Iterable):
         msg = (
-            f"script {number} of scripted_model is a {type(script).__name__}, {script!r:.60}: give a list of events; "
+            f"script {number} of scripted_model is {kind_of(script)}, {script!r:.60}: give a list of events; "
             "text_events('Hi') makes those of an answer"
         )
         raise UsageError(msg)
@@ -105,7 +106,7 @@ def _script(script: object, number: int) -> list[Event | Pause | LoomstreamError
     for place, item in enumerate(items, 1):
         if not isinstance(item, EventBase | Pause | LoomstreamError):
             msg = (
-                f"item {place} of script {number} of scripted_model is a {type(item).__name__}, {item!r:.60}: "
+                f"item {place} of script {number} of scripted_model is {kind_of(item)}, {item!r:.60}: "
                 "a script is made of events, Pauses and errors of loomstream"
             )
             raise UsageError(msg)

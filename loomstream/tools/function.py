@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from loomstream.errors import InvalidArguments, LoomstreamError, RequestError, UsageError
+from loomstream.kind_names import kind_of
 from loomstream.messages import Message, ResultContent, Text, Tool, ToolCall, ToolResult
 from loomstream.tools import docstring
 from loomstream.tools.run import Function, run
@@ -160,10 +161,8 @@ class FunctionTool(Generic[_P, _R]):
         try:
             return msgspec.json.encode(result, enc_hook=encode_hook).decode()
         except Exception as error:
-            kind = type(result).__name__
-            msg = (
-                f"{self.name} gave a {kind}, which JSON cannot write ({words_of(error)}): return a str, or plain values"
-            )
+            problem = f"{self.name} gave {kind_of(result)}, which JSON cannot write ({words_of(error)})"
+            msg = f"{problem}: return a str, or plain values"
             raise RequestError(msg) from error
 
 
@@ -190,8 +189,8 @@ def _blocks(result: object) -> tuple[ResultContent, ...]:
 
 def _check(function: object) -> None:
     if not callable(function) or isinstance(function, type):
-        kind = "class" if isinstance(function, type) else type(function).__name__
-        msg = f"a tool cannot be made of {function!r}, a {kind}: give a function"
+        kind = "a class" if isinstance(function, type) else kind_of(function)
+        msg = f"a tool cannot be made of {function!r}, {kind}: give a function"
         raise RequestError(msg)
 
 

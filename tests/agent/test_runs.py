@@ -306,7 +306,7 @@ WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         errors.RequestError,
         r"tools\[0\] and tools\[1\] are both called 'get_weather'",
     ),
-    (["Hi", [7]], {}, errors.RequestError, r"tools\[0\] is a int"),
+    (["Hi", [7]], {}, errors.RequestError, r"tools\[0\] is an int"),
     (["Hi", [Bench.wait]], {}, errors.RequestError, "wait: the parameter self has no type"),
     (["Hi", [add]], {"tools": [add]}, errors.UsageError, "tools were given twice"),
     (["Hi"], {"temprature": 1}, errors.UsageError, "did you mean temperature"),
@@ -332,7 +332,7 @@ WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (["Hi", [add]], {"tool_time_s": {"add": 0}}, errors.RequestError, r"tool_time_s\['add'\] is 0"),
     (["Hi", [add]], {"approve": {"ad"}}, errors.RequestError, "approve names 'ad', which is no tool .* there are add"),
     (["Hi", [add]], {"approve": "add"}, errors.UsageError, "approve is a str: give a function, or a set"),
-    (["Hi", [add]], {"approve": 7}, errors.UsageError, "approve is a int"),
+    (["Hi", [add]], {"approve": 7}, errors.UsageError, "approve is an int"),
 ]
 
 

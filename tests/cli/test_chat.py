@@ -191,7 +191,7 @@ def test_the_embedded_model_remembers_what_was_said() -> None:
     [
         ("1 +", "SyntaxError"),
         ("x = 1", "no tool"),
-        ("TOOLS = 3", "TOOLS is a int"),
+        ("TOOLS = 3", "TOOLS is an int"),
         ("raise SystemExit(3)", "SystemExit"),
     ],
 )

@@ -534,9 +534,9 @@ def test_a_key_of_the_working_folder_opens_no_way_for_another_credential(write: 
     connect("openai")  # what is sent is the file's own
 
 
-@pytest.mark.parametrize("config", [5, {"llm": {}}, b"looms.yaml"])
-def test_a_configuration_is_a_path_or_settings(config: object) -> None:
-    with pytest.raises(UsageError, match=r"config is a \w+: give a path, or what loomstream\.config\.load\.load gives"):
+@pytest.mark.parametrize(("config", "kind"), [(5, "an int"), ({"llm": {}}, "a dict"), (b"looms.yaml", "a bytes")])
+def test_a_configuration_is_a_path_or_settings(config: object, kind: str) -> None:
+    with pytest.raises(UsageError, match=f"config is {kind}: give a path, or what loomstream.config.load.load gives"):
         connect(config=config)  # type: ignore[arg-type]
 
 

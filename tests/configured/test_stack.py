@@ -74,8 +74,8 @@ async def test_the_middleware_of_a_package(write: Write) -> None:
     ("text", "what"),
     [
         ("loud: {size: 3}", "middleware.loud: it raised TypeError: no such option: size"),
-        ("nothing:", "middleware.nothing: it gave a NoneType, no middleware"),
-        ("constant:", "gives a int, no function"),
+        ("nothing:", "middleware.nothing: it gave None, no middleware"),
+        ("constant:", "gives an int, no function"),
         ("gone:", "cannot be loaded"),
         ("loud: 3", "middleware.loud: this must be a mapping of its options, not a whole number"),
         ("lod:", "there is no middleware 'lod': did you mean 'loud'?"),

@@ -81,7 +81,7 @@ def test_an_object_of_keys_without_names_is_refused_with_its_path(schema: Any, p
 
 
 def test_what_is_no_schema_is_refused_with_its_path() -> None:
-    with pytest.raises(RequestError, match=r"output\.schema\.properties\.a is a int"):
+    with pytest.raises(RequestError, match=r"output\.schema\.properties\.a is an int"):
         closed_schema(Output(schema={"type": "object", "properties": {"a": 1}}))
 
 

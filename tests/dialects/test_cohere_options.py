@@ -140,7 +140,7 @@ def test_what_is_not_enforced_is_sent_and_named_by_its_path() -> None:
     [
         ({"type": "array"}, r"output\.schema\.type is 'array': this wire takes the schema of an object"),
         ({}, r"output\.schema\.type is None"),
-        ({"type": "object", "properties": {"x": 1}}, r"output\.schema\.properties\.x is a int: give a JSON Schema"),
+        ({"type": "object", "properties": {"x": 1}}, r"output\.schema\.properties\.x is an int: give a JSON Schema"),
     ],
 )
 def test_a_schema_that_cannot_be_expressed_is_refused_with_its_path(schema: dict[str, Any], place: str) -> None:

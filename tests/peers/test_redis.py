@@ -290,10 +290,13 @@ async def test_a_killed_process_s_reservation_shrinks_to_what_it_used(
 async def test_no_server_is_said(request: pytest.FixtureRequest) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    store = RedisStore(f"redis://127.0.0.1:{port}/0", prefix=request.node.name)
+    store = RedisStore(f"redis://me:s3cret@127.0.0.1:{port}/0", prefix=request.node.name)
     model = scripted_model(ANSWER, middleware=[rate_limit(concurrency=1, store=store)])
-    with pytest.raises(ConnectFailed, match="the Redis server of the shared limits does not answer"):
+    with pytest.raises(
+        ConnectFailed, match=f"server of the shared limits, 127.0.0.1:{port}, does not answer"
+    ) as caught:
         await model.complete("hi")
+    assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["localhost", "http://localhost"])

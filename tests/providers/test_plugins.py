@@ -137,7 +137,7 @@ def test_an_entry_that_gives_nothing_says_so(install: Install) -> None:
     install(
         "acme_nothing", "row = None\nlines = None", "acme = acme_nothing:row", dialects=("lines = acme_nothing:lines",)
     )
-    assert error_of("acme").endswith("gives a NoneType, no Provider")
+    assert error_of("acme").endswith("gives None, no Provider")
     with pytest.raises(ConfigError, match="lacks build_request"):
         dialect_module("lines")
 
@@ -193,8 +193,8 @@ odd = Odd()
         ("profile_number", "Expected `int` >= 1 - at `needs_max_tokens`"),
         ("profile_path", "'/{' is no template"),
         ("unknown", "a profile of acme names an unknown quirk: 'pathh'"),
-        ("thing", "a object has no place in a row"),
-        ("odd", "gives a Odd, no Provider"),
+        ("thing", "an object has no place in a row"),
+        ("odd", "gives an Odd, no Provider"),
     ],
 )
 def test_a_row_with_a_mistake_inside_is_refused_where_it_is_looked_up(install: Install, name: str, what: str) -> None:
@@ -335,11 +335,11 @@ async def end_of(transport: ReplayTransport, **options: object) -> tuple[list[Ev
     ("function", "result", "what"),
     [
         ("build_request", KeyError("x"), "raised in its build_request: KeyError"),
-        ("build_request", None, "it gave a NoneType, no WireRequest"),
-        ("build_request", WireRequest(url="x", headers={}, warnings=(1,)), "it gave a int, no str"),  # type: ignore[arg-type]
+        ("build_request", None, "it gave None, no WireRequest"),
+        ("build_request", WireRequest(url="x", headers={}, warnings=(1,)), "it gave an int, no str"),  # type: ignore[arg-type]
         ("translator", KeyError("x"), "raised in its translator: KeyError"),
         ("feed", KeyError("x"), "raised in its translator: KeyError"),
-        ("feed", None, "it gave a NoneType, no list"),
+        ("feed", None, "it gave None, no list"),
         ("feed", ["text"], "it gave a str where an event was expected"),
         ("finish", RuntimeError("boom"), "raised in its translator: RuntimeError: boom"),
     ],

@@ -59,7 +59,7 @@ async def test_it_stands_where_a_connected_model_stands() -> None:
     ("scripts", "options", "words"),
     [
         (("text",), {}, "script 1 of scripted_model is a str, 'text': .*text_events"),
-        ((ANSWER, None), {}, "script 2 of scripted_model is a NoneType"),
+        ((ANSWER, None), {}, "script 2 of scripted_model is None"),
         ((["text"],), {}, "item 1 of script 1 of scripted_model is a str"),
         ((), {}, "nothing to play"),
         ((), {"model": "gpt-4o"}, "takes no model: its events say who answers"),

@@ -218,7 +218,7 @@ class TestErrorsForTheModel:
     async def test_a_result_that_json_cannot_write(self) -> None:
         text, is_error = await answer(ls.tool(unwritable))
         assert is_error
-        assert text.startswith("unwritable gave a object, which JSON cannot write")
+        assert text.startswith("unwritable gave an object, which JSON cannot write")
         with pytest.raises(errors.RequestError, match="which JSON cannot write"):
             await ls.tool(unwritable).call("{}")
 

@@ -261,7 +261,7 @@ WRONG = [
     (later, "later: the parameter price has a type that cannot be read .*OnlyForCheckers.* at module level"),
     (lambda: None, "a tool cannot be called <lambda>: give it a name"),
     (Place, "a class: give a function"),
-    (7, "a tool cannot be made of 7, a int: give a function"),
+    (7, "a tool cannot be made of 7, an int: give a function"),
     (min, "min has no signature to read .* wrap it"),
 ]
 

@@ -50,7 +50,7 @@ async def test_a_model_takes_them_as_defaults_and_in_a_call(given: Any) -> None:
 
 def test_what_is_no_tool_says_so() -> None:
     for options in ({"tools": [7]}, {"tools": 7}):
-        with pytest.raises(errors.RequestError, match=r"tools(\[0\])? is a int: give a "):
+        with pytest.raises(errors.RequestError, match=r"tools(\[0\])? is an int: give a "):
             ls.connect("ollama:m", **cast("RequestOptions", options))
 
 
