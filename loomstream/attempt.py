@@ -296,14 +296,14 @@ class _Attempt:
             raise
 
     async def _wire_request(self) -> WireRequest:
-        plan = adapted(*self._order)
-        wire_request = self._handler.dialect.build_request(plan.request, self._order.target)
-        self._stages = plan.stages
-        self._warnings = plan.warnings + wire_request.warnings
-        if self._warnings and self._order.request.unsupported == "error":
-            msg = f"{self._order.target.provider} cannot honour the request: {'; '.join(self._warnings)}"
+        asked, target = self._order
+        request, self._stages, warnings = adapted(asked, target)
+        wire_request = self._handler.dialect.build_request(request, target)
+        self._warnings = warnings + wire_request.warnings
+        if self._warnings and asked.unsupported == "error":
+            msg = f"{target.provider} cannot honour the request: {'; '.join(self._warnings)}"
             raise Unsupported(msg)
-        row, target = self._handler.endpoint.provider, self._order.target
+        row = self._handler.endpoint.provider
         if ending := end_of_life(row.catalog_name or row.name, target.model):
             self._warnings += (ending,)
         try:

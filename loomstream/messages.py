@@ -282,7 +282,7 @@ class Request(Struct, frozen=True, kw_only=True):
     cache_prompt: CacheTTL | None = None
     prompt_cache_key: str = ""
     cached_content: str = ""
-    metadata: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
+    metadata: Mapping[str, str] = {}
     end_user_id: str = ""
     service_tier: str = ""
     latency: Latency | None = None
@@ -294,8 +294,8 @@ class Request(Struct, frozen=True, kw_only=True):
     stream: bool = True
     raw_events: bool = False
     timeouts: Timeouts = Timeouts()
-    extra_body: Mapping[str, object] = msgspec.field(default_factory=dict[str, object])
-    extra_headers: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
+    extra_body: Mapping[str, object] = {}
+    extra_headers: Mapping[str, str] = {}
 
 
 class RequestOptions(TypedDict, total=False):

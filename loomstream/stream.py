@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from enum import Enum
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import NoReturn, Self, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -62,6 +62,10 @@ class _State(Enum):
     CLOSED = "closed"
 
 
+_NEW, _OPEN, _ENDED, _FAILED, _CANCELLED, _CLOSED = _State
+"""The same; on Python 3.11 an attribute of such a class runs a function."""
+
+
 class Stream:
     """One call of a model. Use it as `async with model.stream(…) as stream: async for event in stream: …`.
 
@@ -101,7 +105,7 @@ class Stream:
         self._cost_of = cost_of
         self._provider = provider
         self._model = model
-        self._state = _State.NEW
+        self._state = _NEW
         self._ready = False
         self._begun = False
         self._left: anyio.Event | None = None
@@ -121,10 +125,10 @@ class Stream:
     # --- entering and leaving --------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        if self._state is not _State.NEW:
+        if self._state is not _NEW:
             msg = f"this stream is {self._state.value}: a stream is used once; ask the model for another"
             raise UsageError(msg)
-        self._state = _State.OPEN
+        self._state = _OPEN
         return self
 
     async def __aexit__(
@@ -151,10 +155,10 @@ class Stream:
             self.cancel()
             self._left = self._left or anyio.Event()
             await self._left.wait()
-        if self._state in (_State.OPEN, _State.NEW):
-            self._state = _State.CLOSED
+        if self._state in (_OPEN, _NEW):
+            self._state = _CLOSED
         self._ready = False
-        return await self._close_upstream()
+        return await self._close_upstream() if self._begun else None
 
     def cancel(self) -> None:
         """Stop the stream from any task of the same event loop.
@@ -180,14 +184,14 @@ class Stream:
         if self._total_s is None:
             self._total_s = self._interrupt.now() - self._began_s
         failure: LoomstreamError | None = None
-        at_once = self._state is _State.ENDED and is_idle(context)
+        at_once = self._state is _ENDED and is_idle(context)
         with _NO_SCOPE if at_once else anyio.CancelScope(deadline=self._interrupt.now() + CLOSE_LIMIT_S, shield=True):
             try:
                 if context is not None:
                     await context.__aexit__(None, None, None)
             except Exception as error:  # noqa: BLE001 (only typed errors come out of a stream)
                 failure = _typed(error)
-            if self._state is not _State.ENDED:
+            if self._state is not _ENDED:
                 await anyio.lowlevel.checkpoint()
         return failure
 
@@ -198,7 +202,7 @@ class Stream:
 
     async def __anext__(self) -> Event:
         if not self._ready:
-            return await self._begin()
+            self._begin()
         interrupt = self._interrupt
         ahead = self._ahead
         try:
@@ -224,10 +228,10 @@ class Stream:
             self._note_time(event)
         return event
 
-    async def _begin(self) -> Event:
-        """Send the request and give the first event; refuse to where that is out of place."""
-        if self._state is not _State.OPEN or self._interrupt is not _NO_INTERRUPT:
-            return self._refuse()
+    def _begin(self) -> None:
+        """Make ready for the first read; refuse to where that is out of place."""
+        if self._state is not _OPEN or self._interrupt is not _NO_INTERRUPT:
+            self._refuse()
         self._begun = True
         self._interrupt = interrupt()
         self._began_s = self._interrupt.now()
@@ -238,7 +242,6 @@ class Stream:
         if self._cancelled:
             self.cancel()
         self._ready = True
-        return await self.__anext__()
 
     async def _open(self) -> list[Event]:
         context = self._handler(self._request)
@@ -260,14 +263,14 @@ class Stream:
                 raise StopAsyncIteration
             if isinstance(error, Exception):
                 raise await self._failed(error)
-            self._state = _State.CANCELLED
+            self._state = _CANCELLED
             raise error
         finally:
             if self._left is not None:
                 self._left.set()
 
-    def _refuse(self) -> Event:
-        if self._state is _State.OPEN:
+    def _refuse(self) -> NoReturn:
+        if self._state is _OPEN:
             msg = "this stream is being read already: one stream has one consumer"
             raise UsageError(msg)
         match self._state:
@@ -286,7 +289,7 @@ class Stream:
     async def _end(self) -> None:
         if self._fold.stop is None:
             raise await self._failed(StreamTruncated("the events ended without a Stop: a middleware lost it"))
-        self._state = _State.ENDED
+        self._state = _ENDED
         self._ready = False
         failure = await self._close_upstream()
         if failure is not None:
@@ -294,7 +297,7 @@ class Stream:
 
     async def _failed(self, error: Exception) -> LoomstreamError:
         """Give the error as it goes out, complete; the upstream is closed before."""
-        self._state = _State.FAILED
+        self._state = _FAILED
         failure = await self._close_upstream()
         error = _typed(error)
         if failure is not None:

@@ -132,7 +132,8 @@ class HeaderKey:
 
     async def authorize(self, wire_request: WireRequest) -> WireRequest:
         """Give the request with the key in its header; as it is where there is none and none is needed."""
-        await self.prepare()
+        if self._value is None or self._credentials.key_is_token:
+            await self.prepare()
         return wire_request if self._value is None else with_headers(wire_request, {self._header: self._value})
 
     async def renew(self, sent: tuple[Secret, ...] = ()) -> bool:

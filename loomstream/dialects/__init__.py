@@ -19,7 +19,6 @@ import contextlib
 from collections.abc import Collection, Mapping
 from typing import Annotated, Literal, Protocol
 
-import msgspec
 from msgspec import Meta, Struct
 
 from loomstream.dialects.templates import MODEL, check_header, check_path, filled, path_value
@@ -164,7 +163,7 @@ class Target(Struct, frozen=True, kw_only=True):
     model: str
     base_url: str = ""
     quirks: Quirks = Quirks()
-    settings: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
+    settings: Mapping[str, str] = {}
 
 
 def check_quirks(quirks: Quirks, settings: Collection[str]) -> None:

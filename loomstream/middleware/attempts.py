@@ -124,11 +124,13 @@ class Attempts(Layer):
         self._asked = chosen.provider, chosen.model
         return list(chosen.notices)
 
-    async def _open_chosen(self) -> NextBatch:
+    def _open_chosen(self) -> Awaitable[NextBatch]:
         self._is_chosen = False
-        if self._delay_s > 0:
-            await anyio.sleep(self._delay_s)
         self._held, self._start = [], _NO_START
+        return self.open_inner() if self._delay_s <= 0 else self._open_later()
+
+    async def _open_later(self) -> NextBatch:
+        await anyio.sleep(self._delay_s)
         return await self.open_inner()
 
     def _taken(self, events: list[Event]) -> list[Event]:

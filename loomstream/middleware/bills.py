@@ -59,7 +59,7 @@ def reported_cost(usage: Usage) -> Decimal | None:
     to the dollar). With your own key at OpenRouter (`is_byok`) the upstream's bill is added.
     """
     data = bytes(usage.raw)
-    bill = _read(_bill, data) if b'"cost' in data else None
+    bill = _read(_bill, data) if data.find(b'"cost') >= 0 else None  # `in` takes bytes for a number first, and fails
     if bill is None:
         return None
     for read in (_charged, _itemised, _ticks):
@@ -76,7 +76,7 @@ def billed_usage(usage: Usage) -> Usage | None:
     tokens, which no price per token tells.
     """
     data = bytes(usage.raw)
-    bill = _read(_billed, data) if b'"billed_units"' in data else None
+    bill = _read(_billed, data) if data.find(b'"billed_units"') >= 0 else None
     units = None if bill is None else _read(_units, bytes(bill.billed_units))
     if units is None:
         return usage
@@ -144,7 +144,7 @@ def served_tier(usage: Usage) -> str | None:
     Read from `service_tier` in `usage.raw` (Anthropic) and `serviceTier` (the form of Bedrock and Gemini).
     """
     data = bytes(usage.raw)
-    found = _read(_served, data) if b'"service' in data else None
+    found = _read(_served, data) if data.find(b'"service') >= 0 else None
     if found is None:
         return None
     return _read(_word, bytes(found.service_tier)) or _read(_word, bytes(found.serviceTier)) or None

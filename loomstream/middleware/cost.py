@@ -24,7 +24,7 @@ from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from functools import partial
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 from anyio import current_time
@@ -145,16 +145,13 @@ class _Metered:
         self._batch: NextBatch = self._first
 
     async def __aenter__(self) -> AsyncIterator[Event]:
-        self._batch = batches(await self._enter())
-        return self
-
-    async def _enter(self) -> AsyncIterator[Event]:
         try:
-            return await self._context.__aenter__()
+            self._batch = batches(await self._context.__aenter__())
         except LoomstreamError as error:
             self._meter.failed = error
             self._meter.close()  # who could not enter does not leave
             raise
+        return self
 
     async def _first(self) -> list[Event]:
         raise StopAsyncIteration
@@ -396,23 +393,8 @@ class _Meter:
         return len(getattr(event, field))
 
     def __call__(self, event: Event) -> tuple[Event, ...]:
-        match event:
-            case Usage():
-                return self._count(event)
-            case Start():
-                self._begin(event)
-            case Stop() if self._priced is None:
-                return (self._cost(), event)
-            case Cost():  # a handler nearer to the wire has its own stage, and knows what it asked, but not of others
-                event = self._priced = among_others(event, self._given_up)
-            case Notice(kind=kind) if kind in _GIVEN_UP and not self._started:
-                self._attempts += 1
-                self._given_up += event.may_be_billed
-            case Notice(kind="resume"):
-                self._go_on()
-            case _:
-                pass
-        return (event,)
+        take = self._TABLE.get(event.__class__)
+        return (event,) if take is None else take(self, event)
 
     def take(self, events: list[Event]) -> list[Event]:
         """Give what some events of one moment become: after a `Usage` that told no cost, others have none to tell yet.
@@ -463,7 +445,7 @@ class _Meter:
         if self.look_at < math.inf:
             self.look_at = _LOOK_CHARS
 
-    def _begin(self, event: Start) -> None:
+    def _on_start(self, event: Start) -> tuple[Event, ...]:
         if self._started:
             self._spent = self._cost()
             self._attempts += 1
@@ -472,6 +454,7 @@ class _Meter:
         self._started = True
         self._provider = event.provider or self._provider
         self._model = event.model or self._unnamed
+        return (event,)
 
     def _go_on(self) -> None:
         """Take note that a piece broke: what was reported of it is in the usages to come, its rest in none."""
@@ -486,7 +469,23 @@ class _Meter:
         if self.look_at < math.inf:
             self.look_at = _LOOK_CHARS
 
-    def _count(self, event: Usage) -> tuple[Event, ...]:
+    def _on_stop(self, event: Stop) -> tuple[Event, ...]:
+        return (self._cost(), event) if self._priced is None else (event,)
+
+    def _on_cost(self, event: Cost) -> tuple[Event, ...]:
+        """Take the cost of a handler nearer to the wire: it knows what itself asked, but not of others."""
+        self._priced = among_others(event, self._given_up)
+        return (self._priced,)
+
+    def _on_notice(self, event: Notice) -> tuple[Event, ...]:
+        if event.kind in _GIVEN_UP and not self._started:
+            self._attempts += 1
+            self._given_up += event.may_be_billed
+        elif event.kind == "resume":
+            self._go_on()
+        return (event,)
+
+    def _on_usage(self, event: Usage) -> tuple[Event, ...]:
         self._set(event)
         if event.final:
             self._learn(event)
@@ -561,6 +560,15 @@ class _Meter:
         if self._attempts > 1 or not self._model:
             cost = msgspec.structs.replace(cost, model=self._model or self._requested[1], attempts=self._attempts)
         return cost if self._spent is None else _after(self._spent, cost)
+
+    _TABLE: ClassVar[dict[type[EventBase], Callable[[_Meter, Any], tuple[Event, ...]]]] = {
+        Usage: _on_usage,
+        Start: _on_start,
+        Stop: _on_stop,
+        Cost: _on_cost,
+        Notice: _on_notice,
+    }
+    """What an event of each kind becomes."""
 
 
 def _after(spent: Cost, cost: Cost) -> Cost:

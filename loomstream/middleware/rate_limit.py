@@ -13,7 +13,7 @@ import math
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple, cast
+from typing import cast
 
 from msgspec import Struct
 
@@ -156,7 +156,7 @@ class _Limit:
             self.told[key] = float(limit)
 
 
-class _Policy(NamedTuple):
+class _Policy(Struct, frozen=True, kw_only=True):
     """What all calls of one middleware share."""
 
     requests: _Limit

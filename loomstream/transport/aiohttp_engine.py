@@ -120,11 +120,12 @@ class _Body(aiohttp.StreamReader):
         """Take bytes from the parser; wake who waits for them."""
         if data:
             self._buffer.append(data)
-            self._size += len(data)
-            waiter, self._waiter = self._waiter, None
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)
-            if self._size > self._high_water:
+            held = self._size = self._size + len(data)
+            if self._waiter is not None:
+                waiter, self._waiter = self._waiter, None
+                if not waiter.done():
+                    waiter.set_result(None)
+            if held > self._high_water:
                 self._protocol.pause_reading()
         return False
 
@@ -266,7 +267,7 @@ class _Way:
         ]
         if relayed and authorization is not None:
             lines.append(f"proxy-authorization: {authorization}")
-        self.head = "".join(f"{line}\r\n" for line in lines).encode()
+        self.head = "\r\n".join(lines).encode()
 
 
 class AiohttpLane:
@@ -355,17 +356,12 @@ def _write(handler: _Handler, head: bytes, outgoing: Outgoing) -> None:
     if transport is None or transport.is_closing():
         raise ConnectionResetError
     body = outgoing.body
-    pieces = [head]
-    for name, value in outgoing.headers:
-        pieces += (name, b": ", value, b"\r\n")
+    lines = [head, *map(b": ".join, outgoing.headers)]
     if body or outgoing.method not in _BODILESS:
-        pieces.append(b"content-length: %d\r\n" % len(body))
-    pieces.append(b"\r\n")
-    if len(body) <= _ONE_PIECE_BYTES:
-        pieces.append(body)
-        transport.write(b"".join(pieces))
-    else:
-        transport.write(b"".join(pieces))
+        lines.append(b"content-length: %d" % len(body))
+    lines += (b"", body if len(body) <= _ONE_PIECE_BYTES else b"")
+    transport.write(b"\r\n".join(lines))
+    if len(body) > _ONE_PIECE_BYTES:
         transport.write(body)
 
 

@@ -206,12 +206,15 @@ _NAMES = {spelt.encode(): name for name in _COMMON for spelt in (name, name.titl
 
 def plain(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     """Give headers by their lower-case names; the values of a name that came twice are joined by a comma."""
-    pairs = [(_NAMES.get(name) or name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in raw]
-    headers = dict(pairs)
-    if len(headers) < len(pairs):
-        headers.clear()
-        for name, value in pairs:
-            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    headers = {_NAMES.get(name) or name.decode("latin-1").lower(): value.decode("latin-1") for name, value in raw}
+    return headers if len(headers) == len(raw) else _joined(raw)
+
+
+def _joined(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in raw:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 
 

@@ -27,13 +27,12 @@ _T = TypeVar("_T")
 class Interrupt:
     """At most one error, delivered to whoever reads; on asyncio."""
 
-    keeps_time = False
-    """Whether `check` has to look at the clock, beside at `error`."""
-
-    __slots__ = ("_cancelling", "_fired", "_loop", "_task", "_timer", "error", "waiting")
+    __slots__ = ("_cancelling", "_fired", "_loop", "_task", "_timer", "error", "keeps_time", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._loop = loop
+        self.keeps_time = False
+        """Whether `check` has to look at the clock, beside at `error`."""
         self.error: LoomstreamError | None = None
         self.waiting = False
         """Whether a step is under way; the reader sets it."""
@@ -98,12 +97,11 @@ class Interrupt:
 class ScopeInterrupt(Interrupt):
     """The same on trio, by a cancel scope around each step."""
 
-    keeps_time = True
-
     __slots__ = ("_deadline", "_make_error", "_scope")
 
     def __init__(self) -> None:
         super().__init__()
+        self.keeps_time = True
         self._scope: anyio.CancelScope | None = None
         self._deadline = math.inf
         self._make_error: Callable[[], LoomstreamError] = LoomstreamError

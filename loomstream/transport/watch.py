@@ -20,6 +20,7 @@ from types import CoroutineType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from msgspec import Struct
 
 from loomstream.errors import FirstEventTimeout, IdleTimeout, LoomstreamError, Timeout
 from loomstream.messages import Timeouts
@@ -62,7 +63,7 @@ class Watch:
 
     def enter(self, opening: AbstractAsyncContextManager[ByteResponse]) -> CoroutineType[Any, Any, ByteResponse]:
         """Enter what `transport.open` gave, within the limit; for the context that `open` gives."""
-        loop = _which_loop()()
+        loop = _asyncio().running_loop()
         return self._enter_in_scope(opening) if loop is None else self._enter_on(loop, opening)
 
     async def _enter_in_scope(self, opening: AbstractAsyncContextManager[ByteResponse]) -> ByteResponse:
@@ -81,9 +82,7 @@ class Watch:
         The alarm cancels the task and takes that back, as `asyncio.timeout` does: half the cost of a scope.
         """
         rang = False
-        import asyncio  # noqa: PLC0415 (it runs by now; cheaper than to import names from it)
-
-        task = asyncio.current_task(loop)
+        task = _asyncio().current_task(loop)
         assert task is not None  # noqa: S101 (for the type checker: a coroutine runs in a task)
         cancel = task.cancel
 
@@ -99,7 +98,7 @@ class Watch:
             self._arm(since + self._limit_s)
         try:
             response = await opening.__aenter__()
-        except (Exception, asyncio.CancelledError):
+        except (Exception, _asyncio().cancelled):
             self.close()
             if rang and task.uncancel() <= cancelling:
                 raise self._timeout() from None
@@ -212,12 +211,20 @@ class Watch:
         return FirstEventTimeout(f"no content event within {first_s:g} s of waiting: the provider is slow, or {how}")
 
 
+class _Asyncio(Struct, frozen=True):
+    running_loop: Callable[[], asyncio.AbstractEventLoop | None]
+    current_task: Callable[[asyncio.AbstractEventLoop], asyncio.Task[object] | None]
+    cancelled: type[BaseException]
+
+
 @cache
-def _which_loop() -> Callable[[], asyncio.AbstractEventLoop | None]:
-    """Give `running_loop`, whose module loads asyncio, which runs by now; once."""
+def _asyncio() -> _Asyncio:
+    """Give what is needed of asyncio, which runs by now; an import at each entering would be ten times dearer."""
+    from asyncio import CancelledError, current_task  # noqa: PLC0415 (see above)
+
     from loomstream.transport.loops import running_loop  # noqa: PLC0415 (see above)
 
-    return running_loop
+    return _Asyncio(running_loop, current_task, CancelledError)
 
 
 class _Opening:

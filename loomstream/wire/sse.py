@@ -169,7 +169,7 @@ class SSEDecoder:
         if _NEWLINE not in text:
             return [Frame("", text)]
         pieces = text.split(b"\n\ndata: ")
-        if text.count(b"\n") == 2 * (len(pieces) - 1):  # none but those between the frames
+        if _NEWLINE not in b"".join(pieces):  # none but those between the frames
             return [Frame("", piece) for piece in pieces]
         out: list[Frame | Failure] = []
         for piece in pieces:

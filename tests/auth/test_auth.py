@@ -80,6 +80,7 @@ async def test_without_a_key_nothing_is_added() -> None:
 @pytest.mark.anyio
 async def test_a_new_token_takes_the_place_of_the_old_one() -> None:
     credentials = Credentials(Secret("t-1"), Secret("t-1"), Secret("t-2"))
+    credentials.key_is_token = True
     authenticator = HeaderKey(credentials, header="authorization", prefix="Bearer ")
     await authenticator.authorize(REQUEST)
     assert not await authenticator.renew()  # the same token again

@@ -59,7 +59,7 @@ class InvokeTranslator:
         chunk = self._reader.read(frame.data)
         if isinstance(chunk, Failure):
             return self._failed(chunk.error)
-        data = chunk.event or (frame.data if _BARE in frame.data else b"")
+        data = chunk.event or (frame.data if frame.data.find(_BARE) >= 0 else b"")
         inner = self._inner if data else None
         if inner is None:
             inner = self._choose(frame, data)

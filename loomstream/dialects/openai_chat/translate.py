@@ -478,7 +478,7 @@ class ChatTranslator:
     def _end(self, *, marker: bool, whole: bool = False) -> _Out:
         out: _Out = []
         self._sealer.over = True
-        primary = self._choices.get(min(self._choices, default=0))
+        primary = self._choices.get(min(self._choices)) if self._choices else None
         ended = primary is not None and (primary.finish is not None or self._target.quirks.done_marker)
         complete = whole or self._finished() or (marker and ended)
         if primary is None or not complete:

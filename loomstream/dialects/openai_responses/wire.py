@@ -16,7 +16,7 @@ from loomstream.dialects.bodies import compact
 from loomstream.dialects.fields import as_text, count_of, is_null
 from loomstream.errors import Failure
 from loomstream.events import NULL
-from loomstream.wire.json import Reader, carry_surrogates, loads
+from loomstream.wire.json import Reader, carry_surrogates, has_unicode_escape, loads
 
 _T = TypeVar("_T")
 
@@ -167,7 +167,7 @@ class Fields:
 
     def look(self, data: bytes) -> None:
         """Look for lone surrogates in a frame of which raw fields are read later."""
-        if b"\\u" in data and not self.frames.carried:
+        if has_unicode_escape(data) and not self.frames.carried:
             text = data.decode("utf-8", "replace")
             self.frames.carried = carry_surrogates(text) != text
 
