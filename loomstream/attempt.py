@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import NamedTuple
 
 import anyio
-import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from loomstream.adapt import EventStage, adapted, staged
 from loomstream.auth import Authenticator
@@ -59,7 +60,7 @@ _EXPIRED_CODES = frozenset({"expiredtoken", "expiredtokenexception", "unrecogniz
 _Events = list[Event | Failure]
 
 
-class _Order(NamedTuple):
+class _Order(Struct, frozen=True):
     """A request and the target it is built for."""
 
     request: Request
@@ -73,21 +74,21 @@ _NO_ORDER = _Order(Request(messages=()), Target(provider="", model=""))
 def _unstreamed(order: _Order) -> _Order | None:
     if not order.request.stream:
         return None
-    return order._replace(request=msgspec.structs.replace(order.request, stream=False))
+    return replace(order, request=replace(order.request, stream=False))
 
 
 def _without_usage(order: _Order) -> _Order | None:
     if not (order.request.stream and order.target.quirks.stream_usage):
         return None
-    quirks = msgspec.structs.replace(order.target.quirks, stream_usage=False)
-    return order._replace(target=msgspec.structs.replace(order.target, quirks=quirks))
+    quirks = replace(order.target.quirks, stream_usage=False)
+    return replace(order, target=replace(order.target, quirks=quirks))
 
 
 def _prompted(order: _Order) -> _Order | None:
     request = order.request
     if not request.tools or request.tool_mode != "auto" or request.unsupported == "error":
         return None
-    return order._replace(request=msgspec.structs.replace(request, tool_mode="prompt"))
+    return replace(order, request=replace(request, tool_mode="prompt"))
 
 
 def _by_tool(order: _Order) -> _Order | None:
@@ -95,7 +96,7 @@ def _by_tool(order: _Order) -> _Order | None:
     native = request.output is not None and order.target.quirks.output_by == "native"
     if not native or request.output_mode != "auto" or request.unsupported == "error":
         return None
-    return order._replace(request=msgspec.structs.replace(request, output_mode="tool"))
+    return replace(order, request=replace(request, output_mode="tool"))
 
 
 _TOOLS = r"(?<![\w.\[-])tools(?![\w.\[-])|\btool[ -]?(?:use|calling)\b|\bfunction[ -]calling\b|\btool choice requires\b"
@@ -188,7 +189,7 @@ class HTTPHandler:
         async with self._asking:
             if self._asked is None:
                 self._asked, notices = await self._ask(target, authenticator)
-        return msgspec.structs.replace(target, quirks=self._asked), notices
+        return replace(target, quirks=self._asked), notices
 
     async def _ask(self, target: Target, authenticator: Authenticator) -> tuple[Quirks, list[Event]]:
         try:
@@ -274,13 +275,11 @@ class _Attempt:
                 await opening.__aexit__(kind, error, trace)
         return None
 
-    @property
     def __loomstream_idle__(self) -> bool:
         return self._opening is not None and self._pump.ended_well and is_at_end(self._response)
 
-    @property
     def __loomstream_over__(self) -> bool:
-        return isinstance(self._events, _Streamed) and self._events.is_over
+        return isinstance(self._events, _Streamed) and self._events.is_over()
 
     async def _open(self, watch: Watch) -> tuple[AbstractAsyncContextManager[ByteResponse], ByteResponse]:
         """Send the request; whoever calls leaves the context manager."""
@@ -296,10 +295,11 @@ class _Attempt:
             raise
 
     async def _wire_request(self) -> WireRequest:
-        asked, target = self._order
-        request, self._stages, warnings = adapted(asked, target)
-        wire_request = self._handler.dialect.build_request(request, target)
-        self._warnings = warnings + wire_request.warnings
+        asked, target = self._order.request, self._order.target
+        plan = adapted(asked, target)
+        wire_request = self._handler.dialect.build_request(plan.request, target)
+        self._stages = plan.stages
+        self._warnings = plan.warnings + wire_request.warnings
         if self._warnings and asked.unsupported == "error":
             msg = f"{target.provider} cannot honour the request: {'; '.join(self._warnings)}"
             raise Unsupported(msg)
@@ -317,7 +317,7 @@ class _Attempt:
         return wire_request
 
     def _made_pump(self, response: ByteResponse) -> Pump:
-        handler, (request, target) = self._handler, self._order
+        handler, request, target = self._handler, self._order.request, self._order.target
         return Pump(
             dialect=handler.dialect,
             target=target,
@@ -488,7 +488,6 @@ class _Streamed:
             del events[-1]
         return events  # pyright: ignore[reportReturnType] (a failure is the last of its list)
 
-    @property
     def is_over(self) -> bool:
         """Whether nothing more comes."""
         return self._over and not self._ready and self._failure is None

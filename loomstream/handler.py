@@ -55,17 +55,19 @@ def batches(events: AsyncIterator[Event]) -> NextBatch:
 def is_idle(context: object) -> bool:
     """Say whether leaving this context of a handler now waits for nothing, so that it needs no time limit.
 
-    Its class can say so by a property `__loomstream_idle__` that is true, and then it must keep to it.
+    Its class can say so by a method `__loomstream_idle__` that gives True, and then it must keep to it.
     """
-    return hasattr(type(context), _IDLE) and getattr(context, _IDLE) is True
+    says = getattr(type(context), _IDLE, None)
+    return says is not None and says(context) is True
 
 
 def is_over(context: object) -> bool:
     """Say whether nothing more comes out of an entered context of a handler: to read on would only find that out.
 
-    Its class can say so by a property `__loomstream_over__` that is true, once the `Stop` was given.
+    Its class can say so by a method `__loomstream_over__` that gives True, once the `Stop` was given.
     """
-    return hasattr(type(context), _OVER) and getattr(context, _OVER) is True
+    says = getattr(type(context), _OVER, None)
+    return says is not None and says(context) is True
 
 
 def compose(handler: Handler, *middleware: Middleware) -> Handler:

@@ -17,7 +17,6 @@ class Batched:
         self.left = False
         self._idle = idle
 
-    @property
     def __loomstream_idle__(self) -> bool:
         return self._idle
 

@@ -8,7 +8,7 @@ gave; the events go through their stages in the reverse order. No I/O, no clock,
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from loomstream.adapt.history import history
 from loomstream.adapt.output import output
@@ -26,7 +26,7 @@ ADAPTATIONS: tuple[Adaptation, ...] = (output, history, tool_names, prompted_too
 """All of them, in the order in which they are tried."""
 
 
-class Plan(NamedTuple):
+class Plan(Struct, frozen=True):
     """A request with all adaptations: the stages are those of one answer, the first one nearest to the provider."""
 
     request: Request

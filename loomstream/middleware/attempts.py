@@ -89,7 +89,6 @@ class Attempts(Layer):
         """Let go of what further attempts would need: a prompt can be large, and a stream long."""
         self._handler, self._request = _nowhere, _NO_REQUEST
 
-    @property
     def holds(self) -> bool:
         """No: an attempt is left by leaving its context."""
         return False

@@ -405,7 +405,6 @@ class _Budgeted(Layer):
 
     # --- after it --------------------------------------------------------------------------------
 
-    @property
     def is_free(self) -> bool:
         return self._store.is_local
 

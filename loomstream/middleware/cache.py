@@ -458,7 +458,6 @@ class _Reader(Layer):
         if flight is not None:
             await flight.leave(self)
 
-    @property
     def __loomstream_idle__(self) -> bool:
         return self._flight is None or self._flight.is_closed
 

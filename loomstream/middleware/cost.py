@@ -24,7 +24,7 @@ from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import msgspec
 from anyio import current_time
@@ -164,11 +164,9 @@ class _Metered:
         finally:
             self._meter.close()
 
-    @property
     def __loomstream_idle__(self) -> bool:
         return is_idle(self._context)
 
-    @property
     def __loomstream_over__(self) -> bool:
         return not self._ahead and is_over(self._context)
 
@@ -280,7 +278,7 @@ def _entry(provider: str, model: str, pricing: Pricing) -> catalog.Entry | None:
     return catalog.look_up(name, pricing.base_model) if found is None and pricing.base_model else found
 
 
-class _Served(NamedTuple):
+class _Served(Struct, frozen=True):
     """How a call was served, and where: both may have prices of their own."""
 
     service_tier: str

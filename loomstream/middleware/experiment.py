@@ -244,7 +244,6 @@ class _Shadowed(Layer):
             if begun is not None and not plan.outlives:
                 self._copies.append(begun)
 
-    @property
     def is_free(self) -> bool:
         return not self._copies
 

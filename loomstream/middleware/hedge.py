@@ -116,7 +116,6 @@ class _Hedged(Layer):
         self._context, self.inner, self.passing = winner.context, winner.inner, winner.inner
         return [*race.notices, *winner.held]
 
-    @property
     def holds(self) -> bool:
         """No: the winner is left by leaving its context."""
         return False

@@ -67,7 +67,6 @@ class Layer:
         """Give the next events, at least one. Raises `StopAsyncIteration` at the end."""
         raise NotImplementedError
 
-    @property
     def holds(self) -> bool:
         """Whether `released` has something to give back."""
         return True
@@ -90,7 +89,7 @@ class Layer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> CoroutineType[Any, Any, bool | None]:
         context, self._context = self._context, None
-        if context is not None and not self.holds:
+        if context is not None and not self.holds():
             return context.__aexit__(kind, error, trace)
         return self._leave(context, kind, error, trace)
 
@@ -106,15 +105,12 @@ class Layer:
         finally:
             await self.released()
 
-    @property
     def __loomstream_idle__(self) -> bool:
-        return self._context is not None and self.is_free and is_idle(self._context)
+        return self._context is not None and self.is_free() and is_idle(self._context)
 
-    @property
     def __loomstream_over__(self) -> bool:
         return self.passing is not None and not self._ahead and is_over(self._context)
 
-    @property
     def is_free(self) -> bool:
         """Whether `released` waits for nothing."""
         return True

@@ -370,11 +370,9 @@ class _Limited(Layer):
 
     # --- after it --------------------------------------------------------------------------------
 
-    @property
     def is_free(self) -> bool:
         return self._policy.store.is_local
 
-    @property
     def holds(self) -> bool:
         return self._holds or self._place is not None
 

@@ -105,6 +105,7 @@ class ChatTranslator:
         "_early",
         "_executed",
         "_fault",
+        "_finished",
         "_plain",
         "_reader",
         "_sealer",
@@ -128,6 +129,8 @@ class ChatTranslator:
         self._choices: dict[int, _ChoiceState] = {}
         self._unfinished = 0
         """How many choices have no finish reason yet."""
+        self._finished = False
+        """Whether there are choices, and all of them have one."""
         self._fault: RawJSON | None = None
         """What the frame's failed choice says of its error, NULL where it says nothing; None where none failed."""
         self._started = False
@@ -151,7 +154,7 @@ class ChatTranslator:
         if data == _DONE:
             return self._end(marker=True)
         out: _Out = []
-        plain = None if self._finished() else self._plain.read(data)  # behind the last choice comes the usage
+        plain = None if self._finished else self._plain.read(data)  # behind the last choice comes the usage
         if plain is not None and (choice := plain.choices[0]).finish_reason != _ERROR:
             side_fields = False
             self._plain_choice(plain, choice, out)
@@ -270,12 +273,9 @@ class ChatTranslator:
         if usage is None:
             return False
         self._usage = usage
-        if self._started and not self._finished():
+        if self._started and not self._finished:
             out.append(usage)
         return True
-
-    def _finished(self) -> bool:
-        return bool(self._choices) and self._unfinished == 0
 
     # --- choices ---------------------------------------------------------------------------------
 
@@ -283,6 +283,7 @@ class ChatTranslator:
         if len(self._choices) == MAX_CHOICES:
             out.append(Failure(LimitExceeded(f"the answer has more than {MAX_CHOICES} choices")))
         self._unfinished += 1
+        self._finished = False
         state = self._choices[index] = _ChoiceState(index)
         return state
 
@@ -462,6 +463,7 @@ class ChatTranslator:
     def _finish_choice(self, state: _ChoiceState, reason: str, out: _Out) -> None:
         repeated = state.finish is not None
         self._unfinished -= not repeated
+        self._finished = not self._unfinished
         state.finish = reason
         self._close_choice(state, out)
         if state.index != 0 and not repeated and reason != _ERROR:
@@ -480,7 +482,7 @@ class ChatTranslator:
         self._sealer.over = True
         primary = self._choices.get(min(self._choices)) if self._choices else None
         ended = primary is not None and (primary.finish is not None or self._target.quirks.done_marker)
-        complete = whole or self._finished() or (marker and ended)
+        complete = whole or self._finished or (marker and ended)
         if primary is None or not complete:
             self._flush_usage(out)
             out.append(Failure(_truncated(self._target, started=self._started, marker=marker)))
@@ -496,7 +498,7 @@ class ChatTranslator:
         return self._sealer.seal(out)
 
     def _flush_usage(self, out: _Out) -> None:
-        if self._started and self._usage is not None and self._finished():
+        if self._started and self._usage is not None and self._finished:
             out.append(self._usage)
 
     def _stop_reason(self, state: _ChoiceState) -> StopReason:
