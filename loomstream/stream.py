@@ -89,6 +89,7 @@ class Stream:
         "_left",
         "_model",
         "_next",
+        "_over",
         "_provider",
         "_ready",
         "_request",
@@ -113,6 +114,8 @@ class Stream:
         self._next: NextBatch = self._open
         self._ahead: list[Event] = []
         """What has come and was not yet given, last one first."""
+        self._over = False
+        """Nothing more comes: to read on would only find that out."""
         self._interrupt: Interrupt = _NO_INTERRUPT
         self._cancelled = False
         self._fold = Accumulator()
@@ -134,6 +137,8 @@ class Stream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._state is _ENDED:
+            return
         failure = await self._leave()
         if failure is not None and error is None:
             raise failure
@@ -209,6 +214,9 @@ class Stream:
             if ahead:  # nothing is awaited, so nobody comes between
                 if interrupt.error is not None or interrupt.keeps_time:
                     interrupt.check()
+            elif self._over:
+                interrupt.check()
+                raise StopAsyncIteration  # noqa: TRY301 (as a read that finds the end does)
             else:
                 self._ready = False
                 interrupt.waiting = True
@@ -259,8 +267,11 @@ class Stream:
         """
         try:
             if isinstance(error, StopAsyncIteration):
-                await self._end()
-                raise StopAsyncIteration
+                if self._fold.stop is None:
+                    raise await self._failed(StreamTruncated("the events ended without a Stop: a middleware lost it"))
+                self._state = _ENDED
+                failure = await self._close_upstream()
+                raise StopAsyncIteration if failure is None else await self._failed(failure)
             if isinstance(error, Exception):
                 raise await self._failed(error)
             self._state = _CANCELLED
@@ -286,15 +297,6 @@ class Stream:
                 msg = "this stream is closed; its response is in stream.response"
         raise UsageError(msg)
 
-    async def _end(self) -> None:
-        if self._fold.stop is None:
-            raise await self._failed(StreamTruncated("the events ended without a Stop: a middleware lost it"))
-        self._state = _ENDED
-        self._ready = False
-        failure = await self._close_upstream()
-        if failure is not None:
-            raise await self._failed(failure)
-
     async def _failed(self, error: Exception) -> LoomstreamError:
         """Give the error as it goes out, complete; the upstream is closed before."""
         self._state = _FAILED
@@ -317,8 +319,7 @@ class Stream:
         now_s = self._interrupt.now() - self._began_s
         if isinstance(event, Stop):
             self._total_s = now_s
-            if is_over(self._context):
-                self._next = _nothing
+            self._over = is_over(self._context)
             return
         if self._first_event_s is None:
             self._first_event_s = now_s
@@ -406,11 +407,6 @@ class _Text:
                     return text
                 case _:
                     pass
-
-
-async def _nothing() -> list[Event]:
-    """Give no more events."""
-    raise StopAsyncIteration
 
 
 def _typed(error: Exception) -> LoomstreamError:

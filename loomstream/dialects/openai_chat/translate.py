@@ -148,7 +148,7 @@ class ChatTranslator:
             return []
         data = frame.data
         shortcut = self.shortcut
-        repeated = shortcut.events(data, shortcut.frame)
+        repeated = None if shortcut.index < 0 else shortcut.events(data, shortcut.frame)
         if repeated is not None:
             return repeated
         if data == _DONE:
