@@ -8,12 +8,14 @@ that comes back.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import anyio
 
 from loomstream.errors import LoomstreamError, UsageError
+from loomstream.middleware.store import loop_time
 from loomstream.ui.ai_sdk import AISDKEncoder
 from loomstream.ui.broadcast import Broadcast, Reader, Source
 from loomstream.ui.formats import Describe, Encoder, Format, NDJSONEncoder, SSEEncoder, describe
@@ -77,6 +79,7 @@ async def respond(  # noqa: PLR0913 (an ASGI call has three, the rest is keyword
         async with reader:
             if own is not None:
                 tasks.start_soon(own.run)
+            tasks.start_soon(sending.keep_open, tasks.cancel_scope)
             await sending.send_all(reader, int(last_id or 0))
         tasks.cancel_scope.cancel()
     if sending.failure is not None:
@@ -91,14 +94,40 @@ class _Sending:
         self._encoder = encoder
         self._heartbeat_s = heartbeat_s
         self._headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        self._busy = True
+        """Whether something is being sent; until the headers are, nothing else may be."""
+        self._beat: anyio.Event | None = None
+        """Set when the heartbeat that is being sent is out."""
+        self._sent_s = loop_time()
         self.failure: Exception | None = None
         """What the server raised, other than that the client is gone; raised outside of any task group."""
 
     async def send_all(self, reader: Reader, after: int) -> None:
-        try:
+        with self._until_it_fails():
             await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
             await self._body(self._encoder.opening, more=True)  # the headers go out now, not with the first token
             await self._send_events(reader, after)
+
+    async def keep_open(self, scope: anyio.CancelScope) -> None:
+        """Send what means nothing whenever nothing was sent for a while; a time limit on each wait costs far more."""
+        left_s = self._heartbeat_s
+        with self._until_it_fails():
+            while True:
+                await anyio.sleep(left_s)
+                left_s = self._sent_s + self._heartbeat_s - loop_time()
+                if left_s <= 0:
+                    left_s = self._heartbeat_s
+                    if not self._busy:
+                        self._beat = anyio.Event()
+                        await self._body_now(self._encoder.heartbeat, more=True)
+                        self._beat.set()
+                        self._beat = None
+        scope.cancel()
+
+    @contextmanager
+    def _until_it_fails(self) -> Generator[None]:
+        try:
+            yield
         except OSError:
             return  # the client is gone; servers say so in this way
         except Exception as error:  # noqa: BLE001 (the server's own fault, passed on as it is)
@@ -106,9 +135,9 @@ class _Sending:
 
     async def _send_events(self, reader: Reader, after: int) -> None:
         try:
-            while batch := await self._next(reader):
+            while batch := await reader.next_batch():
                 told = [self._encoder.event(number, event) for number, event in batch]
-                data = b"".join(piece for piece, (number, _) in zip(told, batch, strict=True) if number > after)
+                data = b"".join(told[max(0, after + 1 - batch[0][0]) :])
                 if data:
                     await self._body(data, more=True)
             last = self._encoder.end(reader.position + 1)
@@ -118,14 +147,16 @@ class _Sending:
             last = self._encoder.error(reader.position + 1, error)
         await self._body(last, more=False)
 
-    async def _next(self, reader: Reader) -> list[tuple[int, Any]]:
-        while True:
-            with anyio.move_on_after(self._heartbeat_s):
-                return await reader.next_batch()
-            await self._body(self._encoder.heartbeat, more=True)
-
     async def _body(self, data: bytes, *, more: bool) -> None:
+        if self._beat is not None:
+            await self._beat.wait()
+        self._busy = True
+        await self._body_now(data, more=more)
+        self._busy = False
+
+    async def _body_now(self, data: bytes, *, more: bool) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        self._sent_s = loop_time()
 
 
 async def _until_gone(receive: Receive, scope: anyio.CancelScope) -> None:

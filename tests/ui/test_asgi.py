@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, MutableMapping
+from contextlib import nullcontext
 from typing import Any
 
 import anyio
@@ -196,6 +197,54 @@ async def test_an_idle_connection_is_kept_open() -> None:
     client = await get(scripted_model([*ANSWER[:3], Pause(50), *ANSWER[3:]]).stream("Hi"), heartbeat_s=15)
     assert client.pieces.count(b":\n\n") == 3
     assert client.text == "Hello world"
+
+
+async def test_a_heartbeat_that_goes_out_slowly_never_crosses_an_event() -> None:
+    client, sending = Client(), 0
+
+    async def send(message: Message) -> None:
+        nonlocal sending
+        assert not sending, "two messages at once"
+        sending += 1
+        await anyio.sleep(20 if message.get("body") == b":\n\n" else 0)
+        sending -= 1
+        await client.send(message)
+
+    stream = scripted_model([*ANSWER[:3], Pause(25), *ANSWER[3:]]).stream("Hi")
+    await ui.respond(client.scope, client.receive, send, stream, heartbeat_s=15)
+    assert client.pieces.count(b":\n\n") == 1  # begun after 15 s, out after 35: the events had come after 25
+    assert client.text == "Hello world"
+    assert client.ended
+
+
+async def test_while_an_event_goes_out_slowly_there_is_no_heartbeat() -> None:
+    client = Client()
+
+    async def send(message: Message) -> None:
+        await anyio.sleep(40 if b"Hello" in message.get("body", b"") else 0)
+        await client.send(message)
+
+    await ui.respond(client.scope, client.receive, send, scripted_model(ANSWER).stream("Hi"), heartbeat_s=15)
+    assert b":\n\n" not in client.pieces
+    assert client.text == "Hello world"
+
+
+@pytest.mark.parametrize("raised", [BrokenPipeError, ValueError])
+async def test_a_heartbeat_that_fails_ends_the_response(raised: type[Exception]) -> None:
+    held = HeldModel()
+    held.give(*ANSWER[:3])
+    client = Client()
+
+    async def send(message: Message) -> None:
+        if message.get("body") == b":\n\n":
+            raise raised
+        await client.send(message)
+
+    with (
+        pytest.raises(ValueError, match=r"^$") if raised is ValueError else nullcontext()
+    ):  # an OSError: the client is gone
+        await ui.respond(client.scope, client.receive, send, held.stream())
+    assert held.open_streams == 0
 
 
 async def test_the_server_s_own_fault_is_passed_on_as_it_is() -> None:
